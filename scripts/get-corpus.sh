@@ -1,0 +1,92 @@
+#!/bin/sh
+# usage: scripts/get-corpus.sh OUT
+# Real English text and a labelled task from Debian's own packages, without root rights:
+#   OUT/pretrain/*.txt          plain text; a document is a block of lines, blank lines between
+#   OUT/wordnet/{train,test}.tsv  noun glosses: supersense<TAB>gloss
+#   OUT/sources.txt             packages, versions and sizes; written last
+# Packages are fetched by apt (which checks Debian's signatures) into $TILTH_CACHE, by default
+# build/cache; what is there is not fetched again. The text may still hold glosses of the test set:
+# `tilth decontam` removes them before pretraining.
+set -eu
+export LC_ALL=C
+
+[ $# -eq 1 ] || { echo "usage: $0 OUT" >&2; exit 2; }
+out=$1
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${TILTH_CACHE:-$here/../build/cache}
+test_size=5000
+packages="dict-gcide linux-doc-6.1 libreoffice-help-en-us wordnet-base"
+
+say() { echo "get-corpus: $*" >&2; }
+fail() { echo "get-corpus: error: $*" >&2; exit 1; }
+
+if [ -f "$out/sources.txt" ]; then
+  say "$out is complete already (delete $out/sources.txt to build it again)"
+  exit 0
+fi
+for tool in apt-get dpkg-deb gzip perl; do
+  command -v "$tool" > /dev/null || { say "error: $tool not found; this script needs Debian or a system derived from it"; exit 69; }
+done
+mkdir -p "$cache/apt/lists/partial" "$cache/apt/cache" "$cache/deb" "$out"
+cache=$(cd "$cache" && pwd)
+
+# apt with lists of its own: works without root, and gets the English descriptions even where the
+# system's configuration (as in containers) leaves them out.
+apt() {
+  apt-get -q -o Dir::State="$cache/apt" -o Dir::State::status=/var/lib/dpkg/status \
+    -o Dir::Cache="$cache/apt/cache" -o Debug::NoLocking=1 -o Acquire::Languages=en \
+    -o Acquire::Retries=3 -o APT::Sandbox::User="$(id -un)" "$@"
+}
+translations() { ls "$cache"/apt/lists/*_main_i18n_Translation-en* 2> /dev/null || true; }
+
+if [ -z "$(translations)" ]; then
+  say "fetching package lists into $cache"
+  # A source that is not Debian's may fail here; what is needed is checked below.
+  apt update > "$cache/apt/update.log" 2>&1 || true
+  [ -n "$(translations)" ] || { cat "$cache/apt/update.log" >&2; fail "no package descriptions came; is the network there, and does /etc/apt name a Debian mirror?"; }
+fi
+
+for p in $packages; do
+  [ -d "$cache/$p" ] && continue
+  say "fetching $p"
+  (cd "$cache/deb" && apt download "$p" > "$cache/apt/$p.log" 2>&1) || { cat "$cache/apt/$p.log" >&2; fail "cannot fetch package $p"; }
+  rm -rf "$cache/$p.part"
+  set -- "$cache/deb/${p}"_*.deb
+  dpkg-deb -x "$1" "$cache/$p.part"
+  basename "$1" .deb > "$cache/$p.part/package"
+  if [ "$p" = linux-doc-6.1 ]; then
+    find "$cache/$p.part" -path '*/translations' -prune -o \( -name '*.rst.gz' -o -name '*.txt.gz' \) -print0 | xargs -0 gzip -d
+    rm -rf "$cache/$p.part/usr/share/doc/linux-doc-6.1/html"
+  fi
+  mv "$cache/$p.part" "$cache/$p"
+  rm -f "$1"
+done
+
+say "cleaning the text"
+rm -rf "$out/pretrain" "$out/wordnet"
+mkdir -p "$out/pretrain.part" "$out/wordnet"
+(
+  gzip -dc < "$cache/dict-gcide/usr/share/dictd/gcide.dict.dz" | perl "$here/corpus/gcide.pl" > "$out/pretrain.part/gcide.txt"
+) &
+gcide=$!
+doc=$cache/linux-doc-6.1/usr/share/doc/linux-doc-6.1/Documentation
+find "$doc" \( -path '*/translations' -o -path '*/devicetree' \) -prune -o \( -name '*.rst' -o -name '*.txt' \) -print |
+  sort | perl "$here/corpus/linux-doc.pl" > "$out/pretrain.part/linux-doc.txt"
+find "$cache/libreoffice-help-en-us" -name '*.html' | sort |
+  perl "$here/corpus/libreoffice.pl" > "$out/pretrain.part/libreoffice-help.txt"
+for list in $(translations); do /usr/lib/apt/apt-helper cat-file "$list"; done |
+  perl "$here/corpus/packages.pl" > "$out/pretrain.part/packages.txt"
+perl "$here/corpus/wordnet.pl" "$cache/wordnet-base/usr/share/wordnet/data.noun" "$test_size" "$out/wordnet"
+wait "$gcide" || fail "the text of dict-gcide could not be cleaned"
+mv "$out/pretrain.part" "$out/pretrain"
+
+{
+  for p in $packages; do cat "$cache/$p/package"; done
+  for f in "$out"/pretrain/*.txt "$out"/wordnet/*.tsv; do
+    size=$(wc -c < "$f")
+    [ "$size" -gt 100000 ] || fail "$f has only $size bytes: a package has changed its layout"
+    echo "$size bytes ${f#"$out"/}"
+  done
+} > "$out/sources.part"
+mv "$out/sources.part" "$out/sources.txt"
+cat "$out/sources.txt"
