@@ -1,0 +1,100 @@
+/* What the commands share: options, messages, signals, progress. Commands see public headers and
+ * this one only. Results go to stdout, everything else to stderr. */
+#ifndef TL_CLI_CLI_H
+#define TL_CLI_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "tilth/context.h"
+#include "tilth/status.h"
+
+/* --- the command table (main.c) ------------------------------------------------------------- */
+
+typedef int (*tl_command_fn)(int argc, char **argv); /* argv[0] is the command's name */
+
+int tl_cmd_config(int argc, char **argv);
+
+/* --- options -------------------------------------------------------------------------------- */
+
+typedef struct tl_cli_list {
+  const char **item; /* borrowed from argv; freed by tl_cli_args_free */
+  size_t n;
+} tl_cli_list;
+
+/* What `value` points to: const char *, int64_t, double, bool, tl_cli_list. */
+typedef enum tl_opt_type {
+  TL_OPT_STR,
+  TL_OPT_INT,
+  TL_OPT_DOUBLE,
+  TL_OPT_FLAG,
+  TL_OPT_LIST
+} tl_opt_type;
+
+typedef struct tl_opt {
+  const char *name; /* without the dashes; a row with name == NULL ends the table */
+  char letter;      /* short form, or 0 */
+  tl_opt_type type;
+  void *value;      /* holds the default before parsing; a list option may be given repeatedly */
+  const char *arg;  /* name of the value in the help, e.g. "FILE"; NULL for flags */
+  const char *help; /* one line */
+} tl_opt;
+
+typedef struct tl_usage {
+  const char *name;     /* "train" */
+  const char *synopsis; /* "[options] [section.key=value ...]" */
+  const char *summary;  /* one or more lines on what the command does */
+  const char *examples; /* lines, each a command; NULL: none */
+  const tl_opt *opts;
+  int min_args, max_args; /* number of positional arguments; max_args < 0: no limit */
+} tl_usage;
+
+enum { TL_CLI_MAX_LISTS = 8 }; /* list options of one command */
+
+/* Positional arguments, in order. `--` ends the options. Zero-initialise. */
+typedef struct tl_cli_args {
+  const char **item;
+  size_t n;
+  tl_cli_list *lists[TL_CLI_MAX_LISTS]; /* the list options that hold memory */
+  size_t n_lists;
+} tl_cli_args;
+
+/* Parses argv[1..]. Every command also has -h/--help, -q/--quiet, -v/--verbose, --threads N and
+ * --cpu LEVEL. Returns -1 to go on, or the exit code to return at once: 0 after --help, 2 after a
+ * usage error (already printed). */
+int tl_cli_parse(const tl_usage *u, int argc, char **argv, tl_cli_args *args);
+void tl_cli_args_free(tl_cli_args *args);
+const tl_opt *tl_cli_common_opts(void); /* the options every command has, as a table */
+
+/* Context options from --threads and --cpu, with the log and cancel callbacks below. */
+tl_ctx_options tl_cli_ctx_options(void);
+int tl_cli_threads(void); /* --threads, or -1 when it was not given */
+
+/* --- messages ------------------------------------------------------------------------------- */
+
+/* Prints `tilth: error: ...` on one line of stderr and returns the exit code of the status. */
+int tl_cli_fail(const tl_err *err);
+/* The same for a message made here. */
+int tl_cli_error(tl_status code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Wrong usage of command `name`: prints the message and where to find help; returns 2. */
+int tl_cli_usage_error(const char *name, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+/* A tl_log_fn: to stderr. -q drops INFO, -v shows DEBUG. */
+void tl_cli_log(void *user, tl_log_level level, const char *line);
+bool tl_cli_quiet(void);
+bool tl_cli_verbose(void);
+
+/* A status line on stderr: rewritten in place on a terminal, else a line of its own (so call it
+ * only as often as lines are wanted there: see tl_cli_is_tty). Nothing under -q. */
+void tl_cli_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void tl_cli_progress_end(void); /* keeps the last line, moves below it */
+bool tl_cli_is_tty(void);
+
+/* --- signals -------------------------------------------------------------------------------- */
+
+/* From here on the first SIGTERM or SIGINT requests an orderly stop (tl_cli_cancelled becomes
+ * true); a second one exits at once with 143 or 130. */
+void tl_cli_catch_signals(void);
+int tl_cli_cancelled(void *user); /* a tl_cancel_fn */
+
+#endif

@@ -1,0 +1,76 @@
+/* tilth: the command line. Adding a command:
+ *   1. src/cli/cmd_NAME.c with `int tl_cmd_NAME(int argc, char **argv)`: a tl_opt table, a tl_usage
+ *      with examples, tl_cli_parse, the work through public headers, an exit code
+ *      (tl_cli_fail / tl_cli_error give the right one);
+ *   2. its prototype in cli.h;
+ *   3. a row in commands[] below.
+ * The help, `tilth help NAME` and the did-you-mean follow from the row. */
+#include <stdio.h>
+#include <string.h>
+#include "cli/cli.h"
+#include "tilth/suggest.h"
+#include "tilth/version.h"
+
+static const struct command {
+  const char *name;
+  tl_command_fn run;
+  const char *help;
+} commands[] = {
+    {"config", tl_cmd_config, "show, check and document the configuration"},
+};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_help(FILE *f) {
+  fprintf(f,
+          "tilth %s: pretraining and fine-tuning of transformers on CPUs\n\n"
+          "usage: tilth COMMAND [options] [section.key=value ...]\n\nCommands:\n",
+          tl_version());
+  for (int i = 0; i < N_COMMANDS; i++)
+    fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].help);
+  fprintf(f, "\n`tilth help COMMAND` shows a command's options and examples.\n");
+}
+
+static int unknown_command(const char *name) {
+  const char *names[N_COMMANDS];
+  for (int i = 0; i < N_COMMANDS; i++) names[i] = commands[i].name;
+  const char *near = tl_suggest(name, names, N_COMMANDS);
+  if (near) return tl_cli_error(TL_USAGE, "unknown command '%s'; did you mean '%s'?", name, near);
+  return tl_cli_error(TL_USAGE, "unknown command '%s' (see: tilth --help)", name);
+}
+
+static int run_command(const char *name, int argc, char **argv) {
+  for (int i = 0; i < N_COMMANDS; i++)
+    if (!strcmp(commands[i].name, name)) return commands[i].run(argc, argv);
+  return unknown_command(name);
+}
+
+static int dispatch(int argc, char **argv) {
+  if (argc < 2) {
+    print_help(stderr);
+    return tl_status_exit_code(TL_USAGE);
+  }
+  const char *name = argv[1];
+  if (!strcmp(name, "--version") || !strcmp(name, "version")) {
+    printf("tilth %s\n", tl_version());
+    return 0;
+  }
+  if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
+    if (argc < 3) {
+      print_help(stdout);
+      return 0;
+    }
+    char help[] = "--help", *help_argv[] = {argv[2], help, NULL};
+    return run_command(argv[2], 2, help_argv);
+  }
+  if (name[0] == '-')
+    return tl_cli_error(TL_USAGE, "unknown option %s before the command (see: tilth --help)", name);
+  return run_command(name, argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv) {
+  int rc = dispatch(argc, argv);
+  /* Results that did not reach stdout (a full disk behind a pipe or a file) are a failure. */
+  if ((fflush(stdout) != 0 || ferror(stdout)) && rc == 0)
+    rc = tl_cli_error(TL_IO, "cannot write to standard output");
+  return rc;
+}
