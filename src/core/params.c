@@ -1,0 +1,174 @@
+#include "core/params.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/rng.h"
+
+enum { PARAM_ALIGN = 16 }; /* elements: one cache line of f32 */
+
+tl_param *tl_params_find(const tl_params *ps, const char *name) {
+  for (int i = 0; i < ps->n; i++)
+    if (!strcmp(ps->p[i]->name, name)) return ps->p[i];
+  return NULL;
+}
+
+tl_param *tl_params_add(tl_params *ps, const char *name, int ndim, const int64_t *shape,
+                        tl_init init, float init_scale, unsigned flags) {
+  if (ps->values || ndim < 1 || ndim > TL_MAX_NDIM || tl_params_find(ps, name)) return NULL;
+  if (ps->n == ps->cap) {
+    int cap = ps->cap ? 2 * ps->cap : 64;
+    tl_param **p = realloc(ps->p, (size_t)cap * sizeof *p);
+    if (!p) return NULL;
+    ps->p = p;
+    ps->cap = cap;
+  }
+  tl_param *w = tl_arena_alloc(&ps->arena, sizeof *w);
+  char *copy = tl_arena_strdup(&ps->arena, name);
+  if (!w || !copy) return NULL;
+  *w = (tl_param){.name = copy,
+                  .ndim = ndim,
+                  .n = 1,
+                  .init = init,
+                  .init_scale = init_scale,
+                  .flags = flags,
+                  .trainable = true};
+  for (int d = 0; d < ndim; d++) {
+    w->shape[d] = shape[d];
+    if (shape[d] <= 0 || __builtin_mul_overflow(w->n, shape[d], &w->n)) return NULL;
+  }
+  ps->p[ps->n++] = w;
+  return w;
+}
+
+tl_status tl_params_alloc(tl_params *ps, bool with_grads, tl_err *err) {
+  int64_t n = 0;
+  for (int i = 0; i < ps->n; i++) {
+    ps->p[i]->offset = n;
+    n += (ps->p[i]->n + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+  }
+  ps->n_values = n;
+  size_t bytes = (size_t)n * sizeof(float);
+  ps->values = tl_slab_alloc(bytes);
+  ps->grads = with_grads ? tl_slab_alloc(bytes) : NULL;
+  if (!ps->values || (with_grads && !ps->grads))
+    return tl_fail(err, TL_NOMEM, "out of memory for %lld parameters (%zu MiB)", (long long)n,
+                   bytes >> 20);
+  for (int i = 0; i < ps->n; i++) {
+    tl_param *w = ps->p[i];
+    w->data = ps->values + w->offset;
+    w->grad = with_grads && w->trainable ? ps->grads + w->offset : NULL;
+  }
+  return TL_OK;
+}
+
+static void init_one(tl_param *w, uint64_t seed) {
+  uint32_t sub = (uint32_t)tl_hash64(w->name, strlen(w->name));
+  tl_rng r = tl_rng_make(seed, TL_STREAM_INIT, sub, 0);
+  for (int64_t i = 0; i < w->n; i++) {
+    switch (w->init) {
+    case TL_INIT_NORMAL:
+      w->data[i] = w->init_scale * tl_rng_normal(&r);
+      break;
+    case TL_INIT_UNIFORM:
+      w->data[i] = w->init_scale * (2 * tl_rng_f32(&r) - 1);
+      break;
+    case TL_INIT_CONST:
+      w->data[i] = w->init_scale;
+      break;
+    }
+  }
+}
+
+void tl_params_init(tl_params *ps, uint64_t seed) {
+  for (int i = 0; i < ps->n; i++) init_one(ps->p[i], seed);
+  tl_params_changed(ps);
+}
+
+int64_t tl_params_count(const tl_params *ps, bool trainable_only) {
+  int64_t n = 0;
+  for (int i = 0; i < ps->n; i++)
+    if (ps->p[i]->trainable || !trainable_only) n += ps->p[i]->n;
+  return n;
+}
+
+void tl_params_free(tl_params *ps) {
+  for (tl_pack *k = ps->packs; k; k = k->next) tl_slab_free(k->data, k->bytes);
+  tl_slab_free(ps->values, (size_t)ps->n_values * sizeof(float));
+  tl_slab_free(ps->grads, (size_t)ps->n_values * sizeof(float));
+  free(ps->p);
+  tl_arena_free(&ps->arena);
+  *ps = (tl_params){0};
+}
+
+static int64_t weight_out(const tl_param *w, bool conv1d) {
+  return conv1d ? w->shape[1] : w->shape[0];
+}
+static int64_t weight_in(const tl_param *w, bool conv1d) {
+  return conv1d ? w->shape[0] : w->shape[1];
+}
+
+static bool same_key(const tl_pack *k, tl_pack_kind kind, tl_dtype dt, int n, tl_param *const *w,
+                     bool conv1d) {
+  if (k->kind != kind || k->dt != dt || k->n != n || k->conv1d != conv1d) return false;
+  for (int i = 0; i < n; i++)
+    if (k->w[i] != w[i]) return false;
+  return true;
+}
+
+const tl_pack *tl_params_pack(tl_params *ps, const tl_kernels *kern, tl_pack_kind kind, tl_dtype dt,
+                              int n, tl_param *const *w, bool conv1d) {
+  for (tl_pack *k = ps->packs; k; k = k->next)
+    if (same_key(k, kind, dt, n, w, conv1d)) return k;
+  tl_pack *k = tl_arena_alloc(&ps->arena, sizeof *k);
+  if (!k) return NULL;
+  *k = (tl_pack){.kind = kind, .dt = dt, .n = n, .conv1d = conv1d};
+  k->in = weight_in(w[0], conv1d);
+  for (int i = 0; i < n; i++) {
+    if (w[i]->ndim != 2 || weight_in(w[i], conv1d) != k->in) return NULL;
+    k->w[i] = w[i];
+    k->out += weight_out(w[i], conv1d);
+  }
+  k->bytes = kind == TL_PACK_FORWARD ? tl_gemm_packed_bytes(kern, dt, k->in, k->out)
+                                     : tl_gemm_packed_bytes(kern, dt, k->out, k->in);
+  k->data = tl_slab_alloc(k->bytes);
+  if (!k->data) return NULL;
+  k->next = ps->packs;
+  ps->packs = k;
+  return k;
+}
+
+void tl_params_changed(tl_params *ps) {
+  ps->version++;
+}
+
+static void pack_one(tl_ctx *ctx, tl_pack *k) {
+  int64_t at = 0;
+  bool fwd = k->kind == TL_PACK_FORWARD;
+  for (int i = 0; i < k->n; i++) {
+    const tl_param *w = k->w[i];
+    int64_t out = weight_out(w, k->conv1d);
+    tl_gemm_pack(ctx, &(tl_gemm_pack_args){.dt = k->dt,
+                                           .K = fwd ? k->in : k->out,
+                                           .N = fwd ? k->out : k->in,
+                                           .src = w->data,
+                                           .src_dt = TL_F32,
+                                           .ld = w->shape[1],
+                                           .trans = fwd != k->conv1d,
+                                           .k0 = fwd ? 0 : at,
+                                           .n0 = fwd ? at : 0,
+                                           .rows = fwd ? k->in : out,
+                                           .cols = fwd ? out : k->in,
+                                           .packed = k->data});
+    at += out;
+  }
+}
+
+void tl_params_refresh(tl_ctx *ctx, tl_params *ps) {
+  for (tl_pack *k = ps->packs; k; k = k->next) {
+    if (k->version == ps->version + 1) continue; /* a new pack has version 0: never filled */
+    pack_one(ctx, k);
+    k->version = ps->version + 1;
+  }
+}

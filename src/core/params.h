@@ -1,0 +1,86 @@
+/* The parameter store: named f32 master weights with gradients, in two slabs, and the packed copies
+ * that the matrix products read. Graphs borrow from it; a training graph, an evaluation graph and a
+ * generation graph may share one store. */
+#ifndef TL_CORE_PARAMS_H
+#define TL_CORE_PARAMS_H
+
+#include "base/arena.h"
+#include "base/context.h"
+#include "kernels/gemm.h"
+#include "kernels/kernels.h"
+#include "tilth/status.h"
+
+enum { TL_MAX_NDIM = 4, TL_MAX_CAT = 3 };
+
+typedef enum tl_init {
+  TL_INIT_NORMAL,  /* N(0, scale) */
+  TL_INIT_UNIFORM, /* U(-scale, scale) */
+  TL_INIT_CONST,   /* scale */
+} tl_init;
+
+typedef enum tl_param_flags {
+  TL_PARAM_DECAY = 1,  /* weight decay applies (matrices, not gains and biases) */
+  TL_PARAM_HIDDEN = 2, /* a hidden matrix: Muon may train it */
+} tl_param_flags;
+
+typedef struct tl_param {
+  const char *name; /* the name in the checkpoint and in Hugging Face's files */
+  int ndim;
+  int64_t shape[TL_MAX_NDIM], n; /* n: elements */
+  tl_init init;
+  float init_scale;
+  unsigned flags;
+  bool trainable;
+  float *data, *grad; /* views of the slabs; grad is NULL unless trainable */
+  int64_t offset;     /* element offset of data in the value slab */
+} tl_param;
+
+/* A packed copy of one weight, or of several side by side on their output axis, as the B operand of
+ * a product: TL_PACK_FORWARD is B [in, sum(out)] (Y = X B), TL_PACK_BACKWARD is B [sum(out), in]
+ * (dX = dY B). Kept fresh by tl_params_refresh. */
+typedef enum tl_pack_kind { TL_PACK_FORWARD, TL_PACK_BACKWARD } tl_pack_kind;
+
+typedef struct tl_pack {
+  tl_pack_kind kind;
+  tl_dtype dt;
+  int n;
+  const tl_param *w[TL_MAX_CAT];
+  bool conv1d;     /* weights are stored [in, out] (GPT-2's Conv1D); otherwise [out, in] */
+  int64_t in, out; /* out: the sum */
+  void *data;
+  size_t bytes;
+  uint64_t version;
+  struct tl_pack *next;
+} tl_pack;
+
+typedef struct tl_params {
+  tl_arena arena;
+  tl_param **p;
+  int n, cap;
+  float *values, *grads; /* the slabs; each parameter starts at a multiple of 16 elements */
+  int64_t n_values;      /* elements of each slab, padding included */
+  tl_pack *packs;
+  uint64_t version; /* bumped whenever values change */
+} tl_params;
+
+/* Adds a parameter before tl_params_alloc; NULL when out of memory or the name is taken. */
+tl_param *tl_params_add(tl_params *ps, const char *name, int ndim, const int64_t *shape,
+                        tl_init init, float init_scale, unsigned flags);
+tl_param *tl_params_find(const tl_params *ps, const char *name); /* NULL if absent */
+/* Allocates the slabs (gradients only if with_grads) and binds the views. */
+tl_status tl_params_alloc(tl_params *ps, bool with_grads, tl_err *err);
+/* Fills every parameter from (seed, name): independent of order and of the other parameters. */
+void tl_params_init(tl_params *ps, uint64_t seed);
+int64_t tl_params_count(const tl_params *ps, bool trainable_only);
+void tl_params_free(tl_params *ps);
+
+/* The pack of these weights, made at the first request and shared by later ones with the same key.
+ * Filled at the next tl_params_refresh. NULL when out of memory or the shapes disagree. */
+const tl_pack *tl_params_pack(tl_params *ps, const tl_kernels *k, tl_pack_kind kind, tl_dtype dt,
+                              int n, tl_param *const *w, bool conv1d);
+/* Call after values changed: marks all packs stale. */
+void tl_params_changed(tl_params *ps);
+/* Repacks what is stale. The executor calls it before each forward pass. */
+void tl_params_refresh(tl_ctx *ctx, tl_params *ps);
+
+#endif

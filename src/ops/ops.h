@@ -1,0 +1,85 @@
+/* Constructors of the operators. All take and return nodes of one graph; shapes are written
+ * [rows, columns]. N is a dynamic number of tokens: batches are packed, without padding. */
+#ifndef TL_OPS_OPS_H
+#define TL_OPS_OPS_H
+
+#include "core/graph.h"
+
+#define TL_OP(name) extern const tl_op tl_op_##name;
+#include "ops/ops.def"
+#undef TL_OP
+
+/* All operators, in the order of ops.def. */
+extern const tl_op *const tl_ops[];
+extern const int tl_n_ops;
+
+/* y [N, sum(out)] = act(x [N, in] concat(w)^T + concat(b)). Weights are stored [out, in], or [in,
+ * out] with conv1d. b[i] may be NULL (all or none). */
+typedef struct tl_linear_spec {
+  int n;
+  tl_param *w[TL_MAX_CAT], *b[TL_MAX_CAT];
+  bool conv1d;
+  tl_act act;
+} tl_linear_spec;
+tl_node *tl_linear(tl_graph *g, tl_node *x, const tl_linear_spec *spec);
+/* One weight [out, in], optional bias, no activation. */
+tl_node *tl_linear1(tl_graph *g, tl_node *x, tl_param *w, tl_param *b);
+/* y [.., M, N] = alpha op(a) op(b) over equal leading axes (ndim 2 or 3). */
+tl_node *tl_matmul(tl_graph *g, tl_node *a, tl_node *b, bool trans_a, bool trans_b, float alpha);
+tl_node *tl_add(tl_graph *g, tl_node *a, tl_node *b);
+tl_node *tl_mul(tl_graph *g, tl_node *a, tl_node *b);
+tl_node *tl_scale(tl_graph *g, tl_node *x, float alpha);
+tl_node *tl_activation(tl_graph *g, tl_node *x, tl_act f);
+/* x [N, 2d] = (a | b) -> f(a) * b, [N, d]: SwiGLU with SILU, GeGLU with GELU. */
+tl_node *tl_glu(tl_graph *g, tl_node *x, tl_act f);
+/* Over the columns of each row; gain [d] and bias [d] may be NULL. */
+tl_node *tl_layer_norm(tl_graph *g, tl_node *x, tl_param *gain, tl_param *bias, float eps);
+tl_node *tl_rms_norm(tl_graph *g, tl_node *x, tl_param *gain, float eps);
+/* RMS norm of each of the first `heads` heads of hd columns; the other columns pass. The first
+ * heads_q heads use gain_q [hd], the rest gain_k [hd] (QK-norm); gains may be NULL. */
+tl_node *tl_head_norm(tl_graph *g, tl_node *x, int heads, int heads_q, int hd, tl_param *gain_q,
+                      tl_param *gain_k, float eps);
+/* Rotates the first `heads` heads of hd columns by pos i32 [N] (rotate-half); other columns pass.
+ * 0 <= pos < max_pos. */
+tl_node *tl_rope(tl_graph *g, tl_node *x, tl_node *pos, int heads, int hd, float theta,
+                 int max_pos);
+/* q: columns [q_col, q_col + n_heads*hd) of q_src [N, *]; k and v: n_kv*hd columns at k_col and
+ * v_col of kv_src [M, *]. segments: i32 [S, 5], rows of tl_segment. Rows in no segment give 0. */
+typedef struct tl_attention_spec {
+  int n_heads, n_kv, hd;
+  int q_col, k_col, v_col;
+  float scale; /* 0: 1/sqrt(hd) */
+  int window;  /* 0: none */
+  float dropout;
+} tl_attention_spec;
+tl_node *tl_attention(tl_graph *g, tl_node *q_src, tl_node *kv_src, tl_node *segments,
+                      const tl_attention_spec *spec);
+tl_node *tl_softmax(tl_graph *g, tl_node *x);
+/* x itself when p = 0 or the graph is not for training. */
+tl_node *tl_dropout_node(tl_graph *g, tl_node *x, float p);
+/* Rows of table [V, d] at ids i32 [N]; 0 <= id < V is the caller's duty (checked by the data). */
+tl_node *tl_embedding(tl_graph *g, tl_param *table, tl_node *ids);
+/* Rows idx i32 [P] of x; indices are unique. */
+tl_node *tl_gather_rows(tl_graph *g, tl_node *x, tl_node *idx);
+/* Mean of rows [q0, q1) of x for each segment of i32 [S, 5]: [S, d]; an empty segment gives 0. */
+tl_node *tl_segment_mean(tl_graph *g, tl_node *x, tl_node *segments);
+/* The activation of a parameter [rows, cols], converted to the graph's type. */
+tl_node *tl_from_param(tl_graph *g, tl_param *p);
+/* Writes columns [k_col, k_col + 2*kv_cols) of x [N, *] (k then v) into rows pos i32 [N] of the
+ * cache state [max, 2*kv_cols]; the result is the cache. Forward only. */
+tl_node *tl_kv_append(tl_graph *g, tl_node *cache, tl_node *x, tl_node *pos, int k_col,
+                      int kv_cols);
+
+/* Losses are f32 [TL_LOSS_N]: sums over the current rows. */
+enum { TL_LOSS_SUM, TL_LOSS_Z, TL_LOSS_COUNT, TL_LOSS_CORRECT, TL_LOSS_N };
+/* Fused output layer and cross-entropy: logits = h [N, D] w[V, D]^T + b[V], never materialised for
+ * all rows. targets i32 [N], negative: ignored. The gradient is scaled by loss_scale. */
+typedef struct tl_xent_spec {
+  tl_param *w, *b; /* b may be NULL */
+  float smoothing, z_loss;
+} tl_xent_spec;
+tl_node *tl_cross_entropy(tl_graph *g, tl_node *h, tl_node *targets, const tl_xent_spec *spec);
+/* sum(x * r) for an f32 input r of x's shape: the loss of the gradient tests. */
+tl_node *tl_inner(tl_graph *g, tl_node *x, tl_node *r);
+
+#endif
