@@ -1,7 +1,7 @@
 #!/usr/bin/perl
-# HTML pages of the LibreOffice help , whose paths are on standard input -> documents of plain text: one page
-# each, one paragraph a line, a blank line between pages. Paragraphs that many pages share are kept
-# once.
+# HTML pages of the LibreOffice help, whose paths are on standard input -> documents of plain text:
+# one page each, one paragraph a line, a blank line between pages. Paragraphs that many pages share
+# are kept once.
 use strict;
 use warnings;
 

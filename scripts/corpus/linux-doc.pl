@@ -1,7 +1,7 @@
 #!/usr/bin/perl
-# reStructuredText files, whose paths are on standard input -> documents of plain text: one file each, one
-# paragraph a line, a blank line between files. Left out: literal blocks, tables, directives,
-# diagrams and paragraphs that are not prose.
+# reStructuredText files, whose paths are on standard input -> documents of plain text: one file
+# each, one paragraph a line, a blank line between files. Left out: literal blocks, tables,
+# directives, diagrams and paragraphs that are not prose.
 use strict;
 use warnings;
 
