@@ -20,7 +20,7 @@ sub hash32 {
   $h ^= $h >> 16;
   $h = ($h * 0x85ebca6b) & 0xffffffff;
   $h ^= $h >> 13;
-  $h = ($h * 0x35) & 0xffffffff;
+  $h = ($h * 0xc2b2ae35) & 0xffffffff;
   return $h ^ ($h >> 16);
 }
 

@@ -9,6 +9,7 @@
  * which at these sizes has a chance below one in a billion and would do no harm. */
 struct tl_naive_bayes {
   int n_classes;
+  double alpha;
   uint64_t *words; /* [cap] hash, 0: empty; linear probing */
   uint32_t *ids;   /* [cap] index of the word */
   size_t cap, n_words;
@@ -96,32 +97,86 @@ static bool count(tl_naive_bayes *nb, const tl_nb_text *texts, size_t n) {
   }
   for (size_t c = 0; c < classes; c++) {
     nb->prior[c] = nb->prior[c] > 0 ? log(nb->prior[c] / (double)n) : -INFINITY;
-    double norm = log(total[c] + (double)nb->n_words);
+    double norm = log(total[c] + nb->alpha * (double)nb->n_words);
     for (size_t w = 0; w < nb->n_words; w++) {
       float *p = &nb->log_p[w * classes + c];
-      *p = (float)(log(*p + 1.0) - norm);
+      *p = (float)(log(*p + nb->alpha) - norm);
     }
   }
   free(total);
   return true;
 }
 
-tl_status tl_naive_bayes_train(const tl_nb_text *texts, size_t n, int n_classes,
-                               tl_naive_bayes **out, tl_err *err) {
-  if (n == 0) return tl_fail(err, TL_DATA, "naive Bayes: no labelled texts to train on");
-  for (size_t t = 0; t < n; t++)
-    if (texts[t].label < 0 || texts[t].label >= n_classes)
-      return tl_fail(err, TL_DATA, "naive Bayes: text %zu has label %d; expected 0 to %d", t,
-                     texts[t].label, n_classes - 1);
+static tl_status train_with(const tl_nb_text *texts, size_t n, int n_classes, double alpha,
+                            tl_naive_bayes **out, tl_err *err) {
   tl_naive_bayes *nb = calloc(1, sizeof *nb);
   if (!nb) return tl_fail(err, TL_NOMEM, "out of memory");
   nb->n_classes = n_classes;
+  nb->alpha = alpha;
   if (!collect_words(nb, texts, n) || !count(nb, texts, n)) {
     tl_naive_bayes_free(nb);
     return tl_fail(err, TL_NOMEM, "naive Bayes: out of memory for the counts of %zu texts", n);
   }
   *out = nb;
   return TL_OK;
+}
+
+enum { FOLDS = 5 };
+
+/* Texts of `fold` go to the end of `sorted`, the others before them; returns how many those are. */
+static size_t split_fold(const tl_nb_text *texts, size_t n, size_t fold, tl_nb_text *sorted) {
+  size_t n_train = 0, n_held = 0;
+  for (size_t i = 0; i < n; i++) {
+    if (i % FOLDS == fold)
+      sorted[n - ++n_held] = texts[i];
+    else
+      sorted[n_train++] = texts[i];
+  }
+  return n_train;
+}
+
+static tl_status choose_alpha(const tl_nb_text *texts, size_t n, int n_classes, double *alpha,
+                              tl_err *err) {
+  static const double candidates[] = {1, 0.5, 0.2, 0.1, 0.05};
+  *alpha = 1;
+  if (n < FOLDS) return TL_OK;
+  tl_nb_text *sorted = malloc(n * sizeof *sorted);
+  if (!sorted) return tl_fail(err, TL_NOMEM, "out of memory");
+  tl_status s = TL_OK;
+  double best = -1;
+  for (size_t a = 0; s == TL_OK && a < sizeof candidates / sizeof *candidates; a++) {
+    double right = 0;
+    for (size_t fold = 0; s == TL_OK && fold < FOLDS; fold++) {
+      size_t n_train = split_fold(texts, n, fold, sorted);
+      tl_naive_bayes *nb = NULL;
+      s = train_with(sorted, n_train, n_classes, candidates[a], &nb, err);
+      if (s != TL_OK) break;
+      right += tl_naive_bayes_accuracy(nb, sorted + n_train, n - n_train) * (double)(n - n_train);
+      tl_naive_bayes_free(nb);
+    }
+    if (right > best) {
+      best = right;
+      *alpha = candidates[a];
+    }
+  }
+  free(sorted);
+  return s;
+}
+
+tl_status tl_naive_bayes_train(const tl_nb_text *texts, size_t n, int n_classes, double alpha,
+                               tl_naive_bayes **out, tl_err *err) {
+  if (n == 0) return tl_fail(err, TL_DATA, "naive Bayes: no labelled texts to train on");
+  for (size_t t = 0; t < n; t++)
+    if (texts[t].label < 0 || texts[t].label >= n_classes)
+      return tl_fail(err, TL_DATA, "naive Bayes: text %zu has label %d; expected 0 to %d", t,
+                     texts[t].label, n_classes - 1);
+  if (!(alpha >= 0)) return tl_fail(err, TL_CONFIG, "naive Bayes: alpha must not be negative");
+  if (alpha == 0) TL_TRY(choose_alpha(texts, n, n_classes, &alpha, err));
+  return train_with(texts, n, n_classes, alpha, out, err);
+}
+
+double tl_naive_bayes_alpha(const tl_naive_bayes *nb) {
+  return nb->alpha;
 }
 
 void tl_naive_bayes_free(tl_naive_bayes *nb) {

@@ -55,7 +55,7 @@ static void naive_bayes_by_hand(void **state) {
   (void)state;
   const tl_nb_text train[] = {text("A, a! b", 0), text("b-C", 1)};
   tl_naive_bayes *nb = NULL;
-  assert_int_equal(tl_naive_bayes_train(train, 2, 3, &nb, NULL), TL_OK);
+  assert_int_equal(tl_naive_bayes_train(train, 2, 3, 1, &nb, NULL), TL_OK);
   assert_int_equal(tl_naive_bayes_predict(nb, "a", 1), 0);
   assert_int_equal(tl_naive_bayes_predict(nb, "b b", 3), 1);
   assert_int_equal(tl_naive_bayes_predict(nb, "x", 1), 0);
@@ -69,9 +69,50 @@ static void naive_bayes_refuses_bad_labels(void **state) {
   const tl_nb_text train[] = {text("a", 0), text("b", 2)};
   tl_naive_bayes *nb = NULL;
   tl_err err = {0};
-  assert_int_equal(tl_naive_bayes_train(train, 2, 2, &nb, &err), TL_DATA);
+  assert_int_equal(tl_naive_bayes_train(train, 2, 2, 1, &nb, &err), TL_DATA);
   assert_non_null(strstr(err.msg, "text 1 has label 2"));
-  assert_int_equal(tl_naive_bayes_train(train, 0, 2, &nb, &err), TL_DATA);
+  assert_int_equal(tl_naive_bayes_train(train, 0, 2, 1, &nb, &err), TL_DATA);
+}
+
+/* Against the same cross-validation written out with fixed alphas. */
+static void alpha_is_chosen_by_cross_validation(void **state) {
+  (void)state;
+  enum { N = 40 };
+  static char line[N][64];
+  tl_nb_text train[N];
+  for (int i = 0; i < N; i++) {
+    int label = i % 7 < 2;
+    snprintf(line[i], sizeof line[i], "%s n%d m%d k%d", label ? "rare" : "common often", i, i, i);
+    train[i] = text(line[i], label);
+  }
+  tl_naive_bayes *chosen = NULL;
+  assert_int_equal(tl_naive_bayes_train(train, N, 2, 0, &chosen, NULL), TL_OK);
+  double alpha = tl_naive_bayes_alpha(chosen), best = -1, best_alpha = 0;
+  const double candidates[] = {1, 0.5, 0.2, 0.1, 0.05};
+  for (int a = 0; a < 5; a++) {
+    double right = 0;
+    for (int fold = 0; fold < 5; fold++) {
+      tl_nb_text in[N], held[N];
+      size_t n_in = 0, n_held = 0;
+      for (int i = 0; i < N; i++) {
+        if (i % 5 == fold)
+          held[n_held++] = train[i];
+        else
+          in[n_in++] = train[i];
+      }
+      tl_naive_bayes *nb = NULL;
+      assert_int_equal(tl_naive_bayes_train(in, n_in, 2, candidates[a], &nb, NULL), TL_OK);
+      right += tl_naive_bayes_accuracy(nb, held, n_held) * (double)n_held;
+      tl_naive_bayes_free(nb);
+    }
+    if (right > best) {
+      best = right;
+      best_alpha = candidates[a];
+    }
+  }
+  assert_near(alpha, best_alpha, 0);
+  assert_near(tl_naive_bayes_accuracy(chosen, train, N), 1, 1e-12);
+  tl_naive_bayes_free(chosen);
 }
 
 int main(void) {
@@ -79,6 +120,7 @@ int main(void) {
       cmocka_unit_test(quantiles_match_printed_tables),
       cmocka_unit_test(intervals_of_small_samples),
       cmocka_unit_test(naive_bayes_by_hand),
+      cmocka_unit_test(alpha_is_chosen_by_cross_validation),
       cmocka_unit_test(naive_bayes_refuses_bad_labels),
   };
   return cmocka_run_group_tests_name("stats", tests, NULL, NULL);
