@@ -1,0 +1,110 @@
+/* The types of tokenizers, training, and the calls that go to a type's row. */
+#include "tok_internal.h"
+
+#include <stdlib.h>
+
+/* To add a type:
+ *  1. write src/text/tok_<type>.c with its row (every function of tok_type);
+ *  2. declare the row in tok_internal.h and list it here;
+ *  3. give it a case in tests/unit/test_tokenizer.c (table `types`). */
+const tok_type *const tok_types[] = {&tok_type_bpe, &tok_type_wordpiece, &tok_type_bytes};
+const size_t tok_n_types = sizeof tok_types / sizeof *tok_types;
+
+static const tok_type *find_type(const char *name) {
+  for (size_t i = 0; name && i < tok_n_types; i++)
+    if (strcmp(tok_types[i]->name, name) == 0) return tok_types[i];
+  return NULL;
+}
+
+tl_status tok_too_large(const tl_tokenizer *t, int vocab_size, tl_err *err) {
+  return tl_fail(err, TL_CONFIG,
+                 "tokenizer: vocab_size %d is larger than the text allows: %u tokens can be made "
+                 "from it; set vocab_size to at most %u or give more text",
+                 vocab_size, t->n, t->n);
+}
+
+static tl_status add_specials(tl_tokenizer *t, tl_err *err) {
+  for (int i = 0; i < TL_TOK_N_SPECIAL; i++) {
+    const char *s = t->type->special[i];
+    uint32_t id = tok_add(t, s, strlen(s));
+    if (id == TOK_NONE) return tok_nomem(err);
+    t->flag[id] = TOK_F_ADDED | TOK_F_SPECIAL;
+    t->special[i] = (int)id;
+  }
+  return TL_OK;
+}
+
+static tl_status train(tl_tokenizer *t, tl_ctx *ctx, const tl_tokenizer_train_options *o,
+                       tl_text_next_fn next, void *user, tl_err *err) {
+  t->type->configure(t, o);
+  TL_TRY(add_specials(t, err));
+  tok_words w = {0};
+  if (t->type->needs_text) {
+    if (o->vocab_size <= TL_TOK_N_SPECIAL || o->vocab_size > TOK_MAX_VOCAB)
+      return tl_fail(err, TL_CONFIG, "tokenizer: vocab_size %d is out of bounds (%d to %d)",
+                     o->vocab_size, TL_TOK_N_SPECIAL + 1, TOK_MAX_VOCAB);
+    TL_TRY(tok_count(ctx, t, next, user, o->max_bytes, &w, err));
+    if (w.n == 0) {
+      tok_words_free(&w);
+      return tl_fail(err, TL_DATA,
+                     "tokenizer: there is no text to train on: the documents are empty");
+    }
+  }
+  tl_status s = t->type->train(t, ctx, &w, o->vocab_size, err);
+  tok_words_free(&w);
+  return s == TL_OK ? tok_finish(t, err) : s;
+}
+
+tl_status tl_tokenizer_train(tl_ctx *ctx, const tl_tokenizer_train_options *options,
+                             tl_text_next_fn next, void *user, tl_tokenizer **out, tl_err *err) {
+  *out = NULL;
+  const tok_type *type = find_type(options->type);
+  if (!type)
+    return tl_fail(err, TL_CONFIG,
+                   "tokenizer: unknown type '%s' (expected bpe, wordpiece, unigram or bytes)",
+                   options->type ? options->type : "");
+  tl_tokenizer *t = tok_new(type);
+  if (!t) return tok_nomem(err);
+  tl_status s = train(t, ctx, options, next, user, err);
+  if (s != TL_OK) {
+    tl_tokenizer_free(t);
+    return s;
+  }
+  *out = t;
+  return TL_OK;
+}
+
+tl_status tl_tokenizer_encode(const tl_tokenizer *t, const char *text, size_t len, uint32_t **ids,
+                              size_t *n, size_t *cap, tl_err *err) {
+  if (len == 0) return TL_OK;
+  tl_ids v = {.data = *ids, .len = *n, .cap = *cap};
+  tl_status s = t->type->encode(t, (const unsigned char *)text, len, &v, err);
+  if (s == TL_OK && v.oom) s = tok_nomem(err);
+  *ids = v.data;
+  *cap = v.cap;
+  if (s == TL_OK) *n = v.len;
+  return s;
+}
+
+tl_status tl_tokenizer_decode(const tl_tokenizer *t, const uint32_t *ids, size_t n,
+                              bool skip_special, char **text, size_t *len, tl_err *err) {
+  *text = NULL;
+  *len = 0;
+  for (size_t i = 0; i < n; i++) {
+    if (ids[i] >= t->n)
+      return tl_fail(err, TL_DATA, "tokenizer: id %u at position %zu is out of range (0 to %u)",
+                     ids[i], i, t->n - 1);
+  }
+  tl_buf b = {0};
+  tl_buf_reserve(&b, n * 4);
+  if (b.data) b.data[0] = 0;
+  t->type->decode(t, ids, n, skip_special, &b);
+  tl_status s = tl_buf_check(&b, err);
+  if (s != TL_OK) {
+    tl_buf_free(&b);
+    return s;
+  }
+  *text = b.data;
+  *len = b.len;
+  return TL_OK;
+}
