@@ -1,6 +1,7 @@
 /* References of the element-wise kernels, rotary embedding, dropout and sums. */
 #include "base/rng.h"
 #include "kernels/ref/ref.h"
+#include "kernels/sum_tree.h"
 
 static void convert(tl_dtype from, const void *x, tl_dtype to, void *y, int64_t n) {
   for (int64_t i = 0; i < n; i++) ref_set(to, y, i, ref_get(from, x, i));
@@ -66,23 +67,11 @@ static double sum_sq_block(int64_t n, const float *x) {
   return lane[0];
 }
 
-/* Block sums are added as a binary counter carries: blocks (0,1), (2,3), then (01,23), ... */
 static double sum_sq(int64_t n, const float *x) {
-  double level[64], total = 0;
-  uint64_t used = 0;
-  for (int64_t i = 0; i < n; i += 4096) {
-    double s = sum_sq_block(n - i < 4096 ? n - i : 4096, x + i);
-    int l = 0;
-    for (; used >> l & 1; l++) {
-      s = level[l] + s;
-      used ^= (uint64_t)1 << l;
-    }
-    level[l] = s;
-    used |= (uint64_t)1 << l;
-  }
-  for (int l = 0; l < 64; l++)
-    if (used >> l & 1) total = level[l] + total;
-  return total;
+  tl_sum_tree t = {.used = 0};
+  for (int64_t i = 0; i < n; i += 4096)
+    tl_sum_tree_add(&t, sum_sq_block(n - i < 4096 ? n - i : 4096, x + i));
+  return tl_sum_tree_total(&t);
 }
 
 void tl_ref_init_elementwise(tl_row_kernels *k) {
