@@ -17,6 +17,7 @@ static const struct command {
   const char *help;
 } commands[] = {
     {"config", tl_cmd_config, "show, check and document the configuration"},
+    {"selftest", tl_cmd_selftest, "check the operators and kernels on this machine"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
