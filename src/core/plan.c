@@ -190,7 +190,8 @@ static bool alias_hazard(planner *p, const tl_node *y, const tl_node *m) {
       if (!writes || t <= now) continue;
       for (int b = 0; b < p->n; b++) { /* readers: each member's own backward */
         if (b == a || (b != m->id && root(shared, b) != group)) continue;
-        if (t < bwd_time(p, p->g->node[b])) return true;
+        /* Equality: w itself, which would read its gradient from the memory it adds to. */
+        if (t <= bwd_time(p, p->g->node[b])) return true;
       }
     }
   }
