@@ -319,7 +319,7 @@ static tl_status test_case(tester *t, tl_err *err) {
     for (int level = 0; s == TL_OK && level < t->n_levels; level++)
       s = test_level(t, level, &ref[dt], err);
   }
-  if (s == TL_OK) compare(t, "ref", &ref[0], &ref[1], true);
+  if (s == TL_OK) compare(t, "ref against f32", &ref[0], &ref[1], true);
   result_free(&ref[0]);
   result_free(&ref[1]);
   return s;
