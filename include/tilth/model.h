@@ -1,0 +1,44 @@
+/* Models: a description (architecture and sizes) with its parameters. */
+#ifndef TILTH_MODEL_H
+#define TILTH_MODEL_H
+
+#include <stdint.h>
+#include "tilth/config.h"
+#include "tilth/context.h"
+#include "tilth/status.h"
+#include "tilth/tokenizer.h"
+
+typedef struct tl_model tl_model;
+
+typedef struct tl_model_config {
+  char type[16]; /* "gpt2", "llama", "bert", "encoder" */
+  int64_t dim, layers, heads, kv_heads, ff, vocab, max_len;
+  int64_t window, global_every;
+  double dropout, attention_dropout, rope_theta, init_std, norm_eps;
+  bool tie, qk_norm;
+  char act[16]; /* "auto", "gelu", "gelu_tanh", "silu", "relu2" */
+} tl_model_config;
+
+/* Sizes from the configuration's model section; vocab and max_len fill what it leaves at 0. */
+tl_status tl_model_config_from(const tl_config *c, int64_t vocab, int64_t max_len,
+                               tl_model_config *out, tl_err *err);
+
+/* A model with random weights (a function of seed and the parameters' names alone). Memory for
+ * gradients is taken only with_grads. On success *out is freed with tl_model_free.
+ * Errors: CONFIG (sizes that do not fit together), NOMEM. */
+tl_status tl_model_new(const tl_model_config *config, uint64_t seed, bool with_grads,
+                       tl_model **out, tl_err *err);
+/* dir: a folder with config.json and model.safetensors, as tl_model_save or Hugging Face's
+ * libraries write it. */
+tl_status tl_model_load(const char *dir, bool with_grads, tl_model **out, tl_err *err);
+/* Writes dir/config.json and dir/model.safetensors (f32), and the tokenizer's files if tok is not
+ * NULL. dir is created. Each file is replaced in one step. */
+tl_status tl_model_save(const tl_model *m, const tl_tokenizer *tok, const char *dir, tl_err *err);
+void tl_model_free(tl_model *m);
+
+const tl_model_config *tl_model_get_config(const tl_model *m);
+int64_t tl_model_params(const tl_model *m);      /* all parameters */
+int64_t tl_model_body_params(const tl_model *m); /* without embeddings and output layer */
+bool tl_model_is_encoder(const tl_model *m);
+
+#endif

@@ -1,0 +1,111 @@
+/* A modern encoder after ModernBERT (Warner et al., 2024): pre-norm, RoPE, GeGLU, no biases but the
+ * output's, unpadded packed batches, optionally local attention in most layers. */
+#include "models/model.h"
+
+static int64_t default_ff(int64_t dim) {
+  return (3 * dim / 2 + 63) / 64 * 64; /* ModernBERT-base: 1152 for 768 */
+}
+
+static bool is_global(const tl_model_config *c, int layer) {
+  return c->window == 0 || layer % c->global_every == 0;
+}
+
+static void declare_block(tl_model *m, tl_declare *d, int i) {
+  const tl_model_config *c = &m->c;
+  tl_block *b = &m->block[i];
+  float std = (float)c->init_std, res = tl_residual_std(m), eps = (float)c->norm_eps;
+  tl_declare_prefix(d, "model.layers.%d.", i);
+  if (i > 0) /* the first block follows the norm of the embeddings */
+    b->norm1 = tl_declare_norm(d, "attn_norm", TL_NORM_LAYER, c->dim, false, eps);
+  tl_param *w = tl_declare_matrix(d, "attn.Wqkv.weight", 3 * c->dim, c->dim, std, true);
+  b->attn.qkv = tl_spec1(w, NULL, false);
+  b->attn.n_kv = b->attn.n_heads;
+  if (c->qk_norm) {
+    b->attn.qk_norm = true;
+    b->attn.gain_q = tl_declare_vector(d, "attn.q_norm.weight", b->attn.hd, 1);
+    b->attn.gain_k = tl_declare_vector(d, "attn.k_norm.weight", b->attn.hd, 1);
+  }
+  b->attn.rope = true;
+  if (is_global(c, i)) b->attn.window = 0;
+  w = tl_declare_matrix(d, "attn.Wo.weight", c->dim, c->dim, res, true);
+  b->attn.out = tl_spec1(w, NULL, false);
+  b->norm2 = tl_declare_norm(d, "mlp_norm", TL_NORM_LAYER, c->dim, false, eps);
+  w = tl_declare_matrix(d, "mlp.Wi.weight", 2 * c->ff, c->dim, std, true);
+  b->mlp.in = tl_spec1(w, NULL, false);
+  b->mlp.gated = true;
+  b->mlp.act = m->act;
+  w = tl_declare_matrix(d, "mlp.Wo.weight", c->dim, c->ff, res, true);
+  b->mlp.out = tl_spec1(w, NULL, false);
+}
+
+static void declare(tl_model *m, tl_declare *d) {
+  const tl_model_config *c = &m->c;
+  float std = (float)c->init_std, eps = (float)c->norm_eps;
+  tl_declare_prefix(d, "model.embeddings.");
+  m->tok_embed = tl_declare_matrix(d, "tok_embeddings.weight", c->vocab, c->dim, std, false);
+  m->embed_norm = tl_declare_norm(d, "norm", TL_NORM_LAYER, c->dim, false, eps);
+  for (int i = 0; i < c->layers; i++) declare_block(m, d, i);
+  tl_declare_prefix(d, "%s", "");
+  m->final_norm = tl_declare_norm(d, "model.final_norm", TL_NORM_LAYER, c->dim, false, eps);
+  m->head_dense = tl_declare_matrix(d, "head.dense.weight", c->dim, c->dim, std, true);
+  m->head_norm = tl_declare_norm(d, "head.norm", TL_NORM_LAYER, c->dim, false, eps);
+  m->out_b = tl_declare_vector(d, "decoder.bias", c->vocab, 0);
+  m->out_w =
+      c->tie ? m->tok_embed : tl_declare_matrix(d, "decoder.weight", c->vocab, c->dim, std, false);
+}
+
+static tl_node *body(const tl_model *m, tl_graph *g, const tl_model_io *io) {
+  tl_graph_scope(g, "embed");
+  tl_node *x = tl_nn_norm(g, tl_embedding(g, m->tok_embed, io->tokens), &m->embed_norm);
+  x = tl_prenorm_blocks(m, g, tl_model_dropout(m, g, x), io);
+  return tl_nn_norm(g, x, &m->final_norm);
+}
+
+static tl_node *head(const tl_model *m, tl_graph *g, tl_node *h) {
+  tl_linear_spec spec = tl_spec1(m->head_dense, NULL, false);
+  spec.act = m->act;
+  return tl_nn_norm(g, tl_linear(g, h, &spec), &m->head_norm);
+}
+
+static const tl_hf_key keys[] = {
+    TL_HF_I("hidden_size", dim),
+    TL_HF_I("num_hidden_layers", layers),
+    TL_HF_I("num_attention_heads", heads),
+    TL_HF_I("intermediate_size", ff),
+    TL_HF_I("max_position_embeddings", max_len),
+    TL_HF_R("norm_eps", norm_eps),
+    TL_HF_I("global_attn_every_n_layers", global_every),
+    TL_HF_I("local_attention", window),
+    TL_HF_OPT(TL_HF_REAL, "global_rope_theta", rope_theta),
+    TL_HF_OPT(TL_HF_REAL, "embedding_dropout", dropout),
+    TL_HF_OPT(TL_HF_REAL, "attention_dropout", attention_dropout),
+    {0},
+};
+
+static void write_constants(const tl_model *m, json_t *o) {
+  json_object_set_new(o, "local_rope_theta", json_real(m->c.rope_theta));
+  json_object_set_new(o, "mlp_dropout", json_real(m->c.dropout));
+  json_object_set_new(o, "norm_bias", json_false());
+  json_object_set_new(o, "attention_bias", json_false());
+  json_object_set_new(o, "mlp_bias", json_false());
+  json_object_set_new(o, "decoder_bias", json_true());
+  json_object_set_new(o, "classifier_bias", json_false());
+  json_object_set_new(o, "classifier_pooling", json_string("mean"));
+}
+
+const tl_arch tl_arch_encoder = {
+    .name = "encoder",
+    .hf_type = "modernbert",
+    .hf_class = "ModernBertForMaskedLM",
+    .body_prefix = "model.",
+    .encoder = true,
+    .default_act = "gelu",
+    .default_eps = 1e-5,
+    .default_ff = default_ff,
+    .declare = declare,
+    .body = body,
+    .head = head,
+    .keys = keys,
+    .act_key = "hidden_activation",
+    .write_constants = write_constants,
+};

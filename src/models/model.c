@@ -1,0 +1,252 @@
+#include "models/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ARCH(name) extern const tl_arch tl_arch_##name;
+TL_ARCHS(ARCH)
+#undef ARCH
+
+static const tl_arch *const archs[] = {
+#define ARCH(name) &tl_arch_##name,
+    TL_ARCHS(ARCH)
+#undef ARCH
+};
+enum { N_ARCHS = sizeof archs / sizeof archs[0] };
+
+const tl_arch *tl_arch_find(const char *name) {
+  for (int i = 0; i < N_ARCHS; i++)
+    if (!strcmp(archs[i]->name, name)) return archs[i];
+  return NULL;
+}
+
+const tl_arch *tl_arch_find_hf(const char *model_type) {
+  for (int i = 0; i < N_ARCHS; i++)
+    if (!strcmp(archs[i]->hf_type, model_type)) return archs[i];
+  return NULL;
+}
+
+/* Our word and Hugging Face's for each activation. */
+static const struct {
+  tl_act act;
+  const char *name, *hf;
+} acts[] = {{TL_ACT_GELU, "gelu", "gelu"},
+            {TL_ACT_GELU_TANH, "gelu_tanh", "gelu_new"},
+            {TL_ACT_SILU, "silu", "silu"},
+            {TL_ACT_RELU2, "relu2", "relu2"}};
+enum { N_ACTS = sizeof acts / sizeof acts[0] };
+
+tl_act tl_act_find(const char *name) {
+  for (int i = 0; i < N_ACTS; i++)
+    if (!strcmp(acts[i].name, name) || !strcmp(acts[i].hf, name)) return acts[i].act;
+  return !strcmp(name, "gelu_pytorch_tanh") ? TL_ACT_GELU_TANH : TL_ACT_NONE;
+}
+
+const char *tl_act_hf_name(tl_act act) {
+  for (int i = 0; i < N_ACTS; i++)
+    if (acts[i].act == act) return acts[i].hf;
+  return "gelu";
+}
+
+tl_linear_spec tl_spec1(tl_param *w, tl_param *b, bool conv1d) {
+  return (tl_linear_spec){.n = 1, .w = {w}, .b = {b}, .conv1d = conv1d};
+}
+
+float tl_residual_std(const tl_model *m) {
+  return (float)(m->c.init_std / sqrt(2.0 * (double)m->c.layers));
+}
+
+tl_node *tl_model_dropout(const tl_model *m, tl_graph *g, tl_node *x) {
+  return tl_dropout_node(g, x, (float)m->c.dropout);
+}
+
+tl_node *tl_prenorm_blocks(const tl_model *m, tl_graph *g, tl_node *x, const tl_model_io *io) {
+  for (int i = 0; i < m->c.layers; i++) {
+    const tl_block *b = &m->block[i];
+    tl_graph_scope(g, "layer.%d.attn", i);
+    tl_node *h = b->norm1.gain ? tl_nn_norm(g, x, &b->norm1) : x;
+    h = tl_nn_self_attention(g, h, &b->attn, io, i);
+    x = tl_add(g, x, tl_model_dropout(m, g, h));
+    tl_graph_scope(g, "layer.%d.mlp", i);
+    h = tl_nn_mlp(g, tl_nn_norm(g, x, &b->norm2), &b->mlp);
+    x = tl_add(g, x, tl_model_dropout(m, g, h));
+  }
+  tl_graph_scope(g, "final");
+  return x;
+}
+
+tl_model_io tl_model_inputs(const tl_model *m, tl_graph *g, int dim_tokens, int64_t max_tokens,
+                            int dim_segments, int64_t max_segments) {
+  int64_t n[] = {max_tokens}, s[] = {max_segments, sizeof(tl_segment) / sizeof(int32_t)};
+  tl_graph_scope(g, "input");
+  tl_model_io io = {.tokens = tl_graph_input(g, "tokens", TL_I32, 1, n, dim_tokens),
+                    .pos = tl_graph_input(g, "positions", TL_I32, 1, n, dim_tokens),
+                    .segments = tl_graph_input(g, "segments", TL_I32, 2, s, dim_segments)};
+  if (m->type_embed) io.types = tl_graph_input(g, "types", TL_I32, 1, n, dim_tokens);
+  return io;
+}
+
+tl_node **tl_model_cache(const tl_model *m, tl_graph *g) {
+  tl_node **cache = tl_arena_alloc(&g->arena, (size_t)m->c.layers * sizeof *cache);
+  if (!cache) {
+    tl_graph_fail(g, TL_NOMEM, "key-value cache: out of memory");
+    return NULL;
+  }
+  for (int i = 0; i < m->c.layers; i++) {
+    const tl_self_attention *a = &m->block[i].attn;
+    int64_t shape[] = {m->c.max_len, 2 * (int64_t)a->n_kv * a->hd};
+    cache[i] = tl_graph_state(g, "cache", g->opt.dt, 2, shape);
+  }
+  return cache;
+}
+
+tl_node *tl_model_head(const tl_model *m, tl_graph *g, tl_node *h) {
+  tl_graph_scope(g, "head");
+  return m->arch->head ? m->arch->head(m, g, h) : h;
+}
+
+tl_node *tl_model_logits(const tl_model *m, tl_graph *g, tl_node *h) {
+  return tl_linear1(g, tl_model_head(m, g, h), m->out_w, m->out_b);
+}
+
+static tl_status check_config(tl_model_config *c, const tl_arch *a, tl_err *err) {
+  if (c->kv_heads == 0) c->kv_heads = c->heads;
+  if (c->ff == 0) c->ff = a->default_ff(c->dim);
+  if (c->norm_eps == 0) c->norm_eps = a->default_eps;
+  if (c->rope_theta == 0) c->rope_theta = 10000;
+  if (c->global_every == 0) c->global_every = 1;
+  if (c->init_std == 0) c->init_std = 0.02;
+  if (!strcmp(c->act, "auto") || !*c->act) snprintf(c->act, sizeof c->act, "%s", a->default_act);
+  if (c->dim <= 0 || c->layers <= 0 || c->heads <= 0 || c->vocab <= 0 || c->max_len <= 0)
+    return tl_fail(err, TL_CONFIG,
+                   "model: dim %lld, layers %lld, heads %lld, vocab %lld, max_len %lld must all be "
+                   "above 0",
+                   (long long)c->dim, (long long)c->layers, (long long)c->heads,
+                   (long long)c->vocab, (long long)c->max_len);
+  if (c->dim % c->heads != 0)
+    return tl_fail(err, TL_CONFIG, "model.dim %lld is not a multiple of model.heads %lld",
+                   (long long)c->dim, (long long)c->heads);
+  if ((c->dim / c->heads) % 2 != 0)
+    return tl_fail(err, TL_CONFIG, "model.dim / model.heads is %lld; it must be even",
+                   (long long)(c->dim / c->heads));
+  if (c->dim / c->heads > 256)
+    return tl_fail(err, TL_CONFIG, "model.dim / model.heads is %lld; at most 256 is supported",
+                   (long long)(c->dim / c->heads));
+  if (c->heads % c->kv_heads != 0)
+    return tl_fail(err, TL_CONFIG, "model.kv_heads %lld does not divide model.heads %lld",
+                   (long long)c->kv_heads, (long long)c->heads);
+  if (tl_act_find(c->act) == TL_ACT_NONE)
+    return tl_fail(err, TL_CONFIG,
+                   "model.act \"%s\" is unknown; expected gelu, gelu_tanh, silu, relu2", c->act);
+  return TL_OK;
+}
+
+tl_status tl_model_config_from(const tl_config *cfg, int64_t vocab, int64_t max_len,
+                               tl_model_config *c, tl_err *err) {
+  *c = (tl_model_config){.dim = cfg->model.dim,
+                         .layers = cfg->model.layers,
+                         .heads = cfg->model.heads,
+                         .kv_heads = cfg->model.kv_heads,
+                         .ff = cfg->model.ff,
+                         .vocab = cfg->model.vocab ? cfg->model.vocab : (vocab + 63) / 64 * 64,
+                         .max_len = cfg->model.max_len ? cfg->model.max_len : max_len,
+                         .window = cfg->model.window,
+                         .global_every = cfg->model.global_every,
+                         .dropout = cfg->model.dropout,
+                         .attention_dropout = cfg->model.attention_dropout,
+                         .rope_theta = cfg->model.rope_theta,
+                         .init_std = cfg->model.init_std,
+                         .norm_eps = cfg->model.norm_eps,
+                         .tie = cfg->model.tie,
+                         .qk_norm = cfg->model.qk_norm};
+  snprintf(c->type, sizeof c->type, "%s", cfg->model.type);
+  snprintf(c->act, sizeof c->act, "%s", cfg->model.act);
+  if (c->vocab < vocab)
+    return tl_fail(err, TL_CONFIG, "model.vocab %lld is smaller than the tokenizer's %lld tokens",
+                   (long long)c->vocab, (long long)vocab);
+  if (c->max_len < max_len)
+    return tl_fail(err, TL_CONFIG, "model.max_len %lld is shorter than train.seq_len %lld",
+                   (long long)c->max_len, (long long)max_len);
+  const tl_arch *a = tl_arch_find(c->type);
+  if (!a) return tl_fail(err, TL_CONFIG, "model.type \"%s\" is unknown", c->type);
+  return check_config(c, a, err);
+}
+
+static void common_attention(tl_model *m) {
+  for (int i = 0; i < m->c.layers; i++) {
+    tl_self_attention *a = &m->block[i].attn;
+    a->n_heads = (int)m->c.heads;
+    a->n_kv = (int)m->c.kv_heads;
+    a->hd = (int)(m->c.dim / m->c.heads);
+    a->norm_eps = (float)m->c.norm_eps;
+    a->rope_theta = (float)m->c.rope_theta;
+    a->max_len = (int)m->c.max_len;
+    a->window = (int)m->c.window;
+    a->dropout = (float)m->c.attention_dropout;
+  }
+}
+
+tl_status tl_model_new_with(const tl_model_config *config, uint64_t seed, bool with_grads,
+                            tl_declare_extra_fn extra, void *user, tl_model **out, tl_err *err) {
+  tl_model *m = calloc(1, sizeof *m);
+  if (!m) return tl_fail(err, TL_NOMEM, "model: out of memory");
+  m->c = *config;
+  m->arch = tl_arch_find(config->type);
+  m->with_grads = with_grads;
+  tl_status s = m->arch ? check_config(&m->c, m->arch, err)
+                        : tl_fail(err, TL_CONFIG, "model type \"%s\" is unknown", config->type);
+  if (s == TL_OK) {
+    m->act = tl_act_find(m->c.act);
+    m->block = tl_arena_alloc(&m->arena, (size_t)m->c.layers * sizeof *m->block);
+    if (!m->block) s = tl_fail(err, TL_NOMEM, "model: out of memory");
+  }
+  if (s == TL_OK) {
+    common_attention(m);
+    tl_declare d = {.ps = &m->params};
+    m->arch->declare(m, &d);
+    tl_declare_prefix(&d, "%s", "");
+    if (extra) extra(m, &d, user);
+    if (d.err.code != TL_OK) s = tl_fail(err, d.err.code, "model: %s", d.err.msg);
+  }
+  if (s == TL_OK) s = tl_params_alloc(&m->params, with_grads, err);
+  if (s != TL_OK) {
+    tl_model_free(m);
+    return s;
+  }
+  tl_params_init(&m->params, seed);
+  *out = m;
+  return TL_OK;
+}
+
+tl_status tl_model_new(const tl_model_config *config, uint64_t seed, bool with_grads,
+                       tl_model **out, tl_err *err) {
+  return tl_model_new_with(config, seed, with_grads, NULL, NULL, out, err);
+}
+
+void tl_model_free(tl_model *m) {
+  if (!m) return;
+  tl_params_free(&m->params);
+  tl_arena_free(&m->arena);
+  free(m);
+}
+
+const tl_model_config *tl_model_get_config(const tl_model *m) {
+  return &m->c;
+}
+int64_t tl_model_params(const tl_model *m) {
+  return tl_params_count(&m->params, false);
+}
+bool tl_model_is_encoder(const tl_model *m) {
+  return m->arch->encoder;
+}
+
+int64_t tl_model_body_params(const tl_model *m) {
+  const tl_param *outside[] = {m->tok_embed, m->pos_embed, m->type_embed,
+                               m->out_w == m->tok_embed ? NULL : m->out_w, m->out_b};
+  int64_t n = tl_model_params(m);
+  for (size_t i = 0; i < sizeof outside / sizeof *outside; i++)
+    if (outside[i]) n -= outside[i]->n;
+  return n;
+}

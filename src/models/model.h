@@ -1,0 +1,108 @@
+/* Architectures: each is one file that declares parameters and builds a graph.
+ *
+ * To add one (four places): 1. src/models/<name>.c with its tl_arch; 2. a row in TL_ARCHS below; 3.
+ * its word in model.type of config_keys.def; 4. a golden in tests/golden. */
+#ifndef TL_MODELS_MODEL_H
+#define TL_MODELS_MODEL_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include "nn/nn.h"
+#include "tilth/model.h"
+
+#define TL_ARCHS(X) X(gpt2) X(llama) X(bert) X(encoder)
+
+/* One key of config.json and the member of tl_model_config that it carries. */
+typedef struct tl_hf_key {
+  const char *key;
+  enum { TL_HF_INT, TL_HF_REAL } type;
+  size_t offset;
+  bool optional; /* reading: the member keeps 0 when the key is absent or null */
+} tl_hf_key;
+#define TL_HF_I(name, member)                                                                      \
+  { name, TL_HF_INT, offsetof(tl_model_config, member), false }
+#define TL_HF_R(name, member)                                                                      \
+  { name, TL_HF_REAL, offsetof(tl_model_config, member), false }
+#define TL_HF_OPT(type, name, member)                                                              \
+  { name, type, offsetof(tl_model_config, member), true }
+
+typedef struct tl_arch {
+  const char *name;        /* model.type, and config.json's model_type unless hf_type */
+  const char *hf_type;     /* "gpt2", "llama", "bert", "modernbert" */
+  const char *hf_class;    /* "GPT2LMHeadModel", ... */
+  const char *body_prefix; /* optional prefix of body tensors in files ("transformer.", "bert.") */
+  bool encoder;
+  const char *default_act;
+  double default_eps;
+  int64_t (*default_ff)(int64_t dim);
+  /* Adds the parameters to m->params and fills m->layer and m's common parts. */
+  void (*declare)(tl_model *m, tl_declare *d);
+  /* Hidden states [N, D] after the last norm. */
+  tl_node *(*body)(const tl_model *m, tl_graph *g, const tl_model_io *io);
+  /* What stands between hidden states and the output matrix; NULL: nothing. [P, D] -> [P, D]. */
+  tl_node *(*head)(const tl_model *m, tl_graph *g, tl_node *h);
+  /* Hugging Face's config.json: the keys that carry sizes (read and written by one table, ended by
+   * key NULL), the key of the activation, and the constants that its loader wants besides. */
+  const tl_hf_key *keys;
+  const char *act_key;
+  void (*write_constants)(const tl_model *m, json_t *o);
+} tl_arch;
+
+typedef struct tl_block {
+  tl_norm norm1,
+      norm2; /* before (pre-norm) or after (BERT) attention and MLP; gain NULL: identity */
+  tl_self_attention attn;
+  tl_mlp mlp;
+} tl_block;
+
+struct tl_model {
+  const tl_arch *arch;
+  tl_model_config c;
+  tl_act act;
+  tl_arena arena;
+  tl_params params;
+  bool with_grads;
+  tl_block *block; /* [layers] */
+  tl_param *tok_embed, *pos_embed, *type_embed;
+  tl_norm embed_norm, final_norm;
+  tl_param *head_dense, *head_dense_bias; /* the transform before the output matrix (encoders) */
+  tl_norm head_norm;
+  tl_param *out_w, *out_b; /* output matrix (tok_embed when tied) and bias (may be NULL) */
+};
+
+const tl_arch *tl_arch_find(const char *name);          /* by model.type; NULL if unknown */
+const tl_arch *tl_arch_find_hf(const char *model_type); /* by config.json's model_type */
+tl_act tl_act_find(const char *name); /* our word or Hugging Face's; TL_ACT_NONE if unknown */
+const char *tl_act_hf_name(tl_act act);
+
+/* Pieces the architectures share. */
+tl_linear_spec tl_spec1(tl_param *w, tl_param *b, bool conv1d);
+float tl_residual_std(
+    const tl_model *m); /* init_std / sqrt(2 layers): GPT-2's residual projections */
+tl_node *tl_model_dropout(const tl_model *m, tl_graph *g, tl_node *x);
+/* x + dropout(f(norm(x))) for attention and MLP of every block: the pre-norm body. */
+tl_node *tl_prenorm_blocks(const tl_model *m, tl_graph *g, tl_node *x, const tl_model_io *io);
+
+/* Inputs of a graph with at most max_tokens packed tokens in at most max_segments segments. */
+tl_model_io tl_model_inputs(const tl_model *m, tl_graph *g, int dim_tokens, int64_t max_tokens,
+                            int dim_segments, int64_t max_segments);
+/* Per-layer caches of a generation graph; set io->cache to it. */
+tl_node **tl_model_cache(const tl_model *m, tl_graph *g);
+/* The transform before the output matrix (identity for decoders). */
+tl_node *tl_model_head(const tl_model *m, tl_graph *g, tl_node *h);
+/* Logits [P, V] of hidden states: for generation and prediction on few rows. */
+tl_node *tl_model_logits(const tl_model *m, tl_graph *g, tl_node *h);
+
+/* Adds a parameter of a task head and (re)allocates; see tl_model_new_with. */
+typedef void (*tl_declare_extra_fn)(tl_model *m, tl_declare *d, void *user);
+/* As tl_model_new, with extra parameters declared by the caller (task heads) before allocation. */
+tl_status tl_model_new_with(const tl_model_config *config, uint64_t seed, bool with_grads,
+                            tl_declare_extra_fn extra, void *user, tl_model **out, tl_err *err);
+/* Reads dir/config.json. */
+tl_status tl_model_read_config(const char *dir, tl_model_config *out, tl_err *err);
+/* Copies values from dir/model.safetensors for every parameter with the same name (with or without
+ * the body prefix). A body parameter that is missing or has another shape is an error (DATA);
+ * `extras` of task heads may be absent and keep their values. */
+tl_status tl_model_read_weights(tl_model *m, const char *dir, tl_err *err);
+
+#endif

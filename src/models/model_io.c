@@ -1,0 +1,199 @@
+/* Model folders: config.json and model.safetensors as Hugging Face's libraries write them. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "models/model.h"
+#include "tilth/safetensors.h"
+
+enum { MAX_CONFIG_BYTES = 1 << 20 };
+
+static void write_keys(const tl_model *m, json_t *o) {
+  for (const tl_hf_key *k = m->arch->keys; k->key; k++) {
+    const char *member = (const char *)&m->c + k->offset;
+    json_t *v = k->type == TL_HF_INT ? json_integer(*(const int64_t *)member)
+                                     : json_real(*(const double *)member);
+    json_object_set_new(o, k->key, v);
+  }
+}
+
+static tl_status write_config(const tl_model *m, const tl_tokenizer *tok, const char *path,
+                              tl_err *err) {
+  static const struct {
+    const char *key;
+    tl_special role;
+  } ids[] = {
+      {"pad_token_id", TL_TOK_PAD}, {"bos_token_id", TL_TOK_BOS}, {"eos_token_id", TL_TOK_EOS}};
+  json_t *o = json_object();
+  json_object_set_new(o, "architectures", json_pack("[s]", m->arch->hf_class));
+  json_object_set_new(o, "model_type", json_string(m->arch->hf_type));
+  write_keys(m, o);
+  json_object_set_new(o, m->arch->act_key, json_string(tl_act_hf_name(m->act)));
+  json_object_set_new(o, "vocab_size", json_integer(m->c.vocab));
+  json_object_set_new(o, "initializer_range", json_real(m->c.init_std));
+  json_object_set_new(o, "tie_word_embeddings", json_boolean(m->c.tie));
+  json_object_set_new(o, "torch_dtype", json_string("float32"));
+  m->arch->write_constants(m, o);
+  for (size_t i = 0; tok && i < sizeof ids / sizeof *ids; i++) {
+    int id = tl_tokenizer_special(tok, ids[i].role);
+    if (id >= 0) json_object_set_new(o, ids[i].key, json_integer(id));
+  }
+  /* What has no key in Hugging Face's file; other readers ignore it. */
+  json_object_set_new(o, "tilth",
+                      json_pack("{s:b, s:I}", "qk_norm", m->c.qk_norm, "window", m->c.window));
+  char *text = json_dumps(o, JSON_INDENT(2));
+  json_decref(o);
+  if (!text) return tl_fail(err, TL_NOMEM, "%s: out of memory", path);
+  tl_status s = tl_file_write_atomic(path, text, strlen(text), err);
+  free(text);
+  return s;
+}
+
+static tl_status write_weights(const tl_model *m, const char *path, tl_err *err) {
+  const tl_params *ps = &m->params;
+  tl_st_tensor *t = calloc((size_t)ps->n, sizeof *t);
+  if (!t) return tl_fail(err, TL_NOMEM, "%s: out of memory", path);
+  for (int i = 0; i < ps->n; i++) {
+    const tl_param *p = ps->p[i];
+    t[i] = (tl_st_tensor){.name = p->name, .dtype = TL_ST_F32, .ndim = p->ndim, .data = p->data};
+    for (int d = 0; d < p->ndim; d++) t[i].shape[d] = p->shape[d];
+  }
+  tl_status s = tl_st_write(path, t, (size_t)ps->n, NULL, 0, NULL, NULL, err);
+  free(t);
+  return s;
+}
+
+tl_status tl_model_save(const tl_model *m, const tl_tokenizer *tok, const char *dir, tl_err *err) {
+  TL_TRY(tl_mkdirs(dir, err));
+  char *config = tl_path_join(dir, "config.json"),
+       *weights = tl_path_join(dir, "model.safetensors");
+  tl_status s = config && weights ? TL_OK : tl_fail(err, TL_NOMEM, "%s: out of memory", dir);
+  if (s == TL_OK) s = write_weights(m, weights, err);
+  if (s == TL_OK) s = write_config(m, tok, config, err);
+  if (s == TL_OK && tok) s = tl_tokenizer_save(tok, dir, err);
+  free(config);
+  free(weights);
+  return s;
+}
+
+static tl_status read_key(const json_t *o, const tl_hf_key *k, tl_model_config *c, const char *path,
+                          tl_err *err) {
+  const json_t *v = json_object_get(o, k->key);
+  void *member = (char *)c + k->offset;
+  if (!v || json_is_null(v)) {
+    if (k->optional) return TL_OK;
+    return tl_fail(err, TL_DATA, "%s: key \"%s\" is missing", path, k->key);
+  }
+  if (k->type == TL_HF_INT) {
+    if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > INT32_MAX)
+      return tl_fail(err, TL_DATA, "%s: \"%s\" must be an integer from 0 to 2147483647", path,
+                     k->key);
+    *(int64_t *)member = json_integer_value(v);
+    return TL_OK;
+  }
+  if (!json_is_number(v) || !isfinite(json_number_value(v)))
+    return tl_fail(err, TL_DATA, "%s: \"%s\" must be a number", path, k->key);
+  *(double *)member = json_number_value(v);
+  return TL_OK;
+}
+
+static tl_status read_config(const json_t *o, const char *path, tl_model_config *c, tl_err *err) {
+  *c = (tl_model_config){.tie = true};
+  const char *type = json_string_value(json_object_get(o, "model_type"));
+  const tl_arch *a = type ? tl_arch_find_hf(type) : NULL;
+  if (!a)
+    return tl_fail(
+        err, TL_DATA,
+        "%s: model_type \"%s\" is not supported; expected gpt2, llama, bert or modernbert", path,
+        type ? type : "(missing)");
+  snprintf(c->type, sizeof c->type, "%s", a->name);
+  static const tl_hf_key common[] = {
+      TL_HF_I("vocab_size", vocab), TL_HF_OPT(TL_HF_REAL, "initializer_range", init_std), {0}};
+  for (const tl_hf_key *k = common; k->key; k++) TL_TRY(read_key(o, k, c, path, err));
+  for (const tl_hf_key *k = a->keys; k->key; k++) TL_TRY(read_key(o, k, c, path, err));
+  const char *act = json_string_value(json_object_get(o, a->act_key));
+  snprintf(c->act, sizeof c->act, "%s", act ? act : "auto");
+  const json_t *tie = json_object_get(o, "tie_word_embeddings"), *own = json_object_get(o, "tilth");
+  if (tie) c->tie = json_is_true(tie);
+  if (own) {
+    c->qk_norm = json_is_true(json_object_get(own, "qk_norm"));
+    static const tl_hf_key window = TL_HF_OPT(TL_HF_INT, "window", window);
+    TL_TRY(read_key(own, &window, c, path, err));
+  }
+  return TL_OK;
+}
+
+tl_status tl_model_read_config(const char *dir, tl_model_config *out, tl_err *err) {
+  char *path = tl_path_join(dir, "config.json");
+  if (!path) return tl_fail(err, TL_NOMEM, "%s: out of memory", dir);
+  tl_buf text = {0};
+  tl_status s = tl_file_read(path, MAX_CONFIG_BYTES, &text, err);
+  json_error_t je;
+  json_t *o = s == TL_OK ? json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, &je) : NULL;
+  if (s == TL_OK && !json_is_object(o))
+    s = tl_fail(err, TL_DATA, "%s:%d:%d: %s", path, o ? 1 : je.line, o ? 1 : je.column,
+                o ? "expected an object" : je.text);
+  if (s == TL_OK) s = read_config(o, path, out, err);
+  json_decref(o);
+  tl_buf_free(&text);
+  free(path);
+  return s;
+}
+
+static const tl_st_tensor *find_tensor(const tl_st *st, const tl_model *m, const char *name) {
+  const tl_st_tensor *t = tl_st_find(st, name);
+  size_t n = strlen(m->arch->body_prefix);
+  if (!t && !strncmp(name, m->arch->body_prefix, n)) t = tl_st_find(st, name + n);
+  return t;
+}
+
+static bool same_shape(const tl_param *p, const tl_st_tensor *t) {
+  if (p->ndim != t->ndim) return false;
+  for (int d = 0; d < p->ndim; d++)
+    if (p->shape[d] != t->shape[d]) return false;
+  return true;
+}
+
+static bool is_body(const tl_model *m, const tl_param *p) {
+  return !strncmp(p->name, m->arch->body_prefix, strlen(m->arch->body_prefix));
+}
+
+tl_status tl_model_read_weights(tl_model *m, const char *dir, tl_err *err) {
+  tl_st *st = NULL;
+  TL_TRY(tl_st_open(dir, &st, err));
+  tl_status s = TL_OK;
+  for (int i = 0; s == TL_OK && i < m->params.n; i++) {
+    tl_param *p = m->params.p[i];
+    const tl_st_tensor *t = find_tensor(st, m, p->name);
+    if (!t && is_body(m, p))
+      s = tl_fail(err, TL_DATA,
+                  "%s: tensor \"%s\" is missing; config.json describes a model that has it", dir,
+                  p->name);
+    else if (t && !same_shape(p, t))
+      s = tl_fail(err, TL_DATA,
+                  "%s: tensor \"%s\" has %d axes, first %lld; config.json implies [%lld, %lld]",
+                  dir, p->name, t->ndim, (long long)(t->ndim ? t->shape[0] : 0),
+                  (long long)p->shape[0], (long long)(p->ndim > 1 ? p->shape[1] : 1));
+    else if (t)
+      s = tl_st_read_f32(t, p->data, err);
+  }
+  tl_st_close(st);
+  tl_params_changed(&m->params);
+  return s;
+}
+
+tl_status tl_model_load(const char *dir, bool with_grads, tl_model **out, tl_err *err) {
+  tl_model_config c;
+  TL_TRY(tl_model_read_config(dir, &c, err));
+  tl_model *m = NULL;
+  TL_TRY(tl_model_new(&c, 0, with_grads, &m, err));
+  tl_status s = tl_model_read_weights(m, dir, err);
+  if (s != TL_OK) {
+    tl_model_free(m);
+    return s;
+  }
+  *out = m;
+  return TL_OK;
+}

@@ -1,0 +1,84 @@
+#include "nn/nn.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void tl_declare_prefix(tl_declare *d, const char *fmt, ...) {
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(d->prefix, sizeof d->prefix, fmt, ap);
+  va_end(ap);
+}
+
+static tl_param *declare(tl_declare *d, const char *name, int ndim, const int64_t *shape,
+                         tl_init init, float scale, unsigned flags) {
+  char full[256];
+  snprintf(full, sizeof full, "%s%s", d->prefix, name);
+  tl_param *p = tl_params_add(d->ps, full, ndim, shape, init, scale, flags);
+  if (!p && d->err.code == TL_OK) {
+    tl_fail(&d->err, TL_NOMEM,
+            "parameter %s [%lld, %lld]: too large, out of memory, or declared twice", full,
+            (long long)shape[0], (long long)(ndim > 1 ? shape[1] : 1));
+  }
+  return p;
+}
+
+tl_param *tl_declare_matrix(tl_declare *d, const char *name, int64_t rows, int64_t cols, float std,
+                            bool hidden) {
+  int64_t shape[] = {rows, cols};
+  return declare(d, name, 2, shape, TL_INIT_NORMAL, std,
+                 TL_PARAM_DECAY | (hidden ? TL_PARAM_HIDDEN : 0));
+}
+
+tl_param *tl_declare_vector(tl_declare *d, const char *name, int64_t n, float value) {
+  return declare(d, name, 1, &n, TL_INIT_CONST, value, 0);
+}
+
+tl_norm tl_declare_norm(tl_declare *d, const char *name, tl_norm_kind kind, int64_t dim, bool bias,
+                        float eps) {
+  char full[96];
+  tl_norm n = {.kind = kind, .eps = eps};
+  snprintf(full, sizeof full, "%s.weight", name);
+  n.gain = tl_declare_vector(d, full, dim, 1);
+  snprintf(full, sizeof full, "%s.bias", name);
+  if (bias) n.bias = tl_declare_vector(d, full, dim, 0);
+  return n;
+}
+
+tl_node *tl_nn_norm(tl_graph *g, tl_node *x, const tl_norm *n) {
+  return n->kind == TL_NORM_RMS ? tl_rms_norm(g, x, n->gain, n->eps)
+                                : tl_layer_norm(g, x, n->gain, n->bias, n->eps);
+}
+
+tl_node *tl_nn_self_attention(tl_graph *g, tl_node *x, const tl_self_attention *a,
+                              const tl_model_io *io, int layer) {
+  int q = a->n_heads * a->hd, kv = a->n_kv * a->hd;
+  tl_node *qkv = tl_linear(g, x, &a->qkv);
+  if (a->qk_norm)
+    qkv = tl_head_norm(g, qkv, a->n_heads + a->n_kv, a->n_heads, a->hd, a->gain_q, a->gain_k,
+                       a->norm_eps);
+  if (a->rope)
+    qkv = tl_rope(g, qkv, io->pos, a->n_heads + a->n_kv, a->hd, a->rope_theta, a->max_len);
+  tl_attention_spec spec = {.n_heads = a->n_heads,
+                            .n_kv = a->n_kv,
+                            .hd = a->hd,
+                            .k_col = q,
+                            .v_col = q + kv,
+                            .window = a->window,
+                            .dropout = a->dropout};
+  tl_node *kv_src = qkv;
+  if (io->cache) {
+    kv_src = tl_kv_append(g, io->cache[layer], qkv, io->pos, q, kv);
+    spec.k_col = 0;
+    spec.v_col = kv;
+  }
+  tl_node *o = tl_attention(g, qkv, kv_src, io->segments, &spec);
+  return tl_linear(g, o, &a->out);
+}
+
+tl_node *tl_nn_mlp(tl_graph *g, tl_node *x, const tl_mlp *m) {
+  if (m->gated) return tl_linear(g, tl_glu(g, tl_linear(g, x, &m->in), m->act), &m->out);
+  tl_linear_spec in = m->in;
+  in.act = m->act;
+  return tl_linear(g, tl_linear(g, x, &in), &m->out);
+}

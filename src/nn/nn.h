@@ -1,0 +1,63 @@
+/* Layers out of operators. A layer that owns parameters is declared once (parameters are added to
+ * the store) and built into any number of graphs. */
+#ifndef TL_NN_NN_H
+#define TL_NN_NN_H
+
+#include "ops/ops.h"
+
+/* Declares parameters under a changing prefix; the first failure is kept. */
+typedef struct tl_declare {
+  tl_params *ps;
+  char prefix[160];
+  tl_err err;
+} tl_declare;
+void tl_declare_prefix(tl_declare *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* A matrix [rows, cols], N(0, std); hidden: Muon may train it. */
+tl_param *tl_declare_matrix(tl_declare *d, const char *name, int64_t rows, int64_t cols, float std,
+                            bool hidden);
+/* A vector of n equal values (gain: 1, bias: 0). Not decayed. */
+tl_param *tl_declare_vector(tl_declare *d, const char *name, int64_t n, float value);
+
+typedef enum tl_norm_kind { TL_NORM_LAYER, TL_NORM_RMS } tl_norm_kind;
+
+typedef struct tl_norm {
+  tl_norm_kind kind;
+  tl_param *gain, *bias; /* bias may be NULL */
+  float eps;
+} tl_norm;
+/* NAME.weight and, with bias, NAME.bias. */
+tl_norm tl_declare_norm(tl_declare *d, const char *name, tl_norm_kind kind, int64_t dim, bool bias,
+                        float eps);
+tl_node *tl_nn_norm(tl_graph *g, tl_node *x, const tl_norm *n);
+
+/* Self-attention of one block: projections, optional QK-norm, optional RoPE, output projection. */
+typedef struct tl_self_attention {
+  tl_linear_spec qkv; /* concatenated output: q heads, then k heads, then v heads */
+  tl_linear_spec out;
+  int n_heads, n_kv, hd;
+  bool qk_norm;
+  tl_param *gain_q, *gain_k;
+  float norm_eps;
+  bool rope;
+  float rope_theta;
+  int max_len, window;
+  float dropout;
+} tl_self_attention;
+
+/* What a model reads: i32 nodes. cache: NULL, or one state [max_len, 2*n_kv*hd] per layer. */
+typedef struct tl_model_io {
+  tl_node *tokens, *pos, *types, *segments;
+  tl_node **cache;
+} tl_model_io;
+/* x [N, D] -> [N, D]. */
+tl_node *tl_nn_self_attention(tl_graph *g, tl_node *x, const tl_self_attention *a,
+                              const tl_model_io *io, int layer);
+/* act(x W1 + b1) W2 + b2; or with `gated`: (act(a) * b) W2 where (a | b) = x W1. */
+typedef struct tl_mlp {
+  tl_linear_spec in, out;
+  bool gated;
+  tl_act act;
+} tl_mlp;
+tl_node *tl_nn_mlp(tl_graph *g, tl_node *x, const tl_mlp *m);
+
+#endif

@@ -1,0 +1,156 @@
+#include "objectives/objective.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define OBJECTIVE(name) extern const tl_objective tl_objective_##name;
+TL_OBJECTIVES(OBJECTIVE)
+#undef OBJECTIVE
+
+static const tl_objective *const objectives[] = {
+#define OBJECTIVE(name) &tl_objective_##name,
+    TL_OBJECTIVES(OBJECTIVE)
+#undef OBJECTIVE
+};
+
+const tl_objective *tl_objective_find(const char *name) {
+  for (size_t i = 0; i < sizeof objectives / sizeof *objectives; i++)
+    if (!strcmp(objectives[i]->name, name)) return objectives[i];
+  return NULL;
+}
+
+tl_status tl_batch_init(tl_batch *b, int64_t max_tokens, tl_err *err) {
+  *b = (tl_batch){.max_tokens = max_tokens};
+  size_t n = (size_t)max_tokens;
+  b->tokens = calloc(n, sizeof *b->tokens);
+  b->pos = calloc(n, sizeof *b->pos);
+  b->segments = calloc(n, sizeof *b->segments);
+  b->idx = calloc(n, sizeof *b->idx);
+  b->targets = calloc(n, sizeof *b->targets);
+  if (b->tokens && b->pos && b->segments && b->idx && b->targets) return TL_OK;
+  tl_batch_free(b);
+  return tl_fail(err, TL_NOMEM, "batch: out of memory for %zu tokens", n);
+}
+
+void tl_batch_clear(tl_batch *b) {
+  b->n_tokens = b->n_segments = b->n_targets = b->n_counted = 0;
+}
+
+void tl_batch_free(tl_batch *b) {
+  free(b->tokens);
+  free(b->pos);
+  free(b->segments);
+  free(b->idx);
+  free(b->targets);
+  *b = (tl_batch){0};
+}
+
+tl_status tl_objective_args_from(const tl_objective *o, const tl_config *c, const tl_tokenizer *t,
+                                 tl_objective_args *a, tl_err *err) {
+  *a = (tl_objective_args){.seed = (uint64_t)c->run.seed,
+                           .rate = c->objective.mask_rate,
+                           .rate_end = c->objective.mask_rate_end,
+                           .keep = c->objective.mask_keep,
+                           .random = c->objective.mask_random,
+                           .causal_share = c->objective.causal_share,
+                           .span = (int)c->objective.mask_span,
+                           .whole_word = c->objective.whole_word,
+                           .vocab = tl_tokenizer_vocab_size(t),
+                           .mask_id = tl_tokenizer_special(t, TL_TOK_MASK),
+                           .word_starts = tl_tokenizer_word_starts(t)};
+  if (a->rate_end == 0) a->rate_end = a->rate;
+  for (int role = 0; role < TL_TOK_N_SPECIAL; role++)
+    if (tl_tokenizer_special(t, role) >= a->n_special)
+      a->n_special = tl_tokenizer_special(t, role) + 1;
+  /* Special tokens come first in our tokenizers; in others one may stand last. Then none are
+   * skipped. */
+  if (a->n_special > TL_TOK_N_SPECIAL) a->n_special = 0;
+  if (o->needs_mask && a->mask_id < 0)
+    return tl_fail(err, TL_CONFIG,
+                   "objective.type %s needs a tokenizer with a mask token; this one has none",
+                   o->name);
+  if (o->needs_mask && a->keep + a->random > 1)
+    return tl_fail(err, TL_CONFIG, "objective.mask_keep %g + objective.mask_random %g exceed 1",
+                   a->keep, a->random);
+  return TL_OK;
+}
+
+void tl_objective_begin(const tl_objective *o, tl_objective_args *a, uint64_t batch) {
+  tl_rng r = tl_rng_make(a->seed, TL_STREAM_MASK, 1, batch);
+  a->causal = !o->needs_mask || (o->decoder && (double)tl_rng_f32(&r) < a->causal_share);
+}
+
+int64_t tl_batch_append(tl_batch *b, const tl_sample *s, bool causal) {
+  int64_t row0 = b->n_tokens;
+  size_t next = s->n_starts && s->starts[0] == 0 ? 1 : 0;
+  for (uint32_t i = 0, begin = 0; i < s->n; i++) {
+    b->tokens[row0 + i] = (int32_t)s->tok[i];
+    b->pos[row0 + i] = (int32_t)(i - begin);
+    bool last = i + 1 == s->n || (next < s->n_starts && s->starts[next] == i + 1);
+    if (!last) continue;
+    int32_t q0 = (int32_t)(row0 + begin), q1 = (int32_t)(row0 + i + 1);
+    b->segments[b->n_segments++] = (tl_segment){q0, q1, q0, q1, causal};
+    begin = i + 1;
+    next++;
+  }
+  b->n_tokens += s->n;
+  return row0;
+}
+
+/* Marks hidden tokens in hide[0..n) until `want` are marked: random starts, random span lengths. */
+static void choose_hidden(const tl_objective_args *a, const tl_sample *s, tl_rng *r, uint8_t *hide,
+                          uint32_t want) {
+  uint32_t hidden = 0;
+  for (uint32_t tries = 0; hidden < want && tries < 20 * s->n; tries++) {
+    uint32_t begin = (uint32_t)tl_rng_below(r, s->n);
+    uint32_t length = a->span > 1 ? 1 + (uint32_t)tl_rng_below(r, (uint64_t)a->span) : 1;
+    if (a->whole_word)
+      while (begin > 0 && !a->word_starts[s->tok[begin]]) begin--;
+    uint32_t end = begin;
+    for (uint32_t units = 0; end < s->n; end++) {
+      bool unit = !a->whole_word || end == begin || a->word_starts[s->tok[end]];
+      if (unit && units++ == length) break;
+      if (s->tok[end] < (uint32_t)a->n_special) break; /* never across the end of a document */
+      if (!hide[end] && hidden < want) {
+        hide[end] = 1;
+        hidden++;
+      }
+    }
+  }
+}
+
+static int32_t replacement(const tl_objective_args *a, tl_rng *r, uint32_t original) {
+  float u = tl_rng_f32(r);
+  if ((double)u < a->keep) return (int32_t)original;
+  if ((double)u < a->keep + a->random)
+    return (int32_t)(a->n_special + (int)tl_rng_below(r, (uint64_t)(a->vocab - a->n_special)));
+  return a->mask_id;
+}
+
+void tl_mask_sample(const tl_objective_args *a, const tl_sample *s, tl_batch *b, int64_t row0,
+                    int shift) {
+  tl_rng r = tl_rng_make(a->seed, TL_STREAM_MASK, 0, s->position << 20);
+  uint32_t maskable = 0;
+  for (uint32_t i = 0; i < s->n; i++) maskable += s->tok[i] >= (uint32_t)a->n_special;
+  double rate = a->rate + (a->rate_end - a->rate) * a->progress;
+  double expected = rate * maskable;
+  uint32_t want = (uint32_t)expected;
+  if ((double)tl_rng_f32(&r) < expected - want) want++; /* right on average for short samples too */
+  uint8_t *hide =
+      (uint8_t *)(b->idx + b->n_targets); /* free space of the batch: n int32 are left */
+  memset(hide, 0, s->n);
+  choose_hidden(a, s, &r, hide, want);
+  /* idx is filled behind the bytes of hide that are still to be read: entry k needs 4k bytes, k <=
+   * i, so hide is moved to the end of its room first. */
+  uint8_t *bytes = (uint8_t *)(b->targets + b->n_targets) + 3 * (size_t)s->n;
+  memcpy(bytes, hide, s->n);
+  for (uint32_t i = 0; i < s->n; i++) {
+    if (!bytes[i]) continue;
+    int64_t row = row0 + i;
+    b->tokens[row] = replacement(a, &r, s->tok[i]);
+    if (b->pos[row] + shift < 0) continue; /* the first token of a segment has no row before it */
+    b->idx[b->n_targets] = (int32_t)(row + shift);
+    b->targets[b->n_targets++] = (int32_t)s->tok[i];
+    b->n_counted++;
+  }
+}
