@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/kernels.h"
+#include "base/arena.h"
+#include "kernels/gemm_impl.h"
 
 /* The level asked for by name; NULL or "" means the best one. `source` names where the name was
  * given, for the message. */
@@ -48,6 +49,12 @@ tl_status tl_ctx_new(const tl_ctx_options *options, tl_ctx **out, tl_err *err) {
     free(ctx);
     return s;
   }
+  ctx->scratch_bytes = (size_t)tl_pool_size(ctx->pool) * TL_GEMM_SCRATCH_BYTES;
+  ctx->scratch = tl_slab_alloc(ctx->scratch_bytes);
+  if (!ctx->scratch) {
+    tl_ctx_free(ctx);
+    return tl_fail(err, TL_NOMEM, "context: out of memory for the threads' scratch");
+  }
   ctx->k = tl_kernels_get(level);
   ctx->log = o->log;
   ctx->cancel = o->cancel;
@@ -59,6 +66,7 @@ tl_status tl_ctx_new(const tl_ctx_options *options, tl_ctx **out, tl_err *err) {
 void tl_ctx_free(tl_ctx *ctx) {
   if (!ctx) return;
   tl_pool_free(ctx->pool);
+  if (ctx->scratch) tl_slab_free(ctx->scratch, ctx->scratch_bytes);
   free(ctx);
 }
 

@@ -62,11 +62,18 @@ typedef struct tl_gemm_args {
 size_t tl_gemm_work_bytes(const tl_ctx *ctx, const tl_gemm_args *a);
 void tl_gemm(tl_ctx *ctx, const tl_gemm_args *a);
 
-/* `batch` independent small products with the same shape on one packed-free path (attention-like
- * shapes, Newton-Schulz): strides in elements between consecutive matrices. */
+/* `batch` independent products of one shape (attention-like shapes, Newton-Schulz), with strides in
+ * elements between consecutive matrices; pre_act and residual go with C. b must be unpacked; `work`
+ * is tl_gemm_batched_work_bytes. */
 typedef struct tl_gemm_batch {
   int64_t count, stride_a, stride_b, stride_c;
 } tl_gemm_batch;
+size_t tl_gemm_batched_work_bytes(const tl_ctx *ctx, const tl_gemm_args *a,
+                                  const tl_gemm_batch *batch);
 void tl_gemm_batched(tl_ctx *ctx, const tl_gemm_args *a, const tl_gemm_batch *batch);
+
+/* The multiply-add rate of one thread from registers alone, in GFLOP/s, for the instruction that
+ * products of this type use at this level (<= tl_cpu_detect()); measured, about 20 ms. */
+double tl_peak_gflops(tl_cpu_level level, tl_dtype dt);
 
 #endif

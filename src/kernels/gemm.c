@@ -1,0 +1,277 @@
+#include "kernels/gemm.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "kernels/gemm_impl.h"
+
+static int64_t min64(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+static int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+/* --- packing ------------------------------------------------------------------------------- */
+
+size_t tl_gemm_packed_bytes(const tl_kernels *k, tl_dtype dt, int64_t K, int64_t N) {
+  const tl_gemm_kernels *g = &k->gemm[dt];
+  return (size_t)(ceil_div(N, g->nr) * g->nr * tl_gemm_round_k(g, K) * tl_gemm_elem(g));
+}
+
+/* Rows of k that one packing task handles. */
+enum { PACK_ROWS = 256 };
+
+typedef struct pack_job {
+  const tl_gemm_kernels *g;
+  tl_gemm_pack_args a;
+  int64_t first_panel, row_tasks;
+} pack_job;
+
+/* Zeroes columns [from, nr) of groups [g0, g1) of a panel. */
+static void zero_columns(const tl_gemm_kernels *g, char *panel, int64_t from, int64_t g0,
+                         int64_t g1) {
+  int64_t group = g->k_group * tl_gemm_elem(g);
+  for (int64_t i = g0; i < g1; i++)
+    memset(panel + (i * g->nr + from) * group, 0, (size_t)((g->nr - from) * group));
+}
+
+/* Packs rows [r0, r1) of the source into one panel. */
+static void pack_panel(const pack_job *job, int64_t panel, int64_t r0, int64_t r1) {
+  const tl_gemm_kernels *g = job->g;
+  const tl_gemm_pack_args *a = &job->a;
+  int64_t elem = tl_gemm_elem(g), src_elem = (int64_t)tl_dtype_size(a->src_dt);
+  int64_t c0 = panel * g->nr, c1 = min64(c0 + g->nr, a->N);
+  if (c0 < a->n0) c0 = a->n0;
+  if (c1 > a->n0 + a->cols) c1 = a->n0 + a->cols;
+  int64_t first = c0 - panel * g->nr, k = a->k0 + r0;
+  char *base = (char *)a->packed + panel * tl_gemm_round_k(g, a->K) * g->nr * elem;
+  char *dst = base + (k / g->k_group * g->nr + first) * g->k_group * elem;
+  int64_t at = a->trans ? (c0 - a->n0) * a->ld + r0 : r0 * a->ld + c0 - a->n0;
+  const char *src = (const char *)a->src + at * src_elem;
+  const struct tl_gemm_impl *impl = tl_gemm_impl_of(g);
+  (a->trans ? impl->pack_cols : impl->pack_rows)(a->src_dt, src, a->ld, r1 - r0, c1 - c0, g->nr,
+                                                 dst);
+  if (c1 == a->N && c1 < (panel + 1) * g->nr)
+    zero_columns(g, base, c1 - panel * g->nr, k / g->k_group, ceil_div(a->k0 + r1, g->k_group));
+}
+
+static void pack_task(void *arg, int64_t task, int worker) {
+  (void)worker;
+  const pack_job *job = arg;
+  int64_t r0 = task % job->row_tasks * PACK_ROWS;
+  pack_panel(job, job->first_panel + task / job->row_tasks, r0, min64(r0 + PACK_ROWS, job->a.rows));
+}
+
+void tl_gemm_pack(tl_ctx *ctx, const tl_gemm_pack_args *a) {
+  if (a->rows <= 0 || a->cols <= 0) return;
+  const tl_gemm_kernels *g = &ctx->k->gemm[a->dt];
+  pack_job job = {g, *a, a->n0 / g->nr, ceil_div(a->rows, PACK_ROWS)};
+  int64_t panels = ceil_div(a->n0 + a->cols, g->nr) - job.first_panel;
+  tl_parallel(ctx->pool, panels * job.row_tasks, pack_task, &job);
+}
+
+/* --- product ------------------------------------------------------------------------------- */
+
+typedef struct gemm_job {
+  tl_gemm_args a;
+  const tl_gemm_kernels *g;
+  const tl_row_kernels *row;
+  tl_ctx *ctx;
+  int64_t kc, k_blocks; /* by K alone: the order in which an element of C is summed */
+  int64_t mc, nc, m_tiles, n_tiles;
+  bool pack_a;
+} gemm_job;
+
+/* Cuts C into tiles: as large as the cache blocks allow, but at least MIN_TASKS of them while the
+ * tiles are worth a task. Tiles do not affect the result. */
+static void choose_tiles(gemm_job *job) {
+  enum { MIN_TASKS = 48 };
+  static const struct {
+    int mc, nc;
+  } sizes[] = {{TL_GEMM_MC, TL_GEMM_NC}, {96, 256}, {96, 128}, {48, 128}, {24, 128}, {24, 64}};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    job->mc = sizes[i].mc;
+    job->nc = sizes[i].nc;
+    job->m_tiles = ceil_div(job->a.M, job->mc);
+    job->n_tiles = ceil_div(job->a.N, job->nc);
+    if (job->m_tiles * job->n_tiles >= MIN_TASKS) return;
+  }
+}
+
+static gemm_job make_job(tl_ctx *ctx, const tl_gemm_args *a) {
+  gemm_job job = {.a = *a, .ctx = ctx, .g = &ctx->k->gemm[a->dt], .row = &ctx->k->row};
+  const tl_gemm_kernels *g = job.g;
+  job.k_blocks = ceil_div(a->K, g->kc);
+  if (job.k_blocks < 1) job.k_blocks = 1;
+  job.kc = tl_gemm_round_k(g, ceil_div(a->K, job.k_blocks));
+  /* The kernels read A as it is when it is row-major with panel elements. */
+  job.pack_a = a->a_trans || (int64_t)tl_dtype_size(a->dt) != tl_gemm_elem(g);
+  choose_tiles(&job);
+  return job;
+}
+
+/* Packs A[i0 .. i0+m)[k0 .. k0+kn) into a panel of MC rows. */
+static void pack_a_block(const gemm_job *job, int64_t i0, int64_t m, int64_t k0, int64_t kn,
+                         void *dst) {
+  const tl_gemm_args *a = &job->a;
+  const struct tl_gemm_impl *impl = tl_gemm_impl_of(job->g);
+  int64_t at = a->a_trans ? k0 * a->lda + i0 : i0 * a->lda + k0;
+  const char *src = (const char *)a->a + at * (int64_t)tl_dtype_size(a->dt);
+  (a->a_trans ? impl->pack_rows : impl->pack_cols)(a->dt, src, a->lda, kn, m, TL_GEMM_MC, dst);
+}
+
+/* Tile [i0, i1) x [j0, j1) of C. The partial sums of all k blocks stay in f32 scratch, so C is
+ * rounded once. */
+static void gemm_tile(const gemm_job *job, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
+                      char *scratch) {
+  const tl_gemm_args *a = &job->a;
+  const tl_gemm_kernels *g = job->g;
+  const struct tl_gemm_impl *impl = tl_gemm_impl_of(g);
+  int64_t elem = tl_gemm_elem(g), panel_bytes = tl_gemm_round_k(g, a->K) * g->nr * elem;
+  float *tiles = (float *)scratch;
+  char *a_block = scratch + TL_GEMM_MC * TL_GEMM_NC * sizeof(float);
+  int64_t rs = a->lda * elem, cs = g->k_group * elem;
+  if (job->pack_a) rs = g->k_group * elem, cs = TL_GEMM_MC * rs;
+  for (int64_t kb = 0; kb < job->k_blocks; kb++) {
+    int64_t k0 = kb * job->kc, kn = min64(job->kc, a->K - k0);
+    const char *a_base = (const char *)a->a + (i0 * a->lda + k0) * elem;
+    if (job->pack_a) {
+      pack_a_block(job, i0, i1 - i0, k0, kn, a_block);
+      a_base = a_block;
+    }
+    float *tile = tiles;
+    for (int64_t j = j0; j < j1; j += g->nr) {
+      const char *b = (const char *)a->b_packed + j / g->nr * panel_bytes + k0 * g->nr * elem;
+      for (int64_t i = i0; i < i1; i += g->mr) {
+        int m = (int)min64(g->mr, i1 - i), n = (int)min64(g->nr, j1 - j);
+        impl->micro(m, kn, a_base + (i - i0) * rs, rs, cs, b, tile, kb > 0);
+        if (kb == job->k_blocks - 1) impl->finish(a, job->row, tile, i, j, m, n);
+        if (job->k_blocks > 1) tile += g->mr * g->nr;
+      }
+    }
+  }
+}
+
+static void gemm_task(void *arg, int64_t task, int worker) {
+  const gemm_job *job = arg;
+  int64_t i0 = task % job->m_tiles * job->mc, j0 = task / job->m_tiles * job->nc;
+  gemm_tile(job, i0, min64(i0 + job->mc, job->a.M), j0, min64(j0 + job->nc, job->a.N),
+            job->ctx->scratch + worker * TL_GEMM_SCRATCH_BYTES);
+}
+
+size_t tl_gemm_work_bytes(const tl_ctx *ctx, const tl_gemm_args *a) {
+  return a->b_packed ? 0 : tl_gemm_packed_bytes(ctx->k, a->dt, a->K, a->N);
+}
+
+static tl_gemm_pack_args pack_of_b(const tl_gemm_args *a, void *packed) {
+  return (tl_gemm_pack_args){.dt = a->dt,
+                             .K = a->K,
+                             .N = a->N,
+                             .src = a->b,
+                             .src_dt = a->dt,
+                             .ld = a->ldb,
+                             .trans = a->b_trans,
+                             .rows = a->K,
+                             .cols = a->N,
+                             .packed = packed};
+}
+
+void tl_gemm(tl_ctx *ctx, const tl_gemm_args *a) {
+  if (a->M <= 0 || a->N <= 0) return;
+  gemm_job job = make_job(ctx, a);
+  if (!a->b_packed) {
+    tl_gemm_pack_args p = pack_of_b(a, a->work);
+    tl_gemm_pack(ctx, &p);
+    job.a.b_packed = a->work;
+  }
+  tl_parallel(ctx->pool, job.m_tiles * job.n_tiles, gemm_task, &job);
+}
+
+/* --- batches ------------------------------------------------------------------------------- */
+
+/* With at least this many matrices per thread, each is one task; otherwise they are computed one
+ * after the other on all threads. */
+enum { MATRICES_PER_THREAD = 4 };
+
+static bool one_task_per_matrix(const tl_ctx *ctx, const tl_gemm_batch *batch) {
+  return batch->count >= MATRICES_PER_THREAD * (int64_t)tl_ctx_threads(ctx);
+}
+
+static size_t round_64(size_t n) {
+  return (n + 63) / 64 * 64;
+}
+
+size_t tl_gemm_batched_work_bytes(const tl_ctx *ctx, const tl_gemm_args *a,
+                                  const tl_gemm_batch *batch) {
+  size_t one = round_64(tl_gemm_packed_bytes(ctx->k, a->dt, a->K, a->N));
+  return one_task_per_matrix(ctx, batch) ? one * (size_t)tl_ctx_threads(ctx) : one;
+}
+
+static tl_gemm_args matrix_of_batch(const tl_gemm_args *a, const tl_gemm_batch *batch, int64_t i) {
+  tl_gemm_args m = *a;
+  int64_t elem = (int64_t)tl_dtype_size(a->dt), c_elem = (int64_t)tl_dtype_size(a->c_dt);
+  m.a = (const char *)a->a + i * batch->stride_a * elem;
+  m.b = (const char *)a->b + i * batch->stride_b * elem;
+  m.c = (char *)a->c + i * batch->stride_c * c_elem;
+  if (a->pre_act) m.pre_act = (char *)a->pre_act + i * batch->stride_c * c_elem;
+  if (a->residual) m.residual = (const char *)a->residual + i * batch->stride_c * c_elem;
+  return m;
+}
+
+typedef struct batch_job {
+  gemm_job gemm;
+  const tl_gemm_batch *batch;
+} batch_job;
+
+static void batch_task(void *arg, int64_t task, int worker) {
+  const batch_job *b = arg;
+  gemm_job job = b->gemm;
+  tl_ctx *ctx = job.ctx;
+  job.a = matrix_of_batch(&b->gemm.a, b->batch, task);
+  char *packed =
+      (char *)job.a.work +
+      (size_t)worker * round_64(tl_gemm_packed_bytes(ctx->k, job.a.dt, job.a.K, job.a.N));
+  pack_job pack = {.g = job.g, .a = pack_of_b(&job.a, packed)};
+  for (int64_t p = 0; p < ceil_div(job.a.N, job.g->nr); p++)
+    if (job.a.K > 0) pack_panel(&pack, p, 0, job.a.K);
+  job.a.b_packed = packed;
+  for (int64_t t = 0; t < job.m_tiles * job.n_tiles; t++) gemm_task(&job, t, worker);
+}
+
+void tl_gemm_batched(tl_ctx *ctx, const tl_gemm_args *a, const tl_gemm_batch *batch) {
+  if (a->M <= 0 || a->N <= 0) return;
+  if (!one_task_per_matrix(ctx, batch)) {
+    for (int64_t i = 0; i < batch->count; i++) {
+      tl_gemm_args m = matrix_of_batch(a, batch, i);
+      tl_gemm(ctx, &m);
+    }
+    return;
+  }
+  batch_job job = {make_job(ctx, a), batch};
+  job.gemm.mc = TL_GEMM_MC;
+  job.gemm.nc = TL_GEMM_NC;
+  job.gemm.m_tiles = ceil_div(a->M, TL_GEMM_MC);
+  job.gemm.n_tiles = ceil_div(a->N, TL_GEMM_NC);
+  tl_parallel(ctx->pool, batch->count, batch_task, &job);
+}
+
+/* --- peak ---------------------------------------------------------------------------------- */
+
+static double seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+double tl_peak_gflops(tl_cpu_level level, tl_dtype dt) {
+  const struct tl_gemm_impl *impl = tl_gemm_impl_of(&tl_kernels_get(level)->gemm[dt]);
+  double best = 0;
+  for (int run = 0; run < 20; run++) {
+    double start = seconds();
+    int64_t flops = impl->peak(1 << 21);
+    double rate = (double)flops / (seconds() - start) * 1e-9;
+    if (rate > best) best = rate;
+  }
+  return best;
+}

@@ -1,0 +1,49 @@
+/* What a level implements of the matrix product, private to gemm.c and its kernels.
+ *
+ * A panel holds `nr` columns of B (or `TL_GEMM_MC` rows of a packed A) for consecutive k, as
+ * [k / g][width][g] with g = k_group: g = 1 panels are f32, g = 2 panels are pairs of bf16. A
+ * level without bf16 products keeps bf16 matrices in f32 panels. */
+#ifndef TL_KERNELS_GEMM_IMPL_H
+#define TL_KERNELS_GEMM_IMPL_H
+
+#include "kernels/gemm.h"
+
+/* Tile of C that one task computes; MC is a multiple of every mr, NC of every nr. KC_BYTES / size
+ * of a panel element is the longest k block. */
+enum { TL_GEMM_MC = 96, TL_GEMM_NC = 384, TL_GEMM_KC_BYTES = 1536 };
+/* Per worker: partial sums of one tile of C, then a packed block of A. */
+enum { TL_GEMM_SCRATCH_BYTES = TL_GEMM_MC * TL_GEMM_NC * 4 + TL_GEMM_MC * TL_GEMM_KC_BYTES };
+
+struct tl_gemm_impl {
+  /* tile[r][0..nr) = (or, with accumulate, +=) sum over k < kc of A[r][k] B[k][0..nr), for r < m,
+   * 1 <= m <= mr; the row stride of tile is nr. A[r][k] is at a + r*rs + (k/g)*cs bytes (pairs for
+   * g = 2; an odd kc reads only the first half of the last pair). b is a panel. */
+  void (*micro)(int m, int64_t kc, const void *a, int64_t rs, int64_t cs, const void *b,
+                float *tile, bool accumulate);
+  /* Epilogue of rows [i0, i0+m) and columns [j0, j0+n) of C from a tile, which it overwrites. */
+  void (*finish)(const tl_gemm_args *g, const tl_row_kernels *row, float *tile, int64_t i0,
+                 int64_t j0, int m, int n);
+  /* Writes `rows` k-rows of `cols` columns into a panel of this width at its current column; src
+   * has row k at src + k*ld. An odd last row is paired with zeros. */
+  void (*pack_rows)(tl_dtype src_dt, const void *src, int64_t ld, int64_t rows, int64_t cols,
+                    int64_t width, void *dst);
+  /* The same from a source that has column c at src + c*ld. */
+  void (*pack_cols)(tl_dtype src_dt, const void *src, int64_t ld, int64_t rows, int64_t cols,
+                    int64_t width, void *dst);
+  /* Runs about n multiply-adds from registers; returns the floating point operations done. */
+  int64_t (*peak)(int64_t n);
+};
+
+static inline const struct tl_gemm_impl *tl_gemm_impl_of(const tl_gemm_kernels *k) {
+  return k->impl;
+}
+/* Bytes of a panel element. */
+static inline int64_t tl_gemm_elem(const tl_gemm_kernels *k) {
+  return k->k_group == 2 ? 2 : 4;
+}
+/* K rounded up to whole groups. */
+static inline int64_t tl_gemm_round_k(const tl_gemm_kernels *k, int64_t K) {
+  return (K + k->k_group - 1) / k->k_group * k->k_group;
+}
+
+#endif
