@@ -8,7 +8,7 @@
 
 struct tl_dataset {
   char *dir;
-  tl_manifest manifest;
+  tl_data_manifest manifest;
   tl_shard *shards[TL_N_SPLITS]; /* manifest.split[s].n_shards of them */
 };
 
@@ -24,7 +24,7 @@ static tl_status open_shard(tl_dataset *d, tl_split s, uint32_t i, bool verify, 
 }
 
 static tl_status open_all(tl_dataset *d, bool verify, tl_err *err) {
-  TL_TRY(tl_manifest_read(d->dir, &d->manifest, err));
+  TL_TRY(tl_data_manifest_read(d->dir, &d->manifest, err));
   for (int s = 0; s < TL_N_SPLITS; s++) {
     size_t n = d->manifest.split[s].n_shards;
     d->shards[s] = calloc(n ? n : 1, sizeof *d->shards[s]);
@@ -53,7 +53,7 @@ void tl_dataset_close(tl_dataset *d) {
       tl_shard_close(&d->shards[s][i]);
     free(d->shards[s]);
   }
-  tl_manifest_free(&d->manifest);
+  tl_data_manifest_free(&d->manifest);
   free(d->dir);
   free(d);
 }

@@ -10,7 +10,7 @@ enum { VERSION = 1, MAX_FILE = 64 << 20 };
 
 static const char *const split_names[TL_N_SPLITS] = {"train", "val"};
 
-uint64_t tl_manifest_fingerprint(const tl_manifest *m) {
+uint64_t tl_data_manifest_fingerprint(const tl_data_manifest *m) {
   /* Counts and seals as an array of numbers, in a fixed order; hashed in a chain, so that it needs
    * no memory. */
   uint64_t h = 0;
@@ -24,7 +24,7 @@ uint64_t tl_manifest_fingerprint(const tl_manifest *m) {
   ADD(m->kind.tokenizer);
   ADD(m->kind.shard_tokens);
   for (int s = 0; s < TL_N_SPLITS; s++) {
-    const tl_manifest_split *p = &m->split[s];
+    const tl_data_manifest_split *p = &m->split[s];
     ADD(p->docs);
     ADD(p->tokens);
     ADD(p->bytes);
@@ -48,7 +48,7 @@ static json_t *decimal(uint64_t v) {
   return json_string(s);
 }
 
-static json_t *split_json(const tl_manifest_split *p, tl_split split) {
+static json_t *split_json(const tl_data_manifest_split *p, tl_split split) {
   json_t *shards = json_array();
   for (size_t i = 0; i < p->n_shards; i++) {
     const tl_shard_info *s = &p->shards[i];
@@ -62,7 +62,8 @@ static json_t *split_json(const tl_manifest_split *p, tl_split split) {
                    (json_int_t)p->tokens, "bytes", (json_int_t)p->bytes, "shards", shards);
 }
 
-static char *dump(const tl_manifest *m, const char *tokenizer_type, const tl_prepare_options *o) {
+static char *dump(const tl_data_manifest *m, const char *tokenizer_type,
+                  const tl_prepare_options *o) {
   json_t *root = json_pack(
       "{s:s, s:i, s:o, s:I, s:i, s:{s:s, s:o}, s:I, s:{s:f, s:s, s:o, s:b, s:b}, s:{s:o, s:o}}",
       "format", "tilth-dataset", "version", VERSION, "fingerprint", hex(m->fingerprint),
@@ -77,8 +78,9 @@ static char *dump(const tl_manifest *m, const char *tokenizer_type, const tl_pre
   return text;
 }
 
-tl_status tl_manifest_write(const tl_manifest *m, const char *dir, const char *tokenizer_type,
-                            const tl_prepare_options *options, tl_err *err) {
+tl_status tl_data_manifest_write(const tl_data_manifest *m, const char *dir,
+                                 const char *tokenizer_type, const tl_prepare_options *options,
+                                 tl_err *err) {
   char *path = tl_path_join(dir, "dataset.json"), *text = dump(m, tokenizer_type, options);
   tl_buf b = {0};
   if (text) {
@@ -104,7 +106,7 @@ static tl_status bad(const char *path, const char *what, tl_err *err) {
 }
 
 static tl_status read_shards(const char *path, json_t *list, tl_split split, uint64_t shard_tokens,
-                             tl_manifest_split *p, tl_err *err) {
+                             tl_data_manifest_split *p, tl_err *err) {
   size_t n = json_array_size(list);
   if (n != p->tokens / shard_tokens + (p->tokens % shard_tokens != 0))
     return bad(path, "the number of shards does not fit the number of tokens", err);
@@ -136,7 +138,7 @@ static tl_status read_shards(const char *path, json_t *list, tl_split split, uin
   return docs == p->docs ? TL_OK : bad(path, "the shards' documents do not add up", err);
 }
 
-static tl_status read_root(const char *path, json_t *root, tl_manifest *m, tl_err *err) {
+static tl_status read_root(const char *path, json_t *root, tl_data_manifest *m, tl_err *err) {
   const char *format, *fingerprint, *tokenizer;
   json_int_t version, vocab, shard_tokens;
   json_t *splits;
@@ -163,18 +165,18 @@ static tl_status read_root(const char *path, json_t *root, tl_manifest *m, tl_er
                        "tokens", &tokens, "bytes", &bytes, "shards", &shards))
       return bad(path, e.text, err);
     if (docs < 0 || tokens < 0 || bytes < 0) return bad(path, "a negative count", err);
-    tl_manifest_split *p = &m->split[s];
+    tl_data_manifest_split *p = &m->split[s];
     p->docs = (uint64_t)docs;
     p->tokens = (uint64_t)tokens;
     p->bytes = (uint64_t)bytes;
     TL_TRY(read_shards(path, shards, (tl_split)s, m->kind.shard_tokens, p, err));
   }
-  if (m->fingerprint != tl_manifest_fingerprint(m))
+  if (m->fingerprint != tl_data_manifest_fingerprint(m))
     return bad(path, "the fingerprint does not fit the contents: the file was changed", err);
   return TL_OK;
 }
 
-static tl_status read_file(const char *path, tl_manifest *m, tl_err *err) {
+static tl_status read_file(const char *path, tl_data_manifest *m, tl_err *err) {
   tl_buf text = {0};
   tl_status s = tl_file_read(path, MAX_FILE, &text, err);
   if (s == TL_OK) {
@@ -188,8 +190,8 @@ static tl_status read_file(const char *path, tl_manifest *m, tl_err *err) {
   return s;
 }
 
-tl_status tl_manifest_read(const char *dir, tl_manifest *out, tl_err *err) {
-  *out = (tl_manifest){0};
+tl_status tl_data_manifest_read(const char *dir, tl_data_manifest *out, tl_err *err) {
+  *out = (tl_data_manifest){0};
   char *path = tl_path_join(dir, "dataset.json");
   if (!path) return tl_fail(err, TL_NOMEM, "%s: out of memory", dir);
   tl_status s = TL_OK;
@@ -201,11 +203,11 @@ tl_status tl_manifest_read(const char *dir, tl_manifest *out, tl_err *err) {
   else
     s = read_file(path, out, err);
   free(path);
-  if (s != TL_OK) tl_manifest_free(out);
+  if (s != TL_OK) tl_data_manifest_free(out);
   return s;
 }
 
-void tl_manifest_free(tl_manifest *m) {
+void tl_data_manifest_free(tl_data_manifest *m) {
   for (int s = 0; s < TL_N_SPLITS; s++) free(m->split[s].shards);
-  *m = (tl_manifest){0};
+  *m = (tl_data_manifest){0};
 }

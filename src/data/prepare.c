@@ -176,13 +176,13 @@ static tl_status check_splits(const job *j, tl_err *err) {
 }
 
 static tl_status write_manifest(job *j, const tl_tokenizer *tok, tl_err *err) {
-  tl_manifest m = {.kind = j->split[0].kind};
+  tl_data_manifest m = {.kind = j->split[0].kind};
   for (int s = 0; s < TL_N_SPLITS; s++) {
     const tl_split_writer *w = &j->split[s];
-    m.split[s] = (tl_manifest_split){w->docs, w->tokens, w->bytes, w->shards, w->n_shards};
+    m.split[s] = (tl_data_manifest_split){w->docs, w->tokens, w->bytes, w->shards, w->n_shards};
   }
-  m.fingerprint = tl_manifest_fingerprint(&m);
-  return tl_manifest_write(&m, j->stage.dir, tl_tokenizer_type(tok), &j->options, err);
+  m.fingerprint = tl_data_manifest_fingerprint(&m);
+  return tl_data_manifest_write(&m, j->stage.dir, tl_tokenizer_type(tok), &j->options, err);
 }
 
 static tl_status prepare(job *j, const tl_tokenizer *tok, tl_err *err) {
