@@ -84,3 +84,18 @@ tl_interval tl_paired_t_interval(const double *a, const double *b, size_t n, dou
   double mean = tl_mean(a, n) - tl_mean(b, n);
   return interval(mean, std_around(a, b, n, mean), n, level);
 }
+
+int tl_labels_needed(const double *labels, const double *score, size_t n, double target,
+                     double *needed) {
+  *needed = labels[0];
+  if (score[0] > target) return -1;
+  if (score[0] == target) return 0;
+  for (size_t i = 1; i < n; i++) {
+    if (score[i] < target) continue;
+    double t = (target - score[i - 1]) / (score[i] - score[i - 1]);
+    *needed = exp(log(labels[i - 1]) + t * (log(labels[i]) - log(labels[i - 1])));
+    return 0;
+  }
+  *needed = labels[n - 1];
+  return 1;
+}

@@ -17,4 +17,11 @@ tl_interval tl_t_interval(const double *x, size_t n, double level);
 /* Of the mean of a[i] - b[i]: the seeds are paired. */
 tl_interval tl_paired_t_interval(const double *a, const double *b, size_t n, double level);
 
+/* How many labels a method needs for `target`, read off its measured curve by interpolation linear
+ * in the logarithm of the number of labels: where the curve first reaches it. labels[n] increasing,
+ * score[n]; n >= 1. Returns 0 with *needed set; -1 if the curve starts above the target (*needed =
+ * labels[0]: that many or fewer), 1 if it stays below (*needed = labels[n-1]: more than that). */
+int tl_labels_needed(const double *labels, const double *score, size_t n, double target,
+                     double *needed);
+
 #endif

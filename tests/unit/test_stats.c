@@ -44,6 +44,22 @@ static void intervals_of_small_samples(void **state) {
   assert_true(isnan(tl_mean(x, 0)));
 }
 
+static void labels_needed_interpolates_in_the_logarithm(void **state) {
+  (void)state;
+  const double labels[] = {100, 1000, 10000}, score[] = {0.2, 0.4, 0.5};
+  double n = 0;
+  assert_int_equal(tl_labels_needed(labels, score, 3, 0.3, &n), 0);
+  assert_near(n, 100 * sqrt(10), 1e-9);
+  assert_int_equal(tl_labels_needed(labels, score, 3, 0.45, &n), 0);
+  assert_near(n, 1000 * sqrt(10), 1e-9);
+  assert_int_equal(tl_labels_needed(labels, score, 3, 0.5, &n), 0);
+  assert_near(n, 10000, 1e-9);
+  assert_int_equal(tl_labels_needed(labels, score, 3, 0.1, &n), -1);
+  assert_near(n, 100, 0);
+  assert_int_equal(tl_labels_needed(labels, score, 3, 0.51, &n), 1);
+  assert_near(n, 10000, 0);
+}
+
 static tl_nb_text text(const char *s, int label) {
   return (tl_nb_text){s, strlen(s), label};
 }
@@ -119,6 +135,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(quantiles_match_printed_tables),
       cmocka_unit_test(intervals_of_small_samples),
+      cmocka_unit_test(labels_needed_interpolates_in_the_logarithm),
       cmocka_unit_test(naive_bayes_by_hand),
       cmocka_unit_test(alpha_is_chosen_by_cross_validation),
       cmocka_unit_test(naive_bayes_refuses_bad_labels),

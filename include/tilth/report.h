@@ -1,0 +1,32 @@
+/* The report: one self-contained HTML page that shows what a run cost and what it was worth. No
+ * scripts, no network; light and dark; readable on a phone and on paper.
+ *
+ * It is written from a JSON document (all keys but schema and title are optional; what is absent is
+ * left out of the page; null stands for a value that was not measured):
+ *
+ *   "schema": "tilth-report/1"
+ *   "title": string            "created": string (date and time)
+ *   "info": {GROUP: {NAME: string | number | bool}}      machine, versions, data: tables
+ *   "notes": [string]                                     paragraphs: caveats, choices, sources
+ *   "costs": [{"phase": string, "seconds": s, "steps": n, "tokens": n, "parameters": n,
+ *              "flops": FLOPs done, "peak_fraction": share in [0, 1] of the machine's peak}]
+ *   "curves": [{"title": string, "step": [n], "tokens": [n], "loss": [nats], "val_loss": [nats],
+ *               "bits_per_byte": [bits], "lr": [x], "grad_norm": [x]}]   arrays of equal length;
+ *              x axis: tokens where given, else step
+ *   "study": {"task": string, "classes": n, "test_size": n, "majority": accuracy in [0, 1],
+ *             "labels": [n, increasing],
+ *             "arms": [{"title": string, "role": "pretrained" | "scratch" | "baseline",
+ *                       "accuracy": [[one value in [0, 1] per seed] per label count]}]}
+ *            the i-th values of two arms are taken as paired (same seed, same labels)
+ *   "predictions": [{"text": string, "truth": string, "predicted": string, "probability": p}] */
+#ifndef TILTH_REPORT_H
+#define TILTH_REPORT_H
+
+#include "tilth/status.h"
+
+/* Reads the JSON document and writes the page in one step (a page that stood there stays if this
+ * fails). Errors: NOINPUT, DATA (not JSON, or a key of the wrong type or shape: named), IO, NOMEM.
+ */
+tl_status tl_report_write(const char *json_path, const char *html_path, tl_err *err);
+
+#endif

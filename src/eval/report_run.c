@@ -1,0 +1,331 @@
+/* Sections on the run itself: curves, costs, example predictions, facts. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "eval/report_internal.h"
+
+enum { MAX_POINTS = 300 };
+
+enum { STEP, TOKENS, LOSS, VAL_LOSS, BITS, LR, GRAD_NORM, N_COLUMNS };
+static const char *const column_names[N_COLUMNS] = {
+    "step", "tokens", "loss", "val_loss", "bits_per_byte", "lr", "grad_norm"};
+
+/* Rows of one curve; a column that is absent is NULL. */
+typedef struct curve {
+  double *column[N_COLUMNS];
+  size_t n;
+} curve;
+
+static void curve_free(curve *c) {
+  for (int k = 0; k < N_COLUMNS; k++) free(c->column[k]);
+  *c = (curve){0};
+}
+
+static tl_status read_column(const json_t *o, const char *where, int k, curve *c, tl_err *err) {
+  const json_t *list = json_object_get(o, column_names[k]);
+  if (!list || json_is_null(list)) return TL_OK;
+  char path[96];
+  snprintf(path, sizeof path, "%s.%s", where, column_names[k]);
+  TL_TRY(tl_json_expect(list, JSON_ARRAY, path, err));
+  size_t n = json_array_size(list);
+  if (n == 0) return TL_OK;
+  if (c->n && n != c->n)
+    return tl_fail(err, TL_DATA, "report document: %s has %zu values, other columns have %zu", path,
+                   n, c->n);
+  c->n = n;
+  c->column[k] = malloc(n * sizeof(double));
+  if (!c->column[k]) return tl_fail(err, TL_NOMEM, "out of memory");
+  for (size_t i = 0; i < n; i++) {
+    const json_t *v = json_array_get(list, i);
+    if (!json_is_number(v) && !json_is_null(v))
+      return tl_fail(err, TL_DATA, "report document: %s[%zu] must be a number or null", path, i);
+    c->column[k][i] = json_is_null(v) ? NAN : json_number_value(v);
+  }
+  return TL_OK;
+}
+
+/* The column as at most MAX_POINTS points, each the mean of `*bucket` rows (rows that are NAN left
+ * out); returns how many. x, y: room for MAX_POINTS. */
+static size_t thin(const double *x, const double *y, size_t n, double *out_x, double *out_y,
+                   size_t *bucket) {
+  size_t have = 0;
+  for (size_t i = 0; i < n; i++) have += isfinite(y[i]);
+  *bucket = have / MAX_POINTS + 1;
+  if (*bucket > 1 && have % MAX_POINTS == 0) --*bucket;
+  size_t m = 0, in = 0;
+  double sx = 0, sy = 0;
+  for (size_t i = 0; i < n; i++) {
+    if (!isfinite(y[i])) continue;
+    sx += x[i];
+    sy += y[i];
+    if (++in < *bucket) continue;
+    out_x[m] = sx / (double)in;
+    out_y[m++] = sy / (double)in;
+    sx = sy = 0;
+    in = 0;
+  }
+  if (in && m < MAX_POINTS) {
+    out_x[m] = sx / (double)in;
+    out_y[m++] = sy / (double)in;
+  }
+  return m;
+}
+
+typedef struct panel {
+  int columns[2]; /* drawn together; the second may be N_COLUMNS: none */
+  const char *names[2];
+  const char *label, *y_title, *caption;
+  bool log_y, small; /* small ones stand side by side */
+} panel;
+
+static const panel panels[] = {
+    {{LOSS, VAL_LOSS},
+     {"training", "validation"},
+     "Training and validation loss over the run",
+     "loss, nats per predicted token",
+     "Lower is better. The validation texts are never trained on.",
+     false,
+     false},
+    {{BITS, N_COLUMNS},
+     {"validation"},
+     "Bits per byte over the run",
+     "bits per byte of text",
+     "The same loss per byte of text: it can be compared across tokenizers.",
+     false,
+     false},
+    {{LR, N_COLUMNS},
+     {"learning rate"},
+     "Learning rate over the run",
+     "learning rate",
+     NULL,
+     false,
+     true},
+    {{GRAD_NORM, N_COLUMNS},
+     {"gradient norm"},
+     "Gradient norm over the run",
+     "gradient norm before clipping (logarithmic)",
+     NULL,
+     true,
+     true},
+};
+
+static void draw_panel(tl_buf *b, const panel *p, const curve *c) {
+  double xs[2][MAX_POINTS], ys[2][MAX_POINTS];
+  tl_plot_series series[2];
+  size_t n_series = 0, widest = 1;
+  const double *x = c->column[TOKENS] ? c->column[TOKENS] : c->column[STEP];
+  for (int k = 0; k < 2; k++) {
+    if (p->columns[k] == N_COLUMNS || !c->column[p->columns[k]]) continue;
+    size_t bucket;
+    size_t m = thin(x, c->column[p->columns[k]], c->n, xs[k], ys[k], &bucket);
+    if (!m) continue;
+    if (bucket > widest) widest = bucket;
+    series[n_series++] = (tl_plot_series){.name = p->names[k],
+                                          .style = k == 0 ? 3 : 1,
+                                          .markers = m <= 40,
+                                          .x = xs[k],
+                                          .y = ys[k],
+                                          .n = m};
+  }
+  if (!n_series) return;
+  tl_plot plot = {.label = p->label,
+                  .x_title = c->column[TOKENS] ? "tokens seen" : "step",
+                  .y_title = p->y_title,
+                  .log_y = p->log_y,
+                  .small = p->small,
+                  .level = NAN,
+                  .series = series,
+                  .n_series = n_series};
+  tl_buf_puts(b, "<figure>");
+  tl_plot_html(b, &plot);
+  if (p->caption || widest > 1) {
+    tl_buf_puts(b, "<figcaption>");
+    if (p->caption) tl_buf_puts(b, p->caption);
+    if (widest > 1) tl_buf_printf(b, " Each point is the mean of up to %zu logged values.", widest);
+    tl_buf_puts(b, "</figcaption>");
+  }
+  tl_buf_puts(b, "</figure>");
+}
+
+static tl_status one_curve(tl_buf *b, const json_t *o, size_t index, tl_err *err) {
+  char where[48];
+  snprintf(where, sizeof where, "curves[%zu]", index);
+  TL_TRY(tl_json_expect(o, JSON_OBJECT, where, err));
+  const char *title;
+  TL_TRY(tl_json_str(o, where, "title", &title, err));
+  curve c = {0};
+  tl_status s = TL_OK;
+  for (int k = 0; k < N_COLUMNS && s == TL_OK; k++) s = read_column(o, where, k, &c, err);
+  if (s == TL_OK && c.n && !c.column[STEP] && !c.column[TOKENS])
+    s = tl_fail(err, TL_DATA, "report document: %s must have step or tokens", where);
+  if (s == TL_OK && c.n) {
+    tl_buf_puts(b, "<section><h2>");
+    tl_html_text(b, title ? title : "Training");
+    tl_buf_puts(b, "</h2>");
+    for (size_t i = 0; i < sizeof panels / sizeof *panels; i++)
+      if (!panels[i].small) draw_panel(b, &panels[i], &c);
+    tl_buf_puts(b, "<div class=\"pair\">");
+    for (size_t i = 0; i < sizeof panels / sizeof *panels; i++)
+      if (panels[i].small) draw_panel(b, &panels[i], &c);
+    tl_buf_puts(b, "</div>");
+    tl_buf_puts(b, "</section>\n");
+  }
+  curve_free(&c);
+  return s;
+}
+
+tl_status tl_curves_section(tl_buf *b, const json_t *curves, tl_err *err) {
+  if (!curves) return TL_OK;
+  TL_TRY(tl_json_expect(curves, JSON_ARRAY, "curves", err));
+  for (size_t i = 0; i < json_array_size(curves); i++)
+    TL_TRY(one_curve(b, json_array_get(curves, i), i, err));
+  return TL_OK;
+}
+
+enum { N_COSTS = 6 };
+static const struct {
+  const char *key, *title;
+} cost_columns[N_COSTS] = {{"seconds", "time"},  {"steps", "steps"},
+                           {"tokens", "tokens"}, {"parameters", "parameters"},
+                           {"flops", "FLOPs"},   {"peak_fraction", "share of peak"}};
+
+static void cost_cell(tl_buf *b, int column, double v) {
+  tl_buf_puts(b, "<td class=\"n\">");
+  if (column == 0)
+    tl_html_duration(b, v);
+  else if (column == 1)
+    tl_html_count(b, v);
+  else if (column == 4 && isfinite(v))
+    tl_buf_printf(b, "%.3g", v);
+  else if (column == 5 && isfinite(v))
+    tl_buf_printf(b, "%.1f&nbsp;%%", 100 * v);
+  else
+    tl_html_short(b, v);
+  tl_buf_puts(b, "</td>");
+}
+
+tl_status tl_costs_section(tl_buf *b, const json_t *costs, tl_err *err) {
+  if (!costs) return TL_OK;
+  TL_TRY(tl_json_expect(costs, JSON_ARRAY, "costs", err));
+  size_t n = json_array_size(costs);
+  bool used[N_COSTS] = {false};
+  for (size_t i = 0; i < n; i++) {
+    char where[48];
+    snprintf(where, sizeof where, "costs[%zu]", i);
+    const json_t *o = json_array_get(costs, i);
+    TL_TRY(tl_json_expect(o, JSON_OBJECT, where, err));
+    for (int k = 0; k < N_COSTS; k++) {
+      double v;
+      TL_TRY(tl_json_num(o, where, cost_columns[k].key, &v, err));
+      used[k] |= isfinite(v);
+    }
+  }
+  if (!n) return TL_OK;
+  tl_buf_puts(b, "<section><h2>What it cost</h2><div class=\"scroll\"><table><thead><tr><th></th>");
+  for (int k = 0; k < N_COSTS; k++)
+    if (used[k]) tl_buf_printf(b, "<th class=\"n\">%s</th>", cost_columns[k].title);
+  tl_buf_puts(b, "</tr></thead><tbody>");
+  for (size_t i = 0; i < n; i++) {
+    const json_t *o = json_array_get(costs, i);
+    const char *phase;
+    TL_TRY(tl_json_str(o, "costs", "phase", &phase, err));
+    tl_buf_puts(b, "<tr><td>");
+    tl_html_text(b, phase ? phase : "");
+    tl_buf_puts(b, "</td>");
+    for (int k = 0; k < N_COSTS; k++)
+      if (used[k]) cost_cell(b, k, json_number_value(json_object_get(o, cost_columns[k].key)));
+    tl_buf_puts(b, "</tr>");
+  }
+  tl_buf_puts(b, "</tbody></table></div>");
+  if (used[5])
+    tl_buf_puts(b, "<p class=\"note\" style=\"margin-top:12px\">Share of peak: FLOPs done per "
+                   "second, against what this machine's cores can do at most.</p>");
+  tl_buf_puts(b, "</section>\n");
+  return TL_OK;
+}
+
+static tl_status predictions_of(tl_buf *b, const json_t *list, bool right, size_t *n, tl_err *err) {
+  *n = 0;
+  for (size_t i = 0; i < json_array_size(list); i++) {
+    char where[48];
+    snprintf(where, sizeof where, "predictions[%zu]", i);
+    const json_t *o = json_array_get(list, i);
+    TL_TRY(tl_json_expect(o, JSON_OBJECT, where, err));
+    const char *text, *truth, *predicted;
+    double p;
+    TL_TRY(tl_json_str(o, where, "text", &text, err));
+    TL_TRY(tl_json_str(o, where, "truth", &truth, err));
+    TL_TRY(tl_json_str(o, where, "predicted", &predicted, err));
+    TL_TRY(tl_json_num(o, where, "probability", &p, err));
+    if (!text || !truth || !predicted)
+      return tl_fail(err, TL_DATA, "report document: %s must have text, truth and predicted",
+                     where);
+    if ((strcmp(truth, predicted) == 0) != right) continue;
+    ++*n;
+    tl_buf_puts(b, "<li><q>");
+    tl_html_text(b, text);
+    tl_buf_printf(b, "</q><span class=\"label %s\">", right ? "good" : "bad");
+    tl_html_text(b, predicted);
+    if (isfinite(p)) tl_buf_printf(b, " &middot; %.0f&nbsp;%%", 100 * p);
+    tl_buf_puts(b, "</span>");
+    if (!right) {
+      tl_buf_puts(b, "<span class=\"label\">truth: ");
+      tl_html_text(b, truth);
+      tl_buf_puts(b, "</span>");
+    }
+    tl_buf_puts(b, "</li>");
+  }
+  return TL_OK;
+}
+
+tl_status tl_predictions_section(tl_buf *b, const json_t *predictions, tl_err *err) {
+  if (!predictions) return TL_OK;
+  TL_TRY(tl_json_expect(predictions, JSON_ARRAY, "predictions", err));
+  if (!json_array_size(predictions)) return TL_OK;
+  tl_buf_puts(b,
+              "<section><h2>Examples from the test set</h2><p class=\"note\">What the fine-tuned "
+              "network says, and how sure it is. Chosen to show both kinds: how many stand in "
+              "each column says nothing about the accuracy.</p><div class=\"pair\">");
+  for (int right = 1; right >= 0; right--) {
+    tl_buf list = {0};
+    size_t n;
+    tl_status s = predictions_of(&list, predictions, right != 0, &n, err);
+    if (s == TL_OK && n) {
+      tl_buf_printf(b, "<div><h3>%s</h3><ul class=\"says\">", right ? "Right" : "Wrong");
+      tl_buf_append(b, list.data, list.len);
+      tl_buf_puts(b, "</ul></div>");
+    }
+    if (s == TL_OK) s = tl_buf_check(&list, err);
+    tl_buf_free(&list);
+    TL_TRY(s);
+  }
+  tl_buf_puts(b, "</div></section>\n");
+  return TL_OK;
+}
+
+tl_status tl_info_section(tl_buf *b, const json_t *info, tl_err *err) {
+  if (!info) return TL_OK;
+  TL_TRY(tl_json_expect(info, JSON_OBJECT, "info", err));
+  if (!json_object_size(info)) return TL_OK;
+  tl_buf_puts(b, "<section><h2>The run</h2><div class=\"facts\">");
+  const char *group, *name;
+  json_t *facts, *value;
+  json_object_foreach((json_t *)(uintptr_t)info, group, facts) {
+    TL_TRY(tl_json_expect(facts, JSON_OBJECT, "info: each group", err));
+    tl_buf_puts(b, "<div><h3>");
+    tl_html_text(b, group);
+    tl_buf_puts(b, "</h3><table><tbody>");
+    json_object_foreach(facts, name, value) {
+      tl_buf_puts(b, "<tr><td>");
+      tl_html_text(b, name);
+      tl_buf_puts(b, "</td><td>");
+      tl_html_value(b, value);
+      tl_buf_puts(b, "</td></tr>");
+    }
+    tl_buf_puts(b, "</tbody></table></div>");
+  }
+  tl_buf_puts(b, "</div></section>\n");
+  return TL_OK;
+}
