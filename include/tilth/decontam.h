@@ -41,6 +41,14 @@ tl_status tl_decontam_add_file(tl_decontam *d, const char *path, tl_err *err);
 tl_status tl_decontam_filter(tl_decontam *d, const char *text, size_t len, const char **clean,
                              size_t *clean_len, tl_err *err);
 
+/* Filters each input (a file, folder, glob or archive as tl_text_open takes it; blank lines part
+ * documents, JSON Lines are read by `text_key`, NULL: "text") into one plain text file in out_dir,
+ * made where missing: NAME.txt, after the input's last path component without .txt, .jsonl, .gz and
+ * the like. Documents are parted by blank lines. A file that exists is an error (CREATE) unless
+ * `overwrite`. Errors: those of reading and writing, DATA (two inputs of the same name). */
+tl_status tl_decontam_files(tl_decontam *d, const char *const *inputs, size_t n_inputs,
+                            const char *text_key, const char *out_dir, bool overwrite, tl_err *err);
+
 void tl_decontam_get_report(const tl_decontam *d, tl_decontam_report *out);
 
 #endif

@@ -17,6 +17,8 @@ static const struct command {
   const char *help;
 } commands[] = {
     {"config", tl_cmd_config, "show, check and document the configuration"},
+    {"decontam", tl_cmd_decontam, "cut a task's test texts out of pretraining text"},
+    {"report", tl_cmd_report, "write the page of a run: curves, label study, costs"},
     {"selftest", tl_cmd_selftest, "check the operators and kernels on this machine"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

@@ -9,6 +9,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "base/buf.h"
+#include "base/file.h"
 #include "tilth/decontam.h"
 
 static tl_decontam *new_with(int ngram, const char *const *texts, size_t n) {
@@ -113,6 +115,42 @@ static void reads_labelled_lines(void **state) {
   tl_decontam_free(d);
 }
 
+static void write_file(const char *path, const char *text) {
+  assert_int_equal(tl_file_write_atomic(path, text, strlen(text), NULL), TL_OK);
+}
+
+static void files_are_filtered_one_by_one(void **state) {
+  (void)state;
+  char dir[] = "/tmp/tilth-decontam-XXXXXX";
+  assert_non_null(mkdtemp(dir));
+  char a[64], b[64], same[64], out[64], a_out[80], b_out[80];
+  snprintf(a, sizeof a, "%s/a.txt", dir);
+  snprintf(b, sizeof b, "%s/b.jsonl", dir);
+  snprintf(same, sizeof same, "%s/a.jsonl", dir);
+  snprintf(out, sizeof out, "%s/out", dir);
+  snprintf(a_out, sizeof a_out, "%s/a.txt", out);
+  snprintf(b_out, sizeof b_out, "%s/b.txt", out);
+  write_file(a, "one two\nthe test text\nthree four\n\n\nThe TEST text\n\nlast one");
+  write_file(b, "{\"t\":\"first\\n\\nfirst\"}\n{\"t\":\"second\"}\n");
+  write_file(same, "{\"t\":\"x\"}\n");
+  const char *texts[] = {"the test text"}, *inputs[] = {a, b}, *clash[] = {a, same};
+  tl_decontam *d = new_with(0, texts, 1);
+  tl_err err = {0};
+  if (tl_decontam_files(d, inputs, 2, "t", out, false, &err) != TL_OK) fail_msg("%s", err.msg);
+  tl_buf got = {0};
+  assert_int_equal(tl_file_read(a_out, 1000, &got, NULL), TL_OK);
+  assert_string_equal(got.data, "one two\nthree four\n\nlast one\n\n");
+  tl_buf_clear(&got);
+  assert_int_equal(tl_file_read(b_out, 1000, &got, NULL), TL_OK);
+  assert_string_equal(got.data, "first\nfirst\n\nsecond\n\n");
+  tl_buf_free(&got);
+  assert_int_equal(tl_decontam_files(d, inputs, 2, "t", out, false, &err), TL_CREATE);
+  assert_int_equal(tl_decontam_files(d, inputs, 2, "t", out, true, &err), TL_OK);
+  assert_int_equal(tl_decontam_files(d, clash, 2, "t", out, true, &err), TL_DATA);
+  tl_decontam_free(d);
+  assert_int_equal(tl_remove_tree(dir, NULL), TL_OK);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(short_texts_match_whole),
@@ -121,6 +159,7 @@ int main(void) {
       cmocka_unit_test(what_is_left_of_little_is_dropped),
       cmocka_unit_test(nothing_to_find_changes_nothing),
       cmocka_unit_test(reads_labelled_lines),
+      cmocka_unit_test(files_are_filtered_one_by_one),
   };
   return cmocka_run_group_tests_name("decontam", tests, NULL, NULL);
 }
