@@ -65,6 +65,7 @@ typedef struct tl_row_kernels {
               void *y);                                        /* y = a + b; in place ok */
   void (*acc)(tl_dtype dt, int64_t n, const void *x, void *y); /* y += x */
   void (*mul)(tl_dtype dt, int64_t n, const void *a, const void *b, void *y, bool add);
+  /* y (+)= alpha x; in place ok */
   void (*scale)(tl_dtype dt, int64_t n, float alpha, const void *x, void *y, bool add);
   /* y = f(x); in place ok. dx (+)= dy f'(x), from the input x. */
   void (*act)(tl_dtype dt, tl_act f, int64_t n, const void *x, void *y);
@@ -75,14 +76,15 @@ typedef struct tl_row_kernels {
   void (*glu_bwd)(tl_dtype dt, tl_act f, int64_t rows, int64_t d, const void *x, const void *dy,
                   void *dx, bool add);
   /* y = (x - mean) * rstd * gain + bias per row; sets mean[rows], rstd[rows]. gain, bias may be
-   * NULL. Backward: dx sets or adds; dgain[d], dbias[d] (f32, may be NULL) ADD this call's rows. */
+   * NULL. Backward: dx (may be NULL) sets or adds; dgain[d], dbias[d] (f32, may be NULL) ADD this
+   * call's rows. */
   void (*layer_norm)(tl_dtype dt, int64_t rows, int64_t d, const void *x, const float *gain,
                      const float *bias, float eps, void *y, float *mean, float *rstd);
   void (*layer_norm_bwd)(tl_dtype dt, int64_t rows, int64_t d, const void *x, const float *gain,
                          const float *mean, const float *rstd, const void *dy, void *dx, bool add,
                          float *dgain, float *dbias);
   /* y = x * rstd * gain, rstd = 1/sqrt(mean(x^2) + eps). Rows are ldx (ldy) apart so that heads
-   * inside a wider row can be normalised. */
+   * inside a wider row can be normalised. In the backward dx and dgain may be NULL. */
   void (*rms_norm)(tl_dtype dt, int64_t rows, int64_t d, const void *x, int64_t ldx,
                    const float *gain, float eps, void *y, int64_t ldy, float *rstd);
   void (*rms_norm_bwd)(tl_dtype dt, int64_t rows, int64_t d, const void *x, int64_t ldx,
@@ -98,7 +100,8 @@ typedef struct tl_row_kernels {
   void (*rope)(tl_dtype dt, int64_t rows, int64_t heads, int64_t hd, const void *x, int64_t ldx,
                const int32_t *pos, const float *cos_sin, bool inverse, void *y, int64_t ldy,
                bool add);
-  /* Elements begin..begin+n of the dropout mask applied to x (pointers are to element begin). */
+  /* Elements begin..begin+n of the dropout mask applied to x (pointers are to element begin); in
+   * place ok. */
   void (*dropout)(tl_dtype dt, const tl_dropout *d, int64_t begin, int64_t n, const void *x,
                   void *y, bool add);
   /* out[d] (f32) ADDS the column sums of x [rows, d], rows in order. */

@@ -78,6 +78,7 @@ VEC_INLINE void layer_norm_bwd_body(tl_dtype dt, int64_t rows, int64_t d, const 
     const void *xr = vec_at(dt, x, r * d), *dyr = vec_at(dt, dy, r * d);
     float mean_g, mean_gx;
     norm_bwd_sums(dt, d, xr, gain, mean[r], rstd[r], dyr, dgain, dbias, &mean_g, &mean_gx);
+    if (!dx) continue;
     norm_bwd_row(dt, d, xr, gain, mean[r], rstd[r], mean_g, mean_gx, dyr, vec_at_mut(dt, dx, r * d),
                  add);
   }
@@ -113,6 +114,7 @@ VEC_INLINE void rms_norm_bwd_body(tl_dtype dt, int64_t rows, int64_t d, const vo
     const void *xr = vec_at(dt, x, r * ldx), *dyr = vec_at(dt, dy, r * lddy);
     float mean_g, mean_gx;
     norm_bwd_sums(dt, d, xr, gain, 0, rstd[r], dyr, dgain, NULL, &mean_g, &mean_gx);
+    if (!dx) continue;
     norm_bwd_row(dt, d, xr, gain, 0, rstd[r], 0, mean_gx, dyr, vec_at_mut(dt, dx, r * lddx), add);
   }
 }

@@ -36,7 +36,7 @@ static void layer_norm_bwd(tl_dtype dt, int64_t rows, int64_t d, const void *x, 
       if (dbias) dbias[j] += dyj;
     }
     float mean_g = (float)(sum_g / (double)d), mean_gx = (float)(sum_gx / (double)d);
-    for (int64_t j = 0; j < d; j++) {
+    for (int64_t j = 0; dx && j < d; j++) {
       float xhat = (ref_get(dt, x, r * d + j) - mean[r]) * rstd[r];
       float g = ref_get(dt, dy, r * d + j) * (gain ? gain[j] : 1.0f);
       ref_put(dt, dx, r * d + j, rstd[r] * (g - mean_g - xhat * mean_gx), add);
@@ -70,7 +70,7 @@ static void rms_norm_bwd(tl_dtype dt, int64_t rows, int64_t d, const void *x, in
       if (dgain) dgain[j] += dyj * xhat;
     }
     float mean_gx = (float)(sum_gx / (double)d);
-    for (int64_t j = 0; j < d; j++) {
+    for (int64_t j = 0; dx && j < d; j++) {
       float xhat = ref_get(dt, x, r * ldx + j) * rstd[r];
       float g = ref_get(dt, dy, r * lddy + j) * (gain ? gain[j] : 1.0f);
       ref_put(dt, dx, r * lddx + j, rstd[r] * (g - xhat * mean_gx), add);
