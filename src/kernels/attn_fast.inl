@@ -82,10 +82,11 @@ static void load_rows(tl_dtype dt, const void *x, int64_t ld, int64_t row, int64
   }
 }
 
-static void store_row(tl_dtype dt, const float *src, int hd, float f, void *x, int64_t i) {
+static void store_row(tl_dtype dt, const float *src, int hd, float f, void *x, int64_t i,
+                      bool add) {
   int c = 0;
-  for (; c + VL <= hd; c += VL) vf_set(dt, x, i + c, VL, vf_load(src + c, VL) * f);
-  if (c < hd) vf_set(dt, x, i + c, hd - c, vf_load(src + c, VL) * f);
+  for (; c + VL <= hd; c += VL) vf_put(dt, x, i + c, VL, vf_load(src + c, VL) * f, add);
+  if (c < hd) vf_put(dt, x, i + c, hd - c, vf_load(src + c, VL) * f, add);
 }
 
 /* dst [cols][ldd] = transpose of src [rows][lds]; both counts are rounded up to 8. */
@@ -201,7 +202,7 @@ static void forward_finish(fwd *f, int head, float *rows) {
   for (int i = 0; i < f->q.nq; i++) {
     float sum = f->sum[i];
     store_row(a->dt, rows + i * hp, a->hd, sum != 0 ? 1 / sum : 0, a->o,
-              (f->q.row + i) * a->ldo + (int64_t)head * a->hd);
+              (f->q.row + i) * a->ldo + (int64_t)head * a->hd, false);
     a->lse[head * a->ld_lse + f->q.row + i] = sum != 0 ? f->max[i] * LN2 + logf(sum) : -INFINITY;
   }
 }
@@ -287,9 +288,14 @@ static void backward_keys(bwd *b, int kb, int nk) {
     mm(false, nk_run, nv, (mm_args){hd, b->k + key, b->qt + q0, st, hp, BQ, BQ, false});
     mm(false, nk_run, nv, (mm_args){hd, b->v + key, b->dot + q0, dst, hp, BQ, BQ, false});
     for (int v = r->v0; v < r->v1; v++) backward_lanes(b, kb, r, v);
-    mm(false, nk_run, hp / VL, (mm_args){nq, st, b->dor + q0 * hp, b->dv + key, BQ, hp, hp, true});
-    mm(false, nk_run, hp / VL, (mm_args){nq, dst, b->qr + q0 * hp, b->dk + key, BQ, hp, hp, true});
-    mm(true, hd, nv, (mm_args){nk_run, b->k + key, dst, b->dqt + q0, hp, BQ, BQ, true});
+    if (b->a->dk) {
+      mm(false, nk_run, hp / VL,
+         (mm_args){nq, st, b->dor + q0 * hp, b->dv + key, BQ, hp, hp, true});
+      mm(false, nk_run, hp / VL,
+         (mm_args){nq, dst, b->qr + q0 * hp, b->dk + key, BQ, hp, hp, true});
+    }
+    if (b->a->dq)
+      mm(true, hd, nv, (mm_args){nk_run, b->k + key, dst, b->dqt + q0, hp, BQ, BQ, true});
   }
 }
 
@@ -319,10 +325,11 @@ static void backward_block(bwd *b, int head) {
   memset(b->dqt, 0, sizeof(float) * (size_t)(hp * BQ));
   for (int kb = b->q.lo / BK * BK; kb < b->q.hi; kb += BK)
     backward_keys(b, kb, b->q.hi - kb < BK ? b->q.hi - kb : BK);
+  if (!a->dq) return;
   transpose(b->dqt, BQ, a->hd, b->q.nv * VL, b->qr, hp);
   for (int i = 0; i < b->q.nq; i++)
     store_row(a->dt, b->qr + i * hp, a->hd, 1, a->dq,
-              (b->q.row + i) * a->lddq + (int64_t)head * a->hd);
+              (b->q.row + i) * a->lddq + (int64_t)head * a->hd, a->dq_add);
 }
 
 static void backward(const tl_attn_args *a, const tl_segment *s, int kv_head, void *scratch) {
@@ -344,17 +351,19 @@ static void backward(const tl_attn_args *a, const tl_segment *s, int kv_head, vo
       queries_init(&b.q, a, s, head, row, s->q1 - row < BQ ? s->q1 - row : BQ);
       backward_block(&b, head);
     }
-  for (int k = 0; k < n_keys; k++) {
-    store_row(a->dt, b.dk + (int64_t)k * hp, a->hd, 1, a->dk, (s->k0 + k) * a->lddk + col);
-    store_row(a->dt, b.dv + (int64_t)k * hp, a->hd, 1, a->dv, (s->k0 + k) * a->lddv + col);
+  for (int k = 0; a->dk && k < n_keys; k++) {
+    store_row(a->dt, b.dk + (int64_t)k * hp, a->hd, 1, a->dk, (s->k0 + k) * a->lddk + col,
+              a->dkv_add);
+    store_row(a->dt, b.dv + (int64_t)k * hp, a->hd, 1, a->dv, (s->k0 + k) * a->lddv + col,
+              a->dkv_add);
   }
 }
 
-/* The larger of the two directions' needs. */
-static size_t scratch(const tl_attn_args *a, int max_q, int max_k) {
-  (void)max_q;
+static size_t scratch(const tl_attn_args *a, int max_k, bool backward) {
   size_t hp = (size_t)padded(a->hd), keys = (size_t)max_k;
-  return sizeof(float) * (7 * BQ * hp + 2 * BK * BQ + 4 * keys * hp) + 12 * 64;
+  size_t floats =
+      backward ? 5 * BQ * hp + 2 * BK * BQ + 4 * keys * hp : 2 * BQ * hp + 2 * BK * hp + BK * BQ;
+  return sizeof(float) * floats + 12 * 64; /* each array starts on a cache line */
 }
 
 void ATTN_INIT(tl_attn_kernels *k) {

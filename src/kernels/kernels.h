@@ -158,16 +158,19 @@ typedef struct tl_attn_args {
   int64_t ld_lse;
   tl_dropout
       dropout; /* of the probabilities; element index ((head * ld_lse + q row) << 20) + key - k0 */
-  /* backward only; dk and dv are SET for the segment's keys (every key row belongs to one segment),
-   * dq is SET for the segment's queries */
+  /* backward only; dk and dv are set for the segment's keys (every key row belongs to one segment),
+   * dq for the segment's queries; with *_add they are added to. NULL: not wanted (dk and dv
+   * together). */
   const void *d_o;
   int64_t lddo;
   void *dq, *dk, *dv;
+  bool dq_add, dkv_add;
   int64_t lddq, lddk, lddv;
 } tl_attn_args;
 
 typedef struct tl_attn_kernels {
-  size_t (*scratch)(const tl_attn_args *a, int max_q, int max_k); /* bytes a worker needs */
+  /* Bytes a worker needs for segments of at most max_k keys. */
+  size_t (*scratch)(const tl_attn_args *a, int max_k, bool backward);
   /* Queries [begin, end) (absolute rows inside the segment) of one head. Sets o and lse. */
   void (*forward)(const tl_attn_args *a, const tl_segment *s, int head, int begin, int end,
                   void *scratch);

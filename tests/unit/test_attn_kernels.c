@@ -98,23 +98,33 @@ static void release(setup *s) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
-static void run_case(const tl_attn_kernels *k, const setup *s, const attn_case *c) {
-  int max_q = 0, max_k = 0;
-  for (int i = 0; i < c->n_segs; i++) {
-    const tl_segment *g = c->segs + i;
-    if (g->q1 - g->q0 > max_q) max_q = g->q1 - g->q0;
-    if (g->k1 - g->k0 > max_k) max_k = g->k1 - g->k0;
-  }
-  size_t bytes = k->scratch(&s->a, max_q, max_k);
-  char *block = malloc(bytes + 64), *scratch = block + 4; /* any alignment of floats will do */
+/* Room for one direction, unaligned and with a guard behind it. */
+static char *scratch_new(const tl_attn_kernels *k, const setup *s, bool backward) {
+  size_t bytes = k->scratch(&s->a, s->keys, backward);
+  char *block = malloc(bytes + 64);
   memset(block, 0xa5, bytes + 64);
-  for (int i = 0; i < c->n_segs; i++) {
-    const tl_segment *g = c->segs + i;
-    for (int h = 0; h < c->n_heads; h++) k->forward(&s->a, g, h, g->q0, g->q1, scratch);
-    for (int h = 0; h < c->n_kv; h++) k->backward(&s->a, g, h, scratch);
-  }
+  return block;
+}
+
+static void scratch_free(const tl_attn_kernels *k, const setup *s, bool backward, char *block) {
+  size_t bytes = k->scratch(&s->a, s->keys, backward);
   for (size_t i = bytes + 4; i < bytes + 64; i++) assert_int_equal((unsigned char)block[i], 0xa5);
   free(block);
+}
+
+static void run_case(const tl_attn_kernels *k, const setup *s, const attn_case *c) {
+  for (int backward = 0; backward < 2; backward++) {
+    char *block = scratch_new(k, s, backward);
+    for (int i = 0; i < c->n_segs; i++) {
+      const tl_segment *g = c->segs + i;
+      for (int h = 0; h < (backward ? c->n_kv : c->n_heads); h++)
+        if (backward)
+          k->backward(&s->a, g, h, block + 4);
+        else
+          k->forward(&s->a, g, h, g->q0, g->q1, block + 4);
+    }
+    scratch_free(k, s, backward, block);
+  }
 }
 
 /* Largest difference relative to the largest value of `want`, over rows x cols. */
@@ -309,7 +319,7 @@ static void rows_do_not_depend_on_how_they_are_cut(void **state) {
   for (int l = TL_CPU_REF; l < TL_N_CPU_LEVELS; l++) {
     if (!levels((tl_cpu_level)l, &k)) continue;
     setup whole = make(&c, TL_F32), cut = make(&c, TL_F32);
-    void *scratch = malloc(k.scratch(&whole.a, 200, 200));
+    void *scratch = malloc(k.scratch(&whole.a, 200, false));
     k.forward(&whole.a, c.segs, 0, 0, 200, scratch);
     for (int q = 0; q < 200; q += TL_ATTN_BLOCK)
       k.forward(&cut.a, c.segs, 0, q, q + TL_ATTN_BLOCK < 200 ? q + TL_ATTN_BLOCK : 200, scratch);
@@ -321,11 +331,48 @@ static void rows_do_not_depend_on_how_they_are_cut(void **state) {
   }
 }
 
+/* The second call adds what the first one set; NULL leaves a gradient out. */
+static void gradients_add_and_may_be_left_out(void **state) {
+  (void)state;
+  attn_case c = {"add", 2, 1, 20, 0, 0, 1, {{0, 70, 0, 70, 1}}};
+  tl_attn_kernels k;
+  for (int l = TL_CPU_REF; l < TL_N_CPU_LEVELS; l++) {
+    if (!levels((tl_cpu_level)l, &k)) continue;
+    setup once = make(&c, TL_F32), twice = make(&c, TL_F32), part = make(&c, TL_F32);
+    run_case(&k, &once, &c);
+    run_case(&k, &twice, &c);
+    twice.a.dq_add = twice.a.dkv_add = true;
+    run_case(&k, &twice, &c);
+    part.a.dk = part.a.dv = NULL;
+    run_case(&k, &part, &c);
+    part.a.dk = part.dk, part.a.dv = part.dv, part.a.dq = NULL;
+    run_case(&k, &part, &c);
+    for (int r = 0; r < 70; r++) {
+      for (int d = 0; d < 40; d++) {
+        int64_t i = r * once.a.ldq + d;
+        assert_true(((float *)twice.dq)[i] == 2 * ((float *)once.dq)[i]);
+        assert_true(((float *)part.dq)[i] == ((float *)once.dq)[i]);
+      }
+      for (int d = 0; d < 20; d++) {
+        int64_t i = r * once.a.ldk + d;
+        assert_true(((float *)twice.dk)[i] == 2 * ((float *)once.dk)[i]);
+        assert_true(((float *)twice.dv)[i] == 2 * ((float *)once.dv)[i]);
+        assert_true(((float *)part.dk)[i] == ((float *)once.dk)[i]);
+        assert_true(((float *)part.dv)[i] == ((float *)once.dv)[i]);
+      }
+    }
+    release(&once);
+    release(&twice);
+    release(&part);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(reference_follows_the_definition),
       cmocka_unit_test(fast_levels_follow_the_reference),
       cmocka_unit_test(rows_do_not_depend_on_how_they_are_cut),
+      cmocka_unit_test(gradients_add_and_may_be_left_out),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

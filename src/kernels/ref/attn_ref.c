@@ -25,10 +25,10 @@ static float keep(const tl_attn_args *a, uint64_t base, int key) {
   return (double)w.v[i % 4] >= (double)a->dropout.p * 4294967296.0 ? 1 / (1 - a->dropout.p) : 0;
 }
 
-static size_t ref_scratch(const tl_attn_args *a, int max_q, int max_k) {
-  (void)max_q;
-  /* forward: a row of P and one of o; backward: a row of dq, and dk and dv */
-  return sizeof(float) * ((size_t)max_k + (size_t)a->hd + 2 * (size_t)max_k * (size_t)a->hd);
+static size_t ref_scratch(const tl_attn_args *a, int max_k, bool backward) {
+  size_t hd = (size_t)a->hd, keys = (size_t)max_k;
+  /* a row of P and one of o; a row of dq, and dk and dv */
+  return sizeof(float) * (backward ? hd + 2 * keys * hd : hd + keys);
 }
 
 static void forward_row(const tl_attn_args *a, const tl_segment *s, int head, int row, float *p,
@@ -60,7 +60,7 @@ static void ref_forward(const tl_attn_args *a, const tl_segment *s, int head, in
   for (int row = begin; row < end; row++) forward_row(a, s, head, row, p, acc);
 }
 
-/* Adds one query row to dk and dv (f32 [keys, hd]) and sets its dq. */
+/* Adds one query row to dk and dv (f32 [keys, hd]) and stores its dq. */
 static void backward_row(const tl_attn_args *a, const tl_segment *s, int head, int row, float *dq,
                          float *dk, float *dv) {
   int hd = a->hd, kv_col = head / (a->n_heads / a->n_kv) * hd;
@@ -81,7 +81,8 @@ static void backward_row(const tl_attn_args *a, const tl_segment *s, int head, i
       dv[j * (int64_t)hd + c] += m * p * ref_get(a->dt, a->d_o, d_o + c);
     }
   }
-  for (int c = 0; c < hd; c++) ref_set(a->dt, a->dq, row * a->lddq + head * hd + c, dq[c]);
+  for (int c = 0; a->dq && c < hd; c++)
+    ref_put(a->dt, a->dq, row * a->lddq + head * hd + c, dq[c], a->dq_add);
 }
 
 static void ref_backward(const tl_attn_args *a, const tl_segment *s, int kv_head, void *scratch) {
@@ -91,10 +92,10 @@ static void ref_backward(const tl_attn_args *a, const tl_segment *s, int kv_head
   memset(dk, 0, sizeof(float) * (size_t)(2 * n_keys * hd));
   for (int head = kv_head * group; head < (kv_head + 1) * group; head++)
     for (int row = s->q0; row < s->q1; row++) backward_row(a, s, head, row, dq, dk, dv);
-  for (int64_t j = 0; j < n_keys; j++)
+  for (int64_t j = 0; a->dk && j < n_keys; j++)
     for (int c = 0; c < hd; c++) {
-      ref_set(a->dt, a->dk, (s->k0 + j) * a->lddk + kv_head * hd + c, dk[j * hd + c]);
-      ref_set(a->dt, a->dv, (s->k0 + j) * a->lddv + kv_head * hd + c, dv[j * hd + c]);
+      ref_put(a->dt, a->dk, (s->k0 + j) * a->lddk + kv_head * hd + c, dk[j * hd + c], a->dkv_add);
+      ref_put(a->dt, a->dv, (s->k0 + j) * a->lddv + kv_head * hd + c, dv[j * hd + c], a->dkv_add);
     }
 }
 
