@@ -54,6 +54,15 @@ void tl_buf_printf(tl_buf *b, const char *fmt, ...) {
   va_end(ap);
 }
 
+void tl_buf_put_real(tl_buf *b, double v) {
+  char text[40];
+  for (int digits = 6; digits <= 17; digits++) {
+    snprintf(text, sizeof text, "%.*g", digits, v);
+    if (strtod(text, NULL) == v) break;
+  }
+  tl_buf_puts(b, text);
+}
+
 void tl_buf_clear(tl_buf *b) {
   b->len = 0;
   if (b->data) b->data[0] = 0;

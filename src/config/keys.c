@@ -251,16 +251,6 @@ static void print_text(const char *s, tl_buf *out) {
   tl_buf_putc(out, '"');
 }
 
-/* The fewest digits that read back as the same number. */
-static void print_real(double v, tl_buf *out) {
-  char text[40];
-  for (int digits = 6; digits <= 17; digits++) {
-    snprintf(text, sizeof text, "%.*g", digits, v);
-    if (strtod(text, NULL) == v) break;
-  }
-  tl_buf_puts(out, text);
-}
-
 void tl_key_print(const tl_key *k, const tl_config *c, tl_buf *out) {
   const void *at = tl_key_value(k, c);
   switch (k->type) {
@@ -268,7 +258,7 @@ void tl_key_print(const tl_key *k, const tl_config *c, tl_buf *out) {
     tl_buf_printf(out, "%lld", (long long)*(const int64_t *)at);
     break;
   case TL_KEY_REAL:
-    print_real(*(const double *)at, out);
+    tl_buf_put_real(out, *(const double *)at);
     break;
   case TL_KEY_BOOL:
     tl_buf_puts(out, *(const bool *)at ? "true" : "false");

@@ -146,7 +146,8 @@ static tl_status hash_file(const char *path, uint64_t *size, uint64_t *hash, tl_
 }
 
 static tl_status verify_file(const char *path, const json_t *entry, tl_err *err) {
-  uint64_t size = 0, hash = 0, want = strtoull(json_string_value(json_object_get(entry, "xxh3")), NULL, 16);
+  uint64_t size = 0, hash = 0,
+           want = strtoull(json_string_value(json_object_get(entry, "xxh3")), NULL, 16);
   uint64_t want_size = (uint64_t)json_integer_value(json_object_get(entry, "size"));
   TL_TRY(hash_file(path, &size, &hash, err));
   if (size != want_size)
