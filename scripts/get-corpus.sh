@@ -15,7 +15,7 @@ out=$1
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${TILTH_CACHE:-$here/../build/cache}
 test_size=5000
-packages="dict-gcide linux-doc-6.1 libreoffice-help-en-us wordnet-base"
+packages="dict-gcide dict-foldoc linux-doc-6.1 libreoffice-help-en-us postgresql-doc-15 wordnet-base"
 
 say() { echo "get-corpus: $*" >&2; }
 fail() { echo "get-corpus: error: $*" >&2; exit 1; }
@@ -65,15 +65,18 @@ done
 say "cleaning the text"
 rm -rf "$out/pretrain" "$out/wordnet"
 mkdir -p "$out/pretrain.part" "$out/wordnet"
-(
-  gzip -dc < "$cache/dict-gcide/usr/share/dictd/gcide.dict.dz" | perl "$here/corpus/gcide.pl" > "$out/pretrain.part/gcide.txt"
-) &
+gzip -dc < "$cache/dict-gcide/usr/share/dictd/gcide.dict.dz" |
+  perl "$here/corpus/dict.pl" '^\S.*\\' > "$out/pretrain.part/gcide.txt" &
 gcide=$!
+gzip -dc < "$cache/dict-foldoc/usr/share/dictd/foldoc.dict.dz" |
+  perl "$here/corpus/dict.pl" '^!!!Batch' > "$out/pretrain.part/foldoc.txt"
 doc=$cache/linux-doc-6.1/usr/share/doc/linux-doc-6.1/Documentation
 find "$doc" \( -path '*/translations' -o -path '*/devicetree' \) -prune -o \( -name '*.rst' -o -name '*.txt' \) -print |
-  sort | perl "$here/corpus/linux-doc.pl" > "$out/pretrain.part/linux-doc.txt"
+  sort | perl "$here/corpus/rst.pl" > "$out/pretrain.part/linux-doc.txt"
 find "$cache/libreoffice-help-en-us" -name '*.html' | sort |
-  perl "$here/corpus/libreoffice.pl" > "$out/pretrain.part/libreoffice-help.txt"
+  perl "$here/corpus/html.pl" > "$out/pretrain.part/libreoffice-help.txt"
+find "$cache/postgresql-doc-15" -name '*.html' ! -name 'release-*' | sort |
+  perl "$here/corpus/html.pl" > "$out/pretrain.part/postgresql-doc.txt"
 for list in $(translations); do /usr/lib/apt/apt-helper cat-file "$list"; done |
   perl "$here/corpus/packages.pl" > "$out/pretrain.part/packages.txt"
 perl "$here/corpus/wordnet.pl" "$cache/wordnet-base/usr/share/wordnet/data.noun" "$test_size" "$out/wordnet"

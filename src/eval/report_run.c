@@ -235,7 +235,11 @@ tl_status tl_costs_section(tl_buf *b, const json_t *costs, tl_err *err) {
     tl_html_text(b, phase ? phase : "");
     tl_buf_puts(b, "</td>");
     for (int k = 0; k < N_COSTS; k++)
-      if (used[k]) cost_cell(b, k, json_number_value(json_object_get(o, cost_columns[k].key)));
+      if (used[k]) {
+        double v;
+        TL_TRY(tl_json_num(o, "costs", cost_columns[k].key, &v, err));
+        cost_cell(b, k, v);
+      }
     tl_buf_puts(b, "</tr>");
   }
   tl_buf_puts(b, "</tbody></table></div>");

@@ -77,7 +77,7 @@ static const char full[] =
     "'info':{'Machine':{'CPU':'x86','Threads':2,'Tokens':1234567,'Pinned':true}},"
     "'notes':['one < two'],"
     "'costs':[{'phase':'Pretraining','seconds':598,'flops':1.5e15,'peak_fraction':0.415,"
-    "'tokens':49000000}],"
+    "'tokens':49000000},{'phase':'Rest','seconds':5}],"
     "'curves':[{'title':'Pretraining','step':[0,1,2],'loss':[9,5,3],'val_loss':[9.1,null,3.2],"
     "'lr':[0,0.001,0],'grad_norm':[1,0.5,0]}],"
     "'study':{'task':'glosses','classes':26,'test_size':5000,'majority':0.14,"
@@ -106,6 +106,7 @@ static void a_full_document_gives_a_sound_page(void **state) {
       "9 min 58 s",
       "1.5e+15",
       "41.5&nbsp;%",
+      "<td>Rest</td><td class=\"n\">5.0 s</td><td class=\"n\">&ndash;</td>",
       /* differences 0.20, 0.20, 0.23: mean 0.21, t(2) * s / sqrt(3) = 4.30265 * 0.01 */
       "+21.0 points",
       "interval 16.7 to 25.3",

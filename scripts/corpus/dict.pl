@@ -1,7 +1,9 @@
 #!/usr/bin/perl
-# The GNU Collaborative International Dictionary of English (dict format) on standard input ->
-# documents of plain text: one entry each, one paragraph a line, a blank line between entries.
-# Left out: pronunciations, etymologies, source marks such as [1913 Webster].
+# usage: dict.pl FIRST < DICTIONARY
+# A dictionary in dict format on standard input -> documents of plain text: one entry each, one
+# paragraph a line, a blank line between entries. FIRST: a regular expression; what stands before
+# the first line that matches it (licence, history) is left out. So are pronunciations, etymologies
+# and source marks such as [1913 Webster].
 use strict;
 use warnings;
 
@@ -24,7 +26,9 @@ sub clean {
   $s = plain($s);
   $s =~ s/\s*\[[^\[\]]*(?:Webster|WordNet|PJC|Century Dict|RHUD|RH|AS|CIA|Wiki|MI11|Stedman)[^\[\]]*\]//g;
   $s =~ s/ ?\[(?:root|=?\?|\d+|R\.)\]//g;
+  $s =~ s/ ?\(?https?:[^\s)]*\)?//g;
   $s =~ tr/{}//d;
+  $s =~ s/^((?:\d+\. )?) ?<([\w ,]+)>/$1($2)/;
   $s =~ s/[^\x20-\x7e]+//g;
   $s =~ s/^ +| +$//g;
   $s =~ s/  +/ /g;
@@ -41,6 +45,7 @@ sub heading {
   1 while $s =~ s/ ?\[[^\[\]]*\]//g;
   $s =~ s/ ?\[[^\[\]]*$//;
   $s =~ s/ ?;? pl\. .*$//;
+  $s =~ s/%%%.*//;
   return clean($s);
 }
 
@@ -48,16 +53,16 @@ sub emit {
   my ($entry) = @_;
   my ($head, @paragraphs) = @$entry;
   $head = heading($head);
-  @paragraphs = grep { length > 2 } map { clean($_) } @paragraphs;
-  return if $head eq '' || $head =~ /^00-database/ || !@paragraphs;
+  @paragraphs = grep { length > 2 && !/^\([-\d]+\)$/ } map { clean($_) } @paragraphs;
+  return if $head eq '' || !@paragraphs;
   print "$head\n", map({ "$_\n" } @paragraphs), "\n";
 }
 
+my $first = $ARGV[0];
 my ($entry, $started, $in_head, $fresh, $bracket) = (undef, 0, 0, 1, 0);
 while (my $line = <STDIN>) {
   $line =~ s/\s+$//;
-  # Before the first headword stand the licence and the history of the project.
-  $started ||= $line =~ /^\S.*\\/;
+  $started ||= $line =~ /$first/;
   next unless $started;
   if ($line eq '') {
     $fresh = 1;
