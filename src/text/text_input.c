@@ -197,6 +197,7 @@ static bool is_hidden(const char *member) {
 }
 
 tl_status tl_source_next(tl_source *s, bool *more, tl_err *err) {
+  *more = true;
   for (;;) {
     if (!s->archive) {
       *more = s->next_file < s->files.n;
