@@ -22,7 +22,8 @@ enum {
 };
 #define TOK_NONE UINT32_MAX /* no id, no symbol */
 
-enum { TOK_F_ADDED = 1, TOK_F_SPECIAL = 2 }; /* tl_tokenizer.flag */
+/* tl_tokenizer.flag. ADDED tokens are never made from text. */
+enum { TOK_F_ADDED = 1, TOK_F_SPECIAL = 2, TOK_F_BYTE = 4 /* "<0x41>" of a unigram model */ };
 
 typedef struct tok_merge {
   uint32_t a, b, id; /* a followed by b becomes id; the index in the array is the priority */
@@ -203,6 +204,16 @@ tl_status tok_too_large(const tl_tokenizer *t, int vocab_size, tl_err *err);
 bool tok_trie_add(tok_trie *t, const unsigned char *key, size_t len, uint32_t value);
 uint32_t tok_trie_step(const tok_trie *t, uint32_t node, unsigned char byte); /* TOK_NONE */
 void tok_trie_free(tok_trie *t);
+
+/* tok_unigram_train.c: adds the pieces and sets t->score. */
+tl_status tok_unigram_train(tl_tokenizer *t, tl_ctx *ctx, const tok_words *w, int vocab_size,
+                            tl_err *err);
+/* Appends text with "\u2581" for each space and one in front. */
+void tok_metaspace(const unsigned char *p, size_t len, bool first, tl_buf *out);
+bool tok_unigram_split(const tl_tokenizer *t, const unsigned char *p, size_t len, bool first,
+                       tl_buf *scratch, tok_emit_fn emit, void *arg);
+enum { TOK_META_LEN = 3 };
+#define TOK_META "\xe2\x96\x81"
 
 /* tok_cache.c: short words encoded before; any number of threads may read and write. */
 enum { TOK_CACHE_IDS = 10 };

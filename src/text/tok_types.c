@@ -7,7 +7,8 @@
  *  1. write src/text/tok_<type>.c with its row (every function of tok_type);
  *  2. declare the row in tok_internal.h and list it here;
  *  3. give it a case in tests/unit/test_tokenizer.c (table `types`). */
-const tok_type *const tok_types[] = {&tok_type_bpe, &tok_type_wordpiece, &tok_type_bytes};
+const tok_type *const tok_types[] = {&tok_type_bpe, &tok_type_wordpiece, &tok_type_unigram,
+                                     &tok_type_bytes};
 const size_t tok_n_types = sizeof tok_types / sizeof *tok_types;
 
 static const tok_type *find_type(const char *name) {

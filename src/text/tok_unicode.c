@@ -161,11 +161,11 @@ size_t tok_byte_string(unsigned char byte, char out[4]) {
   return tok_utf8_put(byte_char(byte), out);
 }
 
-/* "Control" in BERT's sense; tab and line ends count as white space there. */
+/* "Control" in BERT's sense: tab and line ends count as white space there, and code points that
+ * are not assigned stay, as in Hugging Face's implementation. */
 static bool is_control(int32_t cp) {
   if (cp == '\t' || cp == '\n' || cp == '\r') return false;
-  utf8proc_category_t c = utf8proc_category(cp);
-  return c >= UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CN;
+  return utf8proc_category(cp) >= UTF8PROC_CATEGORY_CC;
 }
 
 static bool is_chinese(int32_t cp) {

@@ -81,7 +81,7 @@ static tl_status fill_word_starts(tl_tokenizer *t, tl_err *err) {
   t->word_start = calloc(t->n ? t->n : 1, 1);
   if (!t->word_start) return tok_nomem(err);
   for (uint32_t id = 0; id < t->n; id++)
-    t->word_start[id] = t->flag[id] || t->type->starts_word(t, id);
+    t->word_start[id] = (t->flag[id] & TOK_F_ADDED) || t->type->starts_word(t, id);
   return TL_OK;
 }
 

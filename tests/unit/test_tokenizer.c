@@ -97,10 +97,8 @@ typedef struct kind {
   bool lowercase;
 } kind;
 static const kind kinds[] = {
-    {"bpe", 360, false},
-    {"wordpiece", 120, true},
-    {"wordpiece", 130, false},
-    {"bytes", 0, false},
+    {"bpe", 360, false},     {"wordpiece", 120, true}, {"wordpiece", 130, false},
+    {"unigram", 345, false}, {"unigram", 340, true},   {"bytes", 0, false},
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
