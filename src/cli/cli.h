@@ -15,6 +15,7 @@ typedef int (*tl_command_fn)(int argc, char **argv); /* argv[0] is the command's
 
 int tl_cmd_config(int argc, char **argv);
 int tl_cmd_decontam(int argc, char **argv);
+int tl_cmd_prepare(int argc, char **argv);
 int tl_cmd_report(int argc, char **argv);
 int tl_cmd_selftest(int argc, char **argv);
 

@@ -18,6 +18,7 @@ static const struct command {
 } commands[] = {
     {"config", tl_cmd_config, "show, check and document the configuration"},
     {"decontam", tl_cmd_decontam, "cut a task's test texts out of pretraining text"},
+    {"prepare", tl_cmd_prepare, "turn text into token shards for training"},
     {"report", tl_cmd_report, "write the page of a run: curves, label study, costs"},
     {"selftest", tl_cmd_selftest, "check the operators and kernels on this machine"},
 };

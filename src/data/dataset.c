@@ -70,6 +70,12 @@ uint64_t tl_dataset_bytes(const tl_dataset *d, tl_split s) {
 uint64_t tl_dataset_fingerprint(const tl_dataset *d) {
   return d->manifest.fingerprint;
 }
+uint64_t tl_dataset_tokenizer(const tl_dataset *d) {
+  return d->manifest.kind.tokenizer;
+}
+uint32_t tl_dataset_vocab_size(const tl_dataset *d) {
+  return d->manifest.kind.vocab_size;
+}
 const char *tl_dataset_dir(const tl_dataset *d) {
   return d->dir;
 }

@@ -214,7 +214,8 @@ static void fill_report(const job *j, tl_prepare_report *r) {
 tl_status tl_prepare(tl_ctx *ctx, tl_text_reader *reader, const tl_tokenizer *tok,
                      const tl_prepare_options *options, const char *out_dir, bool overwrite,
                      tl_prepare_report *report, tl_err *err) {
-  static const tl_prepare_options defaults = {.val_fraction = 0.005, .add_eos = true};
+  static const tl_prepare_options defaults = {
+      .val_fraction = 0.005, .add_bos = true, .add_eos = true};
   job j = {.ctx = ctx, .reader = reader, .options = options ? *options : defaults};
   TL_TRY(check_options(&j.options, tok, err));
   if (j.options.shard_tokens == 0) j.options.shard_tokens = DEFAULT_SHARD_TOKENS;
