@@ -11,14 +11,15 @@
  *   "costs": [{"phase": string, "seconds": s, "steps": n, "tokens": n, "parameters": n,
  *              "flops": FLOPs done, "peak_fraction": share in [0, 1] of the machine's peak}]
  *   "curves": [{"title": string, "step": [n], "tokens": [n], "loss": [nats], "val_loss": [nats],
- *               "bits_per_byte": [bits], "lr": [x], "grad_norm": [x]}]   arrays of equal length;
- *              x axis: tokens where given, else step
- *   "study": {"task": string, "classes": n, "test_size": n, "majority": accuracy in [0, 1],
- *             "labels": [n, increasing],
- *             "arms": [{"title": string, "role": "pretrained" | "scratch" | "baseline",
- *                       "accuracy": [[one value in [0, 1] per seed] per label count]}]}
- *            the i-th values of two arms are taken as paired (same seed, same labels)
- *   "predictions": [{"text": string, "truth": string, "predicted": string, "probability": p}] */
+ *               "bits_per_byte": [bits], "lr": [x], "grad_norm": [x], "tok_s": [tokens/s]}]
+ *              arrays of equal length; x axis: tokens where given, else step. Instead of the
+ * arrays, "metrics": path of a run's metrics.jsonl (relative to the document's folder), whose keys
+ * are the same; "eval/loss" and "eval/bits_per_byte" are taken, too "study": {"task": string,
+ * "classes": n, "test_size": n, "majority": accuracy in [0, 1], "labels": [n, increasing], "arms":
+ * [{"title": string, "role": "pretrained" | "scratch" | "baseline", "accuracy": [[one value in [0,
+ * 1] per seed] per label count]}]} the i-th values of two arms are taken as paired (same seed, same
+ * labels) "predictions": [{"text": string, "truth": string, "predicted": string, "probability": p}]
+ */
 #ifndef TILTH_REPORT_H
 #define TILTH_REPORT_H
 
@@ -28,5 +29,9 @@
  * fails). Errors: NOINPUT, DATA (not JSON, or a key of the wrong type or shape: named), IO, NOMEM.
  */
 tl_status tl_report_write(const char *json_path, const char *html_path, tl_err *err);
+
+/* The page of a run folder (tilth/run.h): its record and its curves. html_path NULL: report.html in
+ * the folder. Errors as above. */
+tl_status tl_report_run(const char *run_dir, const char *html_path, tl_err *err);
 
 #endif

@@ -1,19 +1,23 @@
 /* tilth report: the page that shows what a run cost and what it was worth. */
 #include <stdio.h>
+#include <sys/stat.h>
 #include "cli/cli.h"
 #include "tilth/report.h"
 
 int tl_cmd_report(int argc, char **argv) {
-  const char *out = "report.html";
-  const tl_opt opts[] = {{"out", 'o', TL_OPT_STR, &out, "FILE", "the page to write (report.html)"},
+  const char *out = NULL;
+  const tl_opt opts[] = {{"out", 'o', TL_OPT_STR, &out, "FILE",
+                          "the page to write (report.html, in the run folder for a run)"},
                          {0}};
   const tl_usage usage = {
       .name = "report",
-      .synopsis = "[--out FILE] DOCUMENT.json",
-      .summary = "Writes one self-contained HTML page from a report document: loss curves, the\n"
-                 "label study with its intervals, example predictions, costs. The document's keys\n"
-                 "are described in include/tilth/report.h.",
-      .examples = "tilth report runs/quickstart/report.json --out report.html",
+      .synopsis = "[--out FILE] RUN_FOLDER | DOCUMENT.json",
+      .summary =
+          "Writes one self-contained HTML page: of a run folder, its record and curves; of a\n"
+          "report document (include/tilth/report.h describes it), the label study with its\n"
+          "intervals, example predictions and costs as well.",
+      .examples = "tilth report runs/my-run-20260102-030405-1a2b\n"
+                  "tilth report study.json --out report.html",
       .opts = opts,
       .min_args = 1,
       .max_args = 1};
@@ -21,7 +25,11 @@ int tl_cmd_report(int argc, char **argv) {
   int rc = tl_cli_parse(&usage, argc, argv, &args);
   if (rc >= 0) return rc;
   tl_err err = {0};
-  rc = tl_report_write(args.item[0], out, &err) == TL_OK ? 0 : tl_cli_fail(&err);
+  struct stat st;
+  bool is_run = stat(args.item[0], &st) == 0 && S_ISDIR(st.st_mode);
+  tl_status s = is_run ? tl_report_run(args.item[0], out, &err)
+                       : tl_report_write(args.item[0], out ? out : "report.html", &err);
+  rc = s == TL_OK ? 0 : tl_cli_fail(&err);
   tl_cli_args_free(&args);
   return rc;
 }

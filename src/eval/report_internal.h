@@ -80,10 +80,35 @@ tl_status tl_study_parse(const json_t *study, tl_study *s, tl_err *err);
 const tl_arm *tl_study_arm(const tl_study *s, int role); /* the first of the role, or NULL */
 void tl_study_verdict(tl_buf *b, const tl_study *s);     /* the result in a few sentences */
 void tl_study_section(tl_buf *b, const tl_study *s);
-/* report_run.c */
-tl_status tl_curves_section(tl_buf *b, const json_t *curves, tl_err *err);
+/* report_run.c; `dir` is the document's folder. */
+tl_status tl_curves_section(tl_buf *b, const json_t *curves, const char *dir, tl_err *err);
 tl_status tl_costs_section(tl_buf *b, const json_t *costs, tl_err *err);
 tl_status tl_predictions_section(tl_buf *b, const json_t *predictions, tl_err *err);
 tl_status tl_info_section(tl_buf *b, const json_t *info, tl_err *err);
+
+/* --- training curves (report_curve.c) --- */
+
+enum tl_curve_column {
+  TL_CURVE_STEP,
+  TL_CURVE_TOKENS,
+  TL_CURVE_LOSS,
+  TL_CURVE_VAL_LOSS,
+  TL_CURVE_BITS,
+  TL_CURVE_LR,
+  TL_CURVE_GRAD_NORM,
+  TL_CURVE_SPEED,
+  TL_CURVE_COLUMNS
+};
+
+/* Rows of one curve, NAN where there is no value; a column that is absent is NULL. */
+typedef struct tl_curve {
+  double *column[TL_CURVE_COLUMNS];
+  size_t n;
+} tl_curve;
+
+/* From an entry of "curves"; *c is freed by tl_curve_free, after an error, too. */
+tl_status tl_curve_read(const json_t *o, const char *where, const char *dir, tl_curve *c,
+                        tl_err *err);
+void tl_curve_free(tl_curve *c);
 
 #endif

@@ -8,44 +8,6 @@
 
 enum { MAX_POINTS = 300 };
 
-enum { STEP, TOKENS, LOSS, VAL_LOSS, BITS, LR, GRAD_NORM, N_COLUMNS };
-static const char *const column_names[N_COLUMNS] = {
-    "step", "tokens", "loss", "val_loss", "bits_per_byte", "lr", "grad_norm"};
-
-/* Rows of one curve; a column that is absent is NULL. */
-typedef struct curve {
-  double *column[N_COLUMNS];
-  size_t n;
-} curve;
-
-static void curve_free(curve *c) {
-  for (int k = 0; k < N_COLUMNS; k++) free(c->column[k]);
-  *c = (curve){0};
-}
-
-static tl_status read_column(const json_t *o, const char *where, int k, curve *c, tl_err *err) {
-  const json_t *list = json_object_get(o, column_names[k]);
-  if (!list || json_is_null(list)) return TL_OK;
-  char path[96];
-  snprintf(path, sizeof path, "%s.%s", where, column_names[k]);
-  TL_TRY(tl_json_expect(list, JSON_ARRAY, path, err));
-  size_t n = json_array_size(list);
-  if (n == 0) return TL_OK;
-  if (c->n && n != c->n)
-    return tl_fail(err, TL_DATA, "report document: %s has %zu values, other columns have %zu", path,
-                   n, c->n);
-  c->n = n;
-  c->column[k] = malloc(n * sizeof(double));
-  if (!c->column[k]) return tl_fail(err, TL_NOMEM, "out of memory");
-  for (size_t i = 0; i < n; i++) {
-    const json_t *v = json_array_get(list, i);
-    if (!json_is_number(v) && !json_is_null(v))
-      return tl_fail(err, TL_DATA, "report document: %s[%zu] must be a number or null", path, i);
-    c->column[k][i] = json_is_null(v) ? NAN : json_number_value(v);
-  }
-  return TL_OK;
-}
-
 /* The column as at most MAX_POINTS points, each the mean of `*bucket` rows (rows that are NAN left
  * out); returns how many. x, y: room for MAX_POINTS. */
 static size_t thin(const double *x, const double *y, size_t n, double *out_x, double *out_y,
@@ -74,50 +36,58 @@ static size_t thin(const double *x, const double *y, size_t n, double *out_x, do
 }
 
 typedef struct panel {
-  int columns[2]; /* drawn together; the second may be N_COLUMNS: none */
+  int columns[2]; /* drawn together; the second may be TL_CURVE_COLUMNS: none */
   const char *names[2];
   const char *label, *y_title, *caption;
   bool log_y, small; /* small ones stand side by side */
 } panel;
 
 static const panel panels[] = {
-    {{LOSS, VAL_LOSS},
+    {{TL_CURVE_LOSS, TL_CURVE_VAL_LOSS},
      {"training", "validation"},
      "Training and validation loss over the run",
      "loss, nats per predicted token",
      "Lower is better. The validation texts are never trained on.",
      false,
      false},
-    {{BITS, N_COLUMNS},
+    {{TL_CURVE_BITS, TL_CURVE_COLUMNS},
      {"validation"},
      "Bits per byte over the run",
      "bits per byte of text",
      "The same loss per byte of text: it can be compared across tokenizers.",
      false,
      false},
-    {{LR, N_COLUMNS},
+    {{TL_CURVE_LR, TL_CURVE_COLUMNS},
      {"learning rate"},
      "Learning rate over the run",
      "learning rate",
      NULL,
      false,
      true},
-    {{GRAD_NORM, N_COLUMNS},
+    {{TL_CURVE_GRAD_NORM, TL_CURVE_COLUMNS},
      {"gradient norm"},
      "Gradient norm over the run",
      "gradient norm before clipping (logarithmic)",
      NULL,
      true,
      true},
+    {{TL_CURVE_SPEED, TL_CURVE_COLUMNS},
+     {"speed"},
+     "Tokens per second over the run",
+     "tokens per second",
+     NULL,
+     false,
+     true},
 };
 
-static void draw_panel(tl_buf *b, const panel *p, const curve *c) {
+static void draw_panel(tl_buf *b, const panel *p, const tl_curve *c) {
   double xs[2][MAX_POINTS], ys[2][MAX_POINTS];
   tl_plot_series series[2];
   size_t n_series = 0, widest = 1;
-  const double *x = c->column[TOKENS] ? c->column[TOKENS] : c->column[STEP];
+  const double *x =
+      c->column[TL_CURVE_TOKENS] ? c->column[TL_CURVE_TOKENS] : c->column[TL_CURVE_STEP];
   for (int k = 0; k < 2; k++) {
-    if (p->columns[k] == N_COLUMNS || !c->column[p->columns[k]]) continue;
+    if (p->columns[k] == TL_CURVE_COLUMNS || !c->column[p->columns[k]]) continue;
     size_t bucket;
     size_t m = thin(x, c->column[p->columns[k]], c->n, xs[k], ys[k], &bucket);
     if (!m) continue;
@@ -131,7 +101,7 @@ static void draw_panel(tl_buf *b, const panel *p, const curve *c) {
   }
   if (!n_series) return;
   tl_plot plot = {.label = p->label,
-                  .x_title = c->column[TOKENS] ? "tokens seen" : "step",
+                  .x_title = c->column[TL_CURVE_TOKENS] ? "tokens seen" : "step",
                   .y_title = p->y_title,
                   .log_y = p->log_y,
                   .small = p->small,
@@ -149,17 +119,14 @@ static void draw_panel(tl_buf *b, const panel *p, const curve *c) {
   tl_buf_puts(b, "</figure>");
 }
 
-static tl_status one_curve(tl_buf *b, const json_t *o, size_t index, tl_err *err) {
+static tl_status one_curve(tl_buf *b, const json_t *o, size_t index, const char *dir, tl_err *err) {
   char where[48];
   snprintf(where, sizeof where, "curves[%zu]", index);
   TL_TRY(tl_json_expect(o, JSON_OBJECT, where, err));
   const char *title;
   TL_TRY(tl_json_str(o, where, "title", &title, err));
-  curve c = {0};
-  tl_status s = TL_OK;
-  for (int k = 0; k < N_COLUMNS && s == TL_OK; k++) s = read_column(o, where, k, &c, err);
-  if (s == TL_OK && c.n && !c.column[STEP] && !c.column[TOKENS])
-    s = tl_fail(err, TL_DATA, "report document: %s must have step or tokens", where);
+  tl_curve c = {0};
+  tl_status s = tl_curve_read(o, where, dir, &c, err);
   if (s == TL_OK && c.n) {
     tl_buf_puts(b, "<section><h2>");
     tl_html_text(b, title ? title : "Training");
@@ -169,18 +136,17 @@ static tl_status one_curve(tl_buf *b, const json_t *o, size_t index, tl_err *err
     tl_buf_puts(b, "<div class=\"pair\">");
     for (size_t i = 0; i < sizeof panels / sizeof *panels; i++)
       if (panels[i].small) draw_panel(b, &panels[i], &c);
-    tl_buf_puts(b, "</div>");
-    tl_buf_puts(b, "</section>\n");
+    tl_buf_puts(b, "</div></section>\n");
   }
-  curve_free(&c);
+  tl_curve_free(&c);
   return s;
 }
 
-tl_status tl_curves_section(tl_buf *b, const json_t *curves, tl_err *err) {
+tl_status tl_curves_section(tl_buf *b, const json_t *curves, const char *dir, tl_err *err) {
   if (!curves) return TL_OK;
   TL_TRY(tl_json_expect(curves, JSON_ARRAY, "curves", err));
   for (size_t i = 0; i < json_array_size(curves); i++)
-    TL_TRY(one_curve(b, json_array_get(curves, i), i, err));
+    TL_TRY(one_curve(b, json_array_get(curves, i), i, dir, err));
   return TL_OK;
 }
 

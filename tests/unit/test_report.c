@@ -142,6 +142,37 @@ static void a_loss_is_not_called_a_gain(void **state) {
   tl_buf_free(&page);
 }
 
+static void a_run_folder_has_a_page(void **state) {
+  (void)state;
+  char dir[] = "/tmp/tilth-report-XXXXXX";
+  assert_non_null(mkdtemp(dir));
+  char run[64], metrics[64], html[64];
+  snprintf(run, sizeof run, "%s/run.json", dir);
+  snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", dir);
+  snprintf(html, sizeof html, "%s/report.html", dir);
+  const char record[] = "{\"id\":\"r-1\",\"argv\":[\"tilth\",\"train\",\"<x>\"],\"threads\":2}";
+  const char rows[] = "{\"step\":1,\"loss\":8.5,\"lr\":0.1}\n"
+                      "{\"step\":2,\"loss\":null,\"eval/loss\":4.25}\n"
+                      "{\"step\":3,\"loss\":2.5}\n{\"step\":4,\"lo";
+  assert_int_equal(tl_file_write_atomic(run, record, strlen(record), NULL), TL_OK);
+  assert_int_equal(tl_file_write_atomic(metrics, rows, strlen(rows), NULL), TL_OK);
+  tl_err err = {0};
+  if (tl_report_run(dir, NULL, &err) != TL_OK) fail_msg("%s", err.msg);
+  tl_buf page = {0};
+  assert_int_equal(tl_file_read(html, 1 << 20, &page, NULL), TL_OK);
+  assert_balanced(page.data);
+  assert_non_null(strstr(page.data, "<h1>r-1</h1>"));
+  assert_non_null(strstr(page.data, "tilth train &lt;x&gt;"));
+  assert_non_null(strstr(page.data, "Training and validation loss"));
+  assert_non_null(strstr(page.data, "Learning rate over the run"));
+  assert_null(strstr(page.data, "Gradient norm"));
+  tl_buf_free(&page);
+  assert_int_equal(tl_file_write_atomic(metrics, "{\"step\":1}\n[]\n", 14, NULL), TL_OK);
+  assert_int_equal(tl_report_run(dir, NULL, &err), TL_DATA);
+  assert_non_null(strstr(err.msg, "metrics.jsonl:2"));
+  assert_int_equal(tl_remove_tree(dir, NULL), TL_OK);
+}
+
 static void faults_are_named(void **state) {
   (void)state;
   static const struct {
@@ -180,6 +211,7 @@ int main(void) {
       cmocka_unit_test(a_full_document_gives_a_sound_page),
       cmocka_unit_test(a_document_may_be_almost_empty),
       cmocka_unit_test(a_loss_is_not_called_a_gain),
+      cmocka_unit_test(a_run_folder_has_a_page),
       cmocka_unit_test(faults_are_named),
   };
   return cmocka_run_group_tests_name("report", tests, make_paths, remove_paths);
