@@ -34,10 +34,6 @@ VEC_INLINE vf vf_scale2_normal(vf p, vf n, vf x) {
   return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, vf_all(-126), _CMP_NLT_UQ), p, n);
 }
 
-VEC_INLINE vf vf_fma(vf a, vf b, vf c) {
-  return _mm512_fmadd_ps(a, b, c);
-}
-
 #else
 
 enum { NVT = 2 };
@@ -65,10 +61,6 @@ VEC_INLINE vf vf_scale2_normal(vf p, vf n, vf x) {
   __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
   vf y = p * (vf)_mm256_castsi256_ps(_mm256_slli_epi32(e, 23));
   return _mm256_and_ps(y, _mm256_cmp_ps(x, vf_all(-126), _CMP_NLT_UQ));
-}
-
-VEC_INLINE vf vf_fma(vf a, vf b, vf c) {
-  return _mm256_fmadd_ps(a, b, c);
 }
 
 #endif

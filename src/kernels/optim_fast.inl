@@ -8,8 +8,8 @@ static void adamw_fast(const tl_adamw_args *a, int64_t n, const float *g, float 
   const float rest1 = 1.0f - a->beta1, rest2 = 1.0f - a->beta2;
   VEC_EACH(n, i, lanes, {
     vf gi = vf_load(g + i, lanes) * a->grad_scale;
-    vf mi = a->beta1 * vf_load(m + i, lanes) + rest1 * gi;
-    vf vi = a->beta2 * vf_load(v + i, lanes) + rest2 * gi * gi;
+    vf mi = vf_fma(vf_all(a->beta1), vf_load(m + i, lanes), rest1 * gi);
+    vf vi = vf_fma(vf_all(a->beta2), vf_load(v + i, lanes), rest2 * gi * gi);
     vf pi = vf_load(p + i, lanes);
     vf u = (mi * scale1) / (vf_sqrt(vi * scale2) + a->eps);
     vf_store(m + i, lanes, mi);
@@ -22,9 +22,9 @@ static void sgd_fast(float lr, float mu, bool nesterov, float wd, float grad_sca
                      const float *g, float *m, float *p) {
   VEC_EACH(n, i, lanes, {
     vf gi = vf_load(g + i, lanes) * grad_scale;
-    vf mi = mu * vf_load(m + i, lanes) + gi;
+    vf mi = vf_fma(vf_all(mu), vf_load(m + i, lanes), gi);
     vf pi = vf_load(p + i, lanes);
-    vf u = nesterov ? gi + mu * mi : mi;
+    vf u = nesterov ? vf_fma(vf_all(mu), mi, gi) : mi;
     vf_store(m + i, lanes, mi);
     vf_store(p + i, lanes, pi - lr * (u + wd * pi));
   });

@@ -51,8 +51,8 @@ VEC_INLINE void rope_head(tl_dtype dt, int64_t half, const void *x, const float 
     vf x2 = vf_get(dt, x, j + half, m);
     vf cj = vf_load(c + j, m);
     vf sj = sign * vf_load(s + j, m);
-    vf_put(dt, y, j, m, x1 * cj - x2 * sj, add);
-    vf_put(dt, y, j + half, m, x2 * cj + x1 * sj, add);
+    vf_put(dt, y, j, m, vf_fma(x1, cj, -(x2 * sj)), add);
+    vf_put(dt, y, j + half, m, vf_fma(x2, cj, x1 * sj), add);
   });
 }
 

@@ -78,8 +78,10 @@ VEC_INLINE void vf_set(tl_dtype dt, void *p, int64_t i, int m, vf v) {
     vf_store((float *)p + i, m, v);
 }
 
-/* Sets m elements from element i to v or, with add, adds v to them. */
+/* Sets m elements from element i to v or, with add, adds v to them. The empty statement keeps that
+ * sum from being fused with a product that made v: whether it would be is up to the optimizer. */
 VEC_INLINE void vf_put(tl_dtype dt, void *p, int64_t i, int m, vf v, bool add) {
+  __asm__("" : "+v"(v));
   vf_set(dt, p, i, m, add ? vf_get(dt, p, i, m) + v : v);
 }
 

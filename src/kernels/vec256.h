@@ -57,6 +57,10 @@ VEC_INLINE void vf_store_bf16(tl_bf16 *p, int m, vf v) {
   }
 }
 
+VEC_INLINE vf vf_fma(vf a, vf b, vf c) {
+  return _mm256_fmadd_ps(a, b, c);
+}
+
 /* max and min give b where either is NaN. */
 VEC_INLINE vf vf_max(vf a, vf b) {
   return _mm256_max_ps(a, b);

@@ -35,19 +35,25 @@ VEC_INLINE vf vf_load_bf16(const tl_bf16 *p, int m) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-/* In integers: the AVX512-BF16 conversion flushes subnormals, which the reference keeps. */
+/* In integers: the AVX512-BF16 conversion flushes subnormals, which the reference keeps. Adds just
+ * under half a unit, and one more where the kept part is odd; the result is the high halves. */
 VEC_INLINE void vf_store_bf16(tl_bf16 *p, int m, vf v) {
-  __m512i u = _mm512_castps_si512(v), high = _mm512_srli_epi32(u, 16);
-  __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
-  __m512i up = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-  __m512i r = _mm512_srli_epi32(up, 16);
-  r = _mm512_mask_or_epi32(r, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), high,
-                           _mm512_set1_epi32(0x40));
-  __m256i half = _mm512_cvtepi32_epi16(r);
+  __m512i u = _mm512_castps_si512(v), up = _mm512_add_epi32(u, _mm512_set1_epi32(0x7fff));
+  __mmask16 odd = _mm512_test_epi32_mask(u, _mm512_set1_epi32(0x10000));
+  up = _mm512_mask_add_epi32(up, odd, up, _mm512_set1_epi32(1));
+  up = _mm512_mask_or_epi32(up, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), u,
+                            _mm512_set1_epi32(0x400000));
+  const __m512i high = _mm512_set_epi64(0, 0, 0, 0, 0x001f001d001b0019, 0x0017001500130011,
+                                        0x000f000d000b0009, 0x0007000500030001);
+  __m256i half = _mm512_castsi512_si256(_mm512_permutexvar_epi16(high, up));
   if (m == VL)
     _mm256_storeu_si256((__m256i *)p, half);
   else
     _mm256_mask_storeu_epi16(p, vec_mask(m), half);
+}
+
+VEC_INLINE vf vf_fma(vf a, vf b, vf c) {
+  return _mm512_fmadd_ps(a, b, c);
 }
 
 /* max and min give b where either is NaN. */

@@ -304,6 +304,41 @@ static void xent_edge_cases(void **state) {
   }
 }
 
+/* An element's result does not depend on where the range was cut: the end of a range runs the same
+ * arithmetic as its middle. */
+static void cuts_do_not_change_results(void **state) {
+  (void)state;
+  enum { N = 203 };
+  static const int64_t cut[] = {0, 1, 38, 39, 100, N};
+  tl_adamw_args a = {0.01f, 0.9f, 0.95f, 1e-8f, 0.1f, 0.5f, 0.19f, 0.0975f};
+  tl_dropout d = {.seed = 3, .sub = 4, .p = 0.3f};
+  for (int level = TL_CPU_REF; level <= (int)tl_cpu_detect(); level++)
+    for (tl_act f = TL_ACT_NONE; f < TL_N_ACTS; f++) {
+      const tl_kernels *k = tl_kernels_get(level);
+      io *whole = &ref_io, *parts = &fast_io;
+      fill(whole, TL_F32, N + 48, f);
+      fill(parts, TL_F32, N + 48, f);
+      float **w = whole->f, **p = parts->f, *wx = whole->x[0], *px = parts->x[0];
+      k->row.act_bwd(TL_F32, f, N, wx, w[0], whole->x[1], true);
+      k->row.dropout(TL_F32, &d, 0, N, wx, whole->x[2], true);
+      k->row.mul(TL_F32, N, wx, w[0], whole->x[3], true);
+      k->optim.adamw(&a, N, w[0], w[1], w[2], w[3]);
+      k->optim.sgd(0.1f, 0.9f, true, 0.01f, 0.5f, N, w[0], w[1], w[2]);
+      for (int c = 0; c < 5; c++) {
+        int64_t b = cut[c], n = cut[c + 1] - b;
+        k->row.act_bwd(TL_F32, f, n, px + b, p[0] + b, (float *)parts->x[1] + b, true);
+        k->row.dropout(TL_F32, &d, b, n, px + b, (float *)parts->x[2] + b, true);
+        k->row.mul(TL_F32, n, px + b, p[0] + b, (float *)parts->x[3] + b, true);
+        k->optim.adamw(&a, n, p[0] + b, p[1] + b, p[2] + b, p[3] + b);
+        k->optim.sgd(0.1f, 0.9f, true, 0.01f, 0.5f, n, p[0] + b, p[1] + b, p[2] + b);
+      }
+      for (int i = 0; i < N_X; i++) {
+        assert_memory_equal(whole->x_mem[i], parts->x_mem[i], sizeof(float) * (N + 48));
+        assert_memory_equal(whole->f_mem[i], parts->f_mem[i], sizeof(float) * (N + 48));
+      }
+    }
+}
+
 /* Rounding to bf16 is the same bits everywhere, for NaN, infinities, ties and subnormals. */
 static void bf16_rounding_is_the_same_bits(void **state) {
   (void)state;
@@ -377,6 +412,7 @@ int main(void) {
       cmocka_unit_test(levels_match_the_reference),
       cmocka_unit_test(xent_levels_match),
       cmocka_unit_test(xent_edge_cases),
+      cmocka_unit_test(cuts_do_not_change_results),
       cmocka_unit_test(bf16_rounding_is_the_same_bits),
       cmocka_unit_test(sum_sq_is_the_same_bits),
       cmocka_unit_test(exponential_is_accurate),
