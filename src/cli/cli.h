@@ -18,6 +18,7 @@ int tl_cmd_decontam(int argc, char **argv);
 int tl_cmd_prepare(int argc, char **argv);
 int tl_cmd_report(int argc, char **argv);
 int tl_cmd_selftest(int argc, char **argv);
+int tl_cmd_tokenizer(int argc, char **argv);
 
 /* --- options -------------------------------------------------------------------------------- */
 

@@ -21,6 +21,7 @@ static const struct command {
     {"prepare", tl_cmd_prepare, "turn text into token shards for training"},
     {"report", tl_cmd_report, "write the page of a run: curves, label study, costs"},
     {"selftest", tl_cmd_selftest, "check the operators and kernels on this machine"},
+    {"tokenizer", tl_cmd_tokenizer, "train, use and inspect tokenizers"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
