@@ -13,6 +13,7 @@
 
 typedef int (*tl_command_fn)(int argc, char **argv); /* argv[0] is the command's name */
 
+int tl_cmd_bench(int argc, char **argv);
 int tl_cmd_config(int argc, char **argv);
 int tl_cmd_decontam(int argc, char **argv);
 int tl_cmd_prepare(int argc, char **argv);

@@ -16,6 +16,7 @@ static const struct command {
   tl_command_fn run;
   const char *help;
 } commands[] = {
+    {"bench", tl_cmd_bench, "time the operators and kernels on this machine"},
     {"config", tl_cmd_config, "show, check and document the configuration"},
     {"decontam", tl_cmd_decontam, "cut a task's test texts out of pretraining text"},
     {"prepare", tl_cmd_prepare, "turn text into token shards for training"},

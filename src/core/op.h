@@ -90,8 +90,9 @@ struct tl_op {
    * the largest magnitude of the compared tensor, {f32, bf16}, against the reference kernels. */
   tl_node *(*build_case)(tl_graph *g, const int64_t *dims);
   const int64_t (*cases)[TL_MAX_CASE_DIMS]; /* ended by a row that starts with 0 */
-  float tol[2];                             /* values */
-  float tol_bwd[2];                         /* gradients */
+  int64_t bench[TL_MAX_CASE_DIMS]; /* the case that `tilth bench` times; zeros: the last of cases */
+  float tol[2];                    /* values */
+  float tol_bwd[2];                /* gradients */
   float grad_tol; /* finite differences in f32, relative; 0: no gradient to check */
 };
 

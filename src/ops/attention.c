@@ -294,6 +294,7 @@ const tl_op tl_op_attention = {
     .bwd_output = true,
     .build_case = build_case,
     .cases = cases,
+    .bench = {1536, 12, 12, 64, CAUSAL},
     .tol = {1e-5f, 1.5e-2f},
     .tol_bwd = {1e-5f, 1.5e-2f},
     .grad_tol = 5e-3f,

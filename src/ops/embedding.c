@@ -84,6 +84,7 @@ const tl_op tl_op_embedding = {
     .bwd_inputs = 2,
     .build_case = build_case,
     .cases = cases,
+    .bench = {256, 8192, 768},
     .tol = {0, 0},
     .tol_bwd = {1e-6f, 1e-2f},
     .grad_tol = 1e-3f,

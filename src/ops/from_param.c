@@ -68,6 +68,7 @@ const tl_op tl_op_from_param = {
     .cost = cost,
     .build_case = build_case,
     .cases = cases,
+    .bench = {1024, 768},
     .tol = {0, 0},
     .tol_bwd = {0, 0},
     .grad_tol = 1e-3f,

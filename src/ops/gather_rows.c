@@ -82,6 +82,7 @@ const tl_op tl_op_gather_rows = {
     .bwd_inputs = 2,
     .build_case = build_case,
     .cases = cases,
+    .bench = {1024, 256, 768},
     .tol = {0, 0},
     .tol_bwd = {0, 0},
     .grad_tol = 1e-3f,

@@ -72,6 +72,7 @@ const tl_op tl_op_glu = {
     .bwd_inputs = 1,
     .build_case = build_case,
     .cases = cases,
+    .bench = {1024, 2048, TL_ACT_SILU},
     .tol = {2e-6f, 1e-2f},
     .tol_bwd = {4e-6f, 1e-2f},
     .grad_tol = 1e-2f,

@@ -99,6 +99,7 @@ const tl_op tl_op_layer_norm = {
     .bwd_inputs = 1,
     .build_case = build_case,
     .cases = cases,
+    .bench = {1024, 768, 1},
     .tol = {4e-6f, 1e-2f},
     .tol_bwd = {1e-5f, 1e-2f},
     .grad_tol = 1e-2f,

@@ -70,6 +70,7 @@ const tl_op tl_op_mul = {
     .bwd_inputs = 3,
     .build_case = build_case,
     .cases = cases,
+    .bench = {1024, 768},
     .tol = {1e-6f, 1e-2f},
     .tol_bwd = {1e-6f, 1e-2f},
     .grad_tol = 1e-3f,

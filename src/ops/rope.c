@@ -124,6 +124,7 @@ const tl_op tl_op_rope = {
     .inplace = true,
     .build_case = build_case,
     .cases = cases,
+    .bench = {256, 2304, 24, 64},
     .tol = {2e-6f, 1e-2f},
     .tol_bwd = {2e-6f, 1e-2f},
     .grad_tol = 1e-3f,

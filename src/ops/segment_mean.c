@@ -96,6 +96,7 @@ const tl_op tl_op_segment_mean = {
     .bwd_inputs = 2,
     .build_case = build_case,
     .cases = cases,
+    .bench = {1024, 768},
     .tol = {2e-6f, 1e-2f},
     .tol_bwd = {2e-6f, 1e-2f},
     .grad_tol = 1e-3f,

@@ -71,6 +71,7 @@ const tl_op tl_op_softmax = {
     .inplace = true,
     .build_case = build_case,
     .cases = cases,
+    .bench = {1024, 1024},
     .tol = {2e-6f, 1e-2f},
     .tol_bwd = {4e-6f, 1e-2f},
     .grad_tol = 1e-2f,
