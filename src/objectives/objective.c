@@ -27,7 +27,8 @@ tl_status tl_batch_init(tl_batch *b, int64_t max_tokens, tl_err *err) {
   b->segments = calloc(n, sizeof *b->segments);
   b->idx = calloc(n, sizeof *b->idx);
   b->targets = calloc(n, sizeof *b->targets);
-  if (b->tokens && b->pos && b->segments && b->idx && b->targets) return TL_OK;
+  b->hide = calloc(n, sizeof *b->hide);
+  if (b->tokens && b->pos && b->segments && b->idx && b->targets && b->hide) return TL_OK;
   tl_batch_free(b);
   return tl_fail(err, TL_NOMEM, "batch: out of memory for %zu tokens", n);
 }
@@ -42,6 +43,7 @@ void tl_batch_free(tl_batch *b) {
   free(b->segments);
   free(b->idx);
   free(b->targets);
+  free(b->hide);
   *b = (tl_batch){0};
 }
 
@@ -136,16 +138,10 @@ void tl_mask_sample(const tl_objective_args *a, const tl_sample *s, tl_batch *b,
   double expected = rate * maskable;
   uint32_t want = (uint32_t)expected;
   if ((double)tl_rng_f32(&r) < expected - want) want++; /* right on average for short samples too */
-  uint8_t *hide =
-      (uint8_t *)(b->idx + b->n_targets); /* free space of the batch: n int32 are left */
-  memset(hide, 0, s->n);
-  choose_hidden(a, s, &r, hide, want);
-  /* idx is filled behind the bytes of hide that are still to be read: entry k needs 4k bytes, k <=
-   * i, so hide is moved to the end of its room first. */
-  uint8_t *bytes = (uint8_t *)(b->targets + b->n_targets) + 3 * (size_t)s->n;
-  memcpy(bytes, hide, s->n);
+  memset(b->hide, 0, s->n);
+  choose_hidden(a, s, &r, b->hide, want);
   for (uint32_t i = 0; i < s->n; i++) {
-    if (!bytes[i]) continue;
+    if (!b->hide[i]) continue;
     int64_t row = row0 + i;
     b->tokens[row] = replacement(a, &r, s->tok[i]);
     if (b->pos[row] + shift < 0) continue; /* the first token of a segment has no row before it */

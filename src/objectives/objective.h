@@ -21,6 +21,7 @@ typedef struct tl_batch {
   int32_t *tokens, *pos;                   /* [max_tokens] */
   tl_segment *segments;                    /* [max_tokens] */
   int32_t *idx, *targets; /* [max_tokens]; idx unused unless the objective selects */
+  uint8_t *hide;          /* [max_tokens], scratch of tl_mask_sample */
 } tl_batch;
 
 tl_status tl_batch_init(tl_batch *b, int64_t max_tokens, tl_err *err);
