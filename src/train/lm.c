@@ -1,0 +1,65 @@
+#include "train/lm.h"
+
+#include <string.h>
+
+static tl_status check_fit(const tl_model *m, const tl_objective *o, tl_err *err) {
+  bool ok = m->arch->encoder ? o->encoder : o->decoder;
+  if (ok || (o->encoder && o->decoder)) return TL_OK;
+  return tl_fail(err, TL_CONFIG, "objective.type %s does not fit model.type %s (%s); use %s", o->name,
+                 m->arch->name, m->arch->encoder ? "an encoder" : "a decoder",
+                 m->arch->encoder ? "masked or hybrid" : "next_token or hybrid");
+}
+
+tl_status tl_lm_new(tl_ctx *ctx, tl_model *m, const tl_objective *o, const tl_lm_options *options,
+                    tl_lm *lm, tl_err *err) {
+  *lm = (tl_lm){.model = m, .objective = o};
+  TL_TRY(check_fit(m, o, err));
+  tl_graph *g = tl_graph_new(ctx, &m->params, &(tl_graph_options){options->dt, options->training});
+  if (!g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
+  lm->g = g;
+  int64_t n = options->max_tokens;
+  lm->dim_tokens = tl_graph_dim(g, n);
+  lm->dim_segments = tl_graph_dim(g, n);
+  lm->dim_targets = o->selects ? tl_graph_dim(g, n) : lm->dim_tokens;
+  lm->io = tl_model_inputs(m, g, lm->dim_tokens, n, lm->dim_segments, n);
+  lm->targets = tl_graph_input(g, "targets", TL_I32, 1, &n, lm->dim_targets);
+  if (o->selects) lm->idx = tl_graph_input(g, "selected", TL_I32, 1, &n, lm->dim_targets);
+  tl_node *h = m->arch->body(m, g, &lm->io);
+  if (o->selects) h = tl_gather_rows(g, h, lm->idx);
+  h = tl_model_head(m, g, h);
+  tl_graph_scope(g, "loss");
+  lm->loss = tl_cross_entropy(g, h, lm->targets,
+                              &(tl_xent_spec){.w = m->out_w,
+                                              .b = m->out_b,
+                                              .smoothing = (float)options->smoothing,
+                                              .z_loss = (float)options->z_loss});
+  tl_status s = tl_graph_compile(g, lm->loss, NULL, 0, err);
+  if (s != TL_OK) tl_lm_free(lm);
+  return s;
+}
+
+void tl_lm_free(tl_lm *lm) {
+  tl_graph_free(lm->g);
+  *lm = (tl_lm){0};
+}
+
+static void fill(tl_node *input, const void *data, int64_t n, size_t size) {
+  if (input && input->live) memcpy(input->data, data, (size_t)n * size);
+}
+
+tl_lm_loss tl_lm_run(tl_lm *lm, const tl_batch *b, const tl_run *run) {
+  tl_graph *g = lm->g;
+  tl_graph_set_dim(g, lm->dim_tokens, b->n_tokens);
+  tl_graph_set_dim(g, lm->dim_segments, b->n_segments);
+  if (lm->objective->selects) tl_graph_set_dim(g, lm->dim_targets, b->n_targets);
+  fill(lm->io.tokens, b->tokens, b->n_tokens, sizeof *b->tokens);
+  fill(lm->io.pos, b->pos, b->n_tokens, sizeof *b->pos);
+  fill(lm->io.segments, b->segments, b->n_segments, sizeof *b->segments);
+  fill(lm->idx, b->idx, b->n_targets, sizeof *b->idx);
+  fill(lm->targets, b->targets, b->n_targets, sizeof *b->targets);
+  if (lm->io.types && lm->io.types->live)
+    memset(lm->io.types->data, 0, (size_t)b->n_tokens * sizeof(int32_t));
+  tl_graph_run(g, run);
+  const float *l = lm->loss->data;
+  return (tl_lm_loss){l[TL_LOSS_SUM], l[TL_LOSS_Z], l[TL_LOSS_COUNT], l[TL_LOSS_CORRECT]};
+}

@@ -1,0 +1,50 @@
+#include "train/loader.h"
+
+#include <stdlib.h>
+
+tl_status tl_loader_init(tl_loader *l, const tl_dataset *data, tl_split split, uint64_t seed,
+                         uint32_t window, bool documents, const tl_objective *o, tl_err *err) {
+  uint64_t n = tl_dataset_tokens(data, split);
+  *l = (tl_loader){.data = data, .split = split, .objective = o, .documents = documents};
+  /* The last token has no successor, so it is only ever a target. */
+  l->order = (tl_order){.seed = seed,
+                        .n_tokens = n > 0 ? n - 1 : 0,
+                        .window = window,
+                        .sequential = split == TL_VAL};
+  if (tl_order_per_epoch(&l->order) == 0)
+    return tl_fail(err, TL_DATA,
+                   "%s: the %s part has %llu tokens, fewer than one window of %u; give more text, a "
+                   "smaller train.seq_len or a larger data.val_fraction",
+                   tl_dataset_dir(data), split == TL_VAL ? "validation" : "training",
+                   (unsigned long long)n, window);
+  l->tok = malloc(((size_t)window + 1) * sizeof *l->tok);
+  l->starts = malloc(((size_t)window + 1) * sizeof *l->starts);
+  if (l->tok && l->starts) return TL_OK;
+  tl_loader_free(l);
+  return tl_fail(err, TL_NOMEM, "data: out of memory for a window of %u tokens", window);
+}
+
+void tl_loader_free(tl_loader *l) {
+  free(l->tok);
+  free(l->starts);
+  *l = (tl_loader){0};
+}
+
+uint64_t tl_loader_per_epoch(const tl_loader *l) {
+  return tl_order_per_epoch(&l->order);
+}
+
+void tl_loader_fill(tl_loader *l, const tl_objective_args *a, uint64_t position, int64_t n,
+                    tl_batch *b) {
+  tl_batch_clear(b);
+  for (int64_t i = 0; i < n; i++) {
+    uint64_t at = position + (uint64_t)i;
+    if (l->order.sequential && at >= tl_loader_per_epoch(l)) return;
+    tl_sample s = {.tok = l->tok, .has_next = true, .position = at, .starts = l->starts};
+    uint64_t begin = tl_order_at(&l->order, at, &s.n);
+    tl_dataset_read(l->data, l->split, begin, s.n + 1, l->tok);
+    if (l->documents)
+      s.n_starts = tl_dataset_doc_starts(l->data, l->split, begin, s.n + 1, l->starts);
+    l->objective->add(a, &s, b);
+  }
+}
