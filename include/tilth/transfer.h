@@ -18,10 +18,11 @@ typedef struct tl_examples {
   char **class_name; /* sorted bytewise */
 } tl_examples;
 
-/* Reads lines `label<TAB>text` (compressed files too). classes: NULL, or examples whose classes are to be
- * used; a label that they lack is then an error. Errors (DATA) name file and line: no tab, empty label or
- * text. Freed by tl_examples_free. */
-tl_status tl_examples_read(const char *path, const tl_examples *classes, tl_examples *out, tl_err *err);
+/* Reads lines `label<TAB>text` (compressed files too). classes: NULL, or examples whose classes are
+ * to be used; a label that they lack is then an error. Errors (DATA) name file and line: no tab,
+ * empty label or text. Freed by tl_examples_free. */
+tl_status tl_examples_read(const char *path, const tl_examples *classes, tl_examples *out,
+                           tl_err *err);
 void tl_examples_free(tl_examples *e);
 
 typedef struct tl_finetune_options {
@@ -37,8 +38,9 @@ tl_finetune_options tl_finetune_defaults(void);
 
 typedef struct tl_classifier tl_classifier;
 
-/* A classifier on the body of the model in `from`, or, from == NULL, on random weights of `config`. The
- * head (mean of the hidden states, dropout, linear) is new. Borrows tok, which must outlive it. */
+/* A classifier on the body of the model in `from`, or, from == NULL, on random weights of `config`.
+ * The head (mean of the hidden states, dropout, linear) is new. Borrows tok, which must outlive it.
+ */
 tl_status tl_classifier_new(tl_ctx *ctx, const char *from, const tl_model_config *config,
                             const tl_tokenizer *tok, int n_classes,
                             const tl_finetune_options *options, tl_classifier **out, tl_err *err);
@@ -50,31 +52,33 @@ tl_status tl_classifier_save(const tl_classifier *c, char *const *class_name, co
 void tl_classifier_free(tl_classifier *c);
 /* Called after each step with step, steps and the mean loss of the step; may be NULL. */
 typedef void (*tl_step_fn)(void *user, int64_t step, int64_t steps, double loss);
-/* Trains all weights on examples[index[0..n)] (index NULL: all): AdamW, linear warm-up and fall. TL_DIVERGED
- * when the loss is not finite, TL_PREEMPTED on cancel. */
+/* Trains all weights on examples[index[0..n)] (index NULL: all): AdamW, linear warm-up and fall.
+ * TL_DIVERGED when the loss is not finite, TL_PREEMPTED on cancel. */
 tl_status tl_classifier_train(tl_classifier *c, const tl_examples *e, const size_t *index, size_t n,
                               tl_step_fn step, void *user, tl_err *err);
-/* Most likely class and its probability for each of n texts (by index, NULL: all). prob may be NULL. */
+/* Most likely class and its probability for each of n texts (by index, NULL: all). prob may be
+ * NULL. */
 tl_status tl_classifier_predict(tl_classifier *c, char *const *text, const size_t *index, size_t n,
                                 int32_t *label, float *prob, tl_err *err);
 double tl_classifier_flops(const tl_classifier *c); /* spent so far in training */
 
-/* The label-efficiency study: accuracy against the number of labels, pretrained against the same network
- * from random weights (each with its own best learning rate, chosen on held-out training texts no more
- * than the labels at hand) and against naive Bayes; the same seeds and nested subsets for all. */
+/* The label-efficiency study: accuracy against the number of labels, pretrained against the same
+ * network from random weights (each with its own best learning rate, chosen on held-out training
+ * texts no more than the labels at hand) and against naive Bayes; the same seeds and nested subsets
+ * for all. */
 typedef struct tl_study_options {
-  const char *from;        /* pretrained model folder */
+  const char *from;         /* pretrained model folder */
   const char *train, *test; /* label<TAB>text */
-  const char *out_json;    /* results, written after each cell so that an interrupted study goes on */
+  const char *out_json; /* results, written after each cell so that an interrupted study goes on */
   const int64_t *labels;
   int n_labels, n_seeds;
   const double *lrs; /* learning rates to choose from, for each arm */
   int n_lrs;
-  int64_t max_test;          /* test texts used; 0: all */
-  tl_finetune_options tune;  /* the rest of the fine-tuning settings */
+  int64_t max_test;         /* test texts used; 0: all */
+  tl_finetune_options tune; /* the rest of the fine-tuning settings */
 } tl_study_options;
 typedef void (*tl_study_fn)(void *user, const char *line);
-tl_status tl_label_study(tl_ctx *ctx, const tl_study_options *options, tl_study_fn report, void *user,
-                         tl_err *err);
+tl_status tl_label_study(tl_ctx *ctx, const tl_study_options *options, tl_study_fn report,
+                         void *user, tl_err *err);
 
 #endif

@@ -19,7 +19,7 @@ static void timed(tl_exec *x, tl_node *n, void (*fn)(tl_exec *, tl_node *), int 
   if (seconds) seconds[pass * x->g->n_nodes + n->id] += tl_now() - start;
 }
 
-void tl_graph_run(tl_graph *g, const tl_run *run) {
+void tl_graph_run(tl_graph *g, const tl_pass *run) {
   tl_exec x = {.ctx = g->ctx,
                .k = g->ctx->k,
                .g = g,

@@ -64,12 +64,12 @@ tl_status tl_graph_compile(tl_graph *g, tl_node *loss, tl_node *const *outputs, 
                            tl_err *err);
 
 /* Runs forward, and backward too when run->training. Inputs' data must be filled before. */
-typedef struct tl_run {
+typedef struct tl_pass {
   bool training, accumulate;
   float loss_scale;
   uint64_t seed, tick;
-} tl_run;
-void tl_graph_run(tl_graph *g, const tl_run *run);
+} tl_pass;
+void tl_graph_run(tl_graph *g, const tl_pass *run);
 /* FLOPs and bytes of one forward + backward at the current dynamic sizes. */
 tl_cost tl_graph_cost(const tl_graph *g);
 /* Graphviz text of the graph, appended to out. */

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include "nn/nn.h"
 #include "tilth/model.h"
+#include "tilth/safetensors.h"
 
 #define TL_ARCHS(X) X(gpt2) X(llama) X(bert) X(encoder)
 
@@ -98,6 +99,11 @@ typedef void (*tl_declare_extra_fn)(tl_model *m, tl_declare *d, void *user);
 /* As tl_model_new, with extra parameters declared by the caller (task heads) before allocation. */
 tl_status tl_model_new_with(const tl_model_config *config, uint64_t seed, bool with_grads,
                             tl_declare_extra_fn extra, void *user, tl_model **out, tl_err *err);
+/* The text of config.json (malloc'ed; NULL when out of memory), and all parameters as tensors for
+ * model.safetensors (malloc'ed array of params.n; data borrowed). */
+char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok);
+tl_st_tensor *tl_model_tensors(const tl_model *m);
+tl_st_tensor tl_param_tensor(const tl_param *p, const char *name, const float *data);
 /* Reads dir/config.json. */
 tl_status tl_model_read_config(const char *dir, tl_model_config *out, tl_err *err);
 /* Copies values from dir/model.safetensors for every parameter with the same name (with or without

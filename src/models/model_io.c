@@ -19,8 +19,7 @@ static void write_keys(const tl_model *m, json_t *o) {
   }
 }
 
-static tl_status write_config(const tl_model *m, const tl_tokenizer *tok, const char *path,
-                              tl_err *err) {
+char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok) {
   static const struct {
     const char *key;
     tl_special role;
@@ -45,36 +44,38 @@ static tl_status write_config(const tl_model *m, const tl_tokenizer *tok, const 
                       json_pack("{s:b, s:I}", "qk_norm", m->c.qk_norm, "window", m->c.window));
   char *text = json_dumps(o, JSON_INDENT(2));
   json_decref(o);
-  if (!text) return tl_fail(err, TL_NOMEM, "%s: out of memory", path);
-  tl_status s = tl_file_write_atomic(path, text, strlen(text), err);
-  free(text);
-  return s;
+  return text;
 }
 
-static tl_status write_weights(const tl_model *m, const char *path, tl_err *err) {
+tl_st_tensor *tl_model_tensors(const tl_model *m) {
   const tl_params *ps = &m->params;
-  tl_st_tensor *t = calloc((size_t)ps->n, sizeof *t);
-  if (!t) return tl_fail(err, TL_NOMEM, "%s: out of memory", path);
-  for (int i = 0; i < ps->n; i++) {
-    const tl_param *p = ps->p[i];
-    t[i] = (tl_st_tensor){.name = p->name, .dtype = TL_ST_F32, .ndim = p->ndim, .data = p->data};
-    for (int d = 0; d < p->ndim; d++) t[i].shape[d] = p->shape[d];
-  }
-  tl_status s = tl_st_write(path, t, (size_t)ps->n, NULL, 0, NULL, NULL, err);
-  free(t);
-  return s;
+  tl_st_tensor *t = calloc((size_t)ps->n + 1, sizeof *t);
+  for (int i = 0; t && i < ps->n; i++)
+    t[i] = tl_param_tensor(ps->p[i], ps->p[i]->name, ps->p[i]->data);
+  return t;
+}
+
+tl_st_tensor tl_param_tensor(const tl_param *p, const char *name, const float *data) {
+  tl_st_tensor t = {.name = name, .dtype = TL_ST_F32, .ndim = p->ndim, .data = data};
+  for (int d = 0; d < p->ndim; d++) t.shape[d] = p->shape[d];
+  return t;
 }
 
 tl_status tl_model_save(const tl_model *m, const tl_tokenizer *tok, const char *dir, tl_err *err) {
   TL_TRY(tl_mkdirs(dir, err));
   char *config = tl_path_join(dir, "config.json"),
        *weights = tl_path_join(dir, "model.safetensors");
-  tl_status s = config && weights ? TL_OK : tl_fail(err, TL_NOMEM, "%s: out of memory", dir);
-  if (s == TL_OK) s = write_weights(m, weights, err);
-  if (s == TL_OK) s = write_config(m, tok, config, err);
+  char *text = tl_model_config_json(m, tok);
+  tl_st_tensor *t = tl_model_tensors(m);
+  tl_status s =
+      config && weights && text && t ? TL_OK : tl_fail(err, TL_NOMEM, "%s: out of memory", dir);
+  if (s == TL_OK) s = tl_st_write(weights, t, (size_t)m->params.n, NULL, 0, NULL, NULL, err);
+  if (s == TL_OK) s = tl_file_write_atomic(config, text, strlen(text), err);
   if (s == TL_OK && tok) s = tl_tokenizer_save(tok, dir, err);
   free(config);
   free(weights);
+  free(text);
+  free(t);
   return s;
 }
 

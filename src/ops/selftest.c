@@ -88,7 +88,7 @@ static tl_status build(const tester *t, tl_ctx *ctx, built *b, tl_err *err) {
 }
 
 static void run(built *b, bool accumulate) {
-  tl_graph_run(b->g, &(tl_run){.training = b->loss != NULL,
+  tl_graph_run(b->g, &(tl_pass){.training = b->loss != NULL,
                                .accumulate = accumulate,
                                .loss_scale = LOSS_SCALE,
                                .seed = 5,

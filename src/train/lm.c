@@ -5,8 +5,8 @@
 static tl_status check_fit(const tl_model *m, const tl_objective *o, tl_err *err) {
   bool ok = m->arch->encoder ? o->encoder : o->decoder;
   if (ok || (o->encoder && o->decoder)) return TL_OK;
-  return tl_fail(err, TL_CONFIG, "objective.type %s does not fit model.type %s (%s); use %s", o->name,
-                 m->arch->name, m->arch->encoder ? "an encoder" : "a decoder",
+  return tl_fail(err, TL_CONFIG, "objective.type %s does not fit model.type %s (%s); use %s",
+                 o->name, m->arch->name, m->arch->encoder ? "an encoder" : "a decoder",
                  m->arch->encoder ? "masked or hybrid" : "next_token or hybrid");
 }
 
@@ -47,7 +47,7 @@ static void fill(tl_node *input, const void *data, int64_t n, size_t size) {
   if (input && input->live) memcpy(input->data, data, (size_t)n * size);
 }
 
-tl_lm_loss tl_lm_run(tl_lm *lm, const tl_batch *b, const tl_run *run) {
+tl_lm_loss tl_lm_run(tl_lm *lm, const tl_batch *b, const tl_pass *run) {
   tl_graph *g = lm->g;
   tl_graph_set_dim(g, lm->dim_tokens, b->n_tokens);
   tl_graph_set_dim(g, lm->dim_segments, b->n_segments);

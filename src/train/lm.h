@@ -30,6 +30,6 @@ typedef struct tl_lm_loss {
   double sum, z, count, correct;
 } tl_lm_loss;
 /* Copies the batch into the graph's inputs and runs it. */
-tl_lm_loss tl_lm_run(tl_lm *lm, const tl_batch *b, const tl_run *run);
+tl_lm_loss tl_lm_run(tl_lm *lm, const tl_batch *b, const tl_pass *run);
 
 #endif

@@ -7,16 +7,15 @@ tl_status tl_loader_init(tl_loader *l, const tl_dataset *data, tl_split split, u
   uint64_t n = tl_dataset_tokens(data, split);
   *l = (tl_loader){.data = data, .split = split, .objective = o, .documents = documents};
   /* The last token has no successor, so it is only ever a target. */
-  l->order = (tl_order){.seed = seed,
-                        .n_tokens = n > 0 ? n - 1 : 0,
-                        .window = window,
-                        .sequential = split == TL_VAL};
+  l->order = (tl_order){
+      .seed = seed, .n_tokens = n > 0 ? n - 1 : 0, .window = window, .sequential = split == TL_VAL};
   if (tl_order_per_epoch(&l->order) == 0)
-    return tl_fail(err, TL_DATA,
-                   "%s: the %s part has %llu tokens, fewer than one window of %u; give more text, a "
-                   "smaller train.seq_len or a larger data.val_fraction",
-                   tl_dataset_dir(data), split == TL_VAL ? "validation" : "training",
-                   (unsigned long long)n, window);
+    return tl_fail(
+        err, TL_DATA,
+        "%s: the %s part has %llu tokens, fewer than one window of %u; give more text, a "
+        "smaller train.seq_len or a larger data.val_fraction",
+        tl_dataset_dir(data), split == TL_VAL ? "validation" : "training", (unsigned long long)n,
+        window);
   l->tok = malloc(((size_t)window + 1) * sizeof *l->tok);
   l->starts = malloc(((size_t)window + 1) * sizeof *l->starts);
   if (l->tok && l->starts) return TL_OK;

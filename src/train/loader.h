@@ -10,7 +10,7 @@ typedef struct tl_loader {
   tl_split split;
   tl_order order;
   const tl_objective *objective;
-  bool documents; /* attention stays inside each document */
+  bool documents;         /* attention stays inside each document */
   uint32_t *tok, *starts; /* [window + 1] */
 } tl_loader;
 
@@ -19,7 +19,8 @@ tl_status tl_loader_init(tl_loader *l, const tl_dataset *data, tl_split split, u
                          uint32_t window, bool documents, const tl_objective *o, tl_err *err);
 void tl_loader_free(tl_loader *l);
 uint64_t tl_loader_per_epoch(const tl_loader *l);
-/* Clears b and appends samples position .. position + n - 1 (fewer when a sequential order ends). */
+/* Clears b and appends samples position .. position + n - 1 (fewer when a sequential order ends).
+ */
 void tl_loader_fill(tl_loader *l, const tl_objective_args *a, uint64_t position, int64_t n,
                     tl_batch *b);
 

@@ -1,4 +1,5 @@
-/* Sequence classification: body, mean over the text's tokens, dropout, linear; all weights trained. */
+/* Sequence classification: body, mean over the text's tokens, dropout, linear; all weights trained.
+ */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,13 +15,13 @@
 enum { PREDICT_TOKENS = 8192, PREDICT_TEXTS = 512 };
 
 /* One graph over packed texts: training (loss) or prediction (probabilities). */
-typedef struct pass {
+typedef struct text_graph {
   tl_graph *g;
   int dim_tokens, dim_texts;
   int64_t max_tokens, max_texts;
   tl_model_io io;
   tl_node *targets, *loss, *prob;
-} pass;
+} text_graph;
 
 struct tl_classifier {
   tl_ctx *ctx;
@@ -29,7 +30,7 @@ struct tl_classifier {
   tl_model *model;
   tl_param *w, *b;
   int n_classes;
-  pass train, predict;
+  text_graph train, predict;
   uint32_t *ids; /* scratch of the encoder */
   size_t ids_cap;
   double flops;
@@ -56,16 +57,17 @@ static tl_dtype compute_dtype(const tl_classifier *c) {
 
 static void declare_head(tl_model *m, tl_declare *d, void *user) {
   tl_classifier *c = user;
-  c->w = tl_declare_matrix(d, "classifier.weight", c->n_classes, m->c.dim, (float)m->c.init_std, false);
+  c->w = tl_declare_matrix(d, "classifier.weight", c->n_classes, m->c.dim, (float)m->c.init_std,
+                           false);
   c->b = tl_declare_vector(d, "classifier.bias", c->n_classes, 0);
 }
 
-static tl_status build(tl_classifier *c, pass *p, bool training, int64_t max_tokens, int64_t max_texts,
-                       tl_err *err) {
-  tl_graph *g = tl_graph_new(c->ctx, &c->model->params,
-                             &(tl_graph_options){compute_dtype(c), training});
+static tl_status build(tl_classifier *c, text_graph *p, bool training, int64_t max_tokens,
+                       int64_t max_texts, tl_err *err) {
+  tl_graph *g =
+      tl_graph_new(c->ctx, &c->model->params, &(tl_graph_options){compute_dtype(c), training});
   if (!g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
-  *p = (pass){.g = g, .max_tokens = max_tokens, .max_texts = max_texts};
+  *p = (text_graph){.g = g, .max_tokens = max_tokens, .max_texts = max_texts};
   p->dim_tokens = tl_graph_dim(g, max_tokens);
   p->dim_texts = tl_graph_dim(g, max_texts);
   p->io = tl_model_inputs(c->model, g, p->dim_tokens, max_tokens, p->dim_texts, max_texts);
@@ -82,7 +84,8 @@ static tl_status build(tl_classifier *c, pass *p, bool training, int64_t max_tok
   return tl_graph_compile(g, p->loss, NULL, 0, err);
 }
 
-static tl_status init(tl_classifier *c, const char *from, const tl_model_config *config, tl_err *err) {
+static tl_status init(tl_classifier *c, const char *from, const tl_model_config *config,
+                      tl_err *err) {
   tl_model_config mc = {0};
   if (from)
     TL_TRY(tl_model_read_config(from, &mc, err));
@@ -133,11 +136,12 @@ double tl_classifier_flops(const tl_classifier *c) {
 }
 
 /* Appends one text as the next segment; *added is false when the tokens do not fit any more. */
-static tl_status append_text(tl_classifier *c, pass *p, const char *text, int64_t *n_tokens,
+static tl_status append_text(tl_classifier *c, text_graph *p, const char *text, int64_t *n_tokens,
                              int64_t *n_texts, bool *added, tl_err *err) {
   size_t n = 0;
   TL_TRY(tl_tokenizer_encode(c->tok, text, strlen(text), &c->ids, &n, &c->ids_cap, err));
-  int bos = tl_tokenizer_special(c->tok, TL_TOK_BOS), eos = tl_tokenizer_special(c->tok, TL_TOK_EOS);
+  int bos = tl_tokenizer_special(c->tok, TL_TOK_BOS),
+      eos = tl_tokenizer_special(c->tok, TL_TOK_EOS);
   int64_t room = c->opt.max_len - (bos >= 0) - (eos >= 0);
   int64_t keep = (int64_t)n < room ? (int64_t)n : room, len = keep + (bos >= 0) + (eos >= 0);
   *added = *n_texts < p->max_texts && *n_tokens + len <= p->max_tokens;
@@ -155,7 +159,7 @@ static tl_status append_text(tl_classifier *c, pass *p, const char *text, int64_
   return TL_OK;
 }
 
-static void set_sizes(pass *p, int64_t n_tokens, int64_t n_texts) {
+static void set_sizes(text_graph *p, int64_t n_tokens, int64_t n_texts) {
   tl_graph_set_dim(p->g, p->dim_tokens, n_tokens);
   tl_graph_set_dim(p->g, p->dim_texts, n_texts);
   if (p->io.types && p->io.types->live)
@@ -177,7 +181,8 @@ static plan make_plan(const tl_classifier *c, const tl_examples *e, const size_t
   return p;
 }
 
-static tl_status fill_step(tl_classifier *c, const plan *p, int64_t step, int64_t *n_texts, tl_err *err) {
+static tl_status fill_step(tl_classifier *c, const plan *p, int64_t step, int64_t *n_texts,
+                           tl_err *err) {
   uint64_t epoch = (uint64_t)(step / p->per_epoch), key = tl_mix64(c->opt.seed, epoch);
   int64_t begin = step % p->per_epoch * c->opt.batch, n_tokens = 0;
   *n_texts = 0;
@@ -210,16 +215,17 @@ tl_status tl_classifier_train(tl_classifier *c, const tl_examples *e, const size
   for (int64_t step = 0; s == TL_OK && step < p.steps; step++) {
     int64_t n_texts = 0;
     if ((s = fill_step(c, &p, step, &n_texts, err)) != TL_OK) break;
-    tl_graph_run(c->train.g, &(tl_run){.training = true,
-                                       .loss_scale = 1.0f / (float)n_texts,
-                                       .seed = c->opt.seed,
-                                       .tick = (uint64_t)step});
+    tl_graph_run(c->train.g, &(tl_pass){.training = true,
+                                        .loss_scale = 1.0f / (float)n_texts,
+                                        .seed = c->opt.seed,
+                                        .tick = (uint64_t)step});
     tl_cost cost = tl_graph_cost(c->train.g);
     c->flops += cost.flops_fwd + cost.flops_bwd;
     const float *l = c->train.loss->data;
     double norm = tl_grad_norm(c->ctx, &c->model->params), loss = l[TL_LOSS_SUM] / n_texts;
     if (!isfinite(norm) || !isfinite(loss)) {
-      s = tl_fail(err, TL_DIVERGED, "fine-tuning diverged at step %lld (loss %g); lower the learning rate %g",
+      s = tl_fail(err, TL_DIVERGED,
+                  "fine-tuning diverged at step %lld (loss %g); lower the learning rate %g",
                   (long long)step + 1, loss, c->opt.lr);
       break;
     }
@@ -255,9 +261,10 @@ tl_status tl_classifier_predict(tl_classifier *c, char *const *text, const size_
     int64_t n_tokens = 0, n_texts = 0;
     bool added = true;
     for (size_t i = done; added && i < n; i++)
-      TL_TRY(append_text(c, &c->predict, text[index ? index[i] : i], &n_tokens, &n_texts, &added, err));
+      TL_TRY(append_text(c, &c->predict, text[index ? index[i] : i], &n_tokens, &n_texts, &added,
+                         err));
     set_sizes(&c->predict, n_tokens, n_texts);
-    tl_graph_run(c->predict.g, &(tl_run){.loss_scale = 1});
+    tl_graph_run(c->predict.g, &(tl_pass){.loss_scale = 1});
     read_batch(c, n_texts, label + done, prob ? prob + done : NULL);
     done += (size_t)n_texts;
   }

@@ -32,8 +32,8 @@ static tl_status add_line(tl_examples *e, char ***names, const char *line, size_
                           const char *path, size_t number, tl_err *err) {
   const char *tab = memchr(line, '\t', len);
   if (!tab || tab == line || tab + 1 == line + len)
-    return tl_fail(err, TL_DATA, "%s: record %zu: expected `label<TAB>text` with both not empty", path,
-                   number);
+    return tl_fail(err, TL_DATA, "%s: record %zu: expected `label<TAB>text` with both not empty",
+                   path, number);
   char **bigger = realloc(*names, (e->n + 1) * sizeof *bigger);
   if (bigger) *names = bigger;
   if (!bigger || !grow(e)) return tl_fail(err, TL_NOMEM, "%s: out of memory", path);
@@ -88,7 +88,8 @@ static tl_status read_lines(const char *path, tl_examples *e, char ***names, tl_
   return s;
 }
 
-tl_status tl_examples_read(const char *path, const tl_examples *classes, tl_examples *e, tl_err *err) {
+tl_status tl_examples_read(const char *path, const tl_examples *classes, tl_examples *e,
+                           tl_err *err) {
   *e = (tl_examples){0};
   char **names = NULL;
   tl_status s = read_lines(path, e, &names, err);
@@ -97,8 +98,9 @@ tl_status tl_examples_read(const char *path, const tl_examples *classes, tl_exam
   for (size_t i = 0; s == TL_OK && i < e->n; i++) {
     e->label[i] = find_class(e, names[i]);
     if (e->label[i] < 0)
-      s = tl_fail(err, TL_DATA, "%s: record %zu: label \"%.60s\" does not occur in the training data",
-                  path, i + 1, names[i]);
+      s = tl_fail(err, TL_DATA,
+                  "%s: record %zu: label \"%.60s\" does not occur in the training data", path,
+                  i + 1, names[i]);
   }
   for (size_t i = 0; i < e->n; i++) free(names[i]);
   free(names);

@@ -1,0 +1,63 @@
+/* Pretraining: the one training loop, its run folder, and what it reports. */
+#ifndef TILTH_TRAIN_H
+#define TILTH_TRAIN_H
+
+#include <stdint.h>
+#include "tilth/config.h"
+#include "tilth/context.h"
+#include "tilth/status.h"
+
+typedef struct tl_progress {
+  int64_t step, steps; /* steps: planned in all; 0: not known yet */
+  uint64_t tokens;
+  double loss, bpb;         /* nats per target, bits per byte of text */
+  double val_loss, val_bpb; /* NaN before the first evaluation */
+  double lr, grad_norm;
+  double tokens_per_s, flops_per_s;
+  double peak;         /* flops_per_s as a part of the measured peak; NaN if not measured */
+  double seconds, eta; /* since the start of the run; left (NaN if not known) */
+  const char *note; /* an event to be shown (checkpoint, spike); NULL for a plain progress line */
+} tl_progress;
+
+/* Called every run.log_every steps and for events. */
+typedef void (*tl_progress_fn)(void *user, const tl_progress *p);
+
+typedef struct tl_train_options {
+  int argc; /* for the record in run.json */
+  char *const *argv;
+  tl_progress_fn progress; /* may be NULL */
+  void *user;
+} tl_train_options;
+
+typedef struct tl_train_result {
+  char run_dir[512];
+  int64_t steps;
+  uint64_t tokens;
+  double loss, val_loss, val_bpb; /* of the last step; of the last evaluation (NaN: none) */
+  double best_val_loss;
+  int64_t best_step;
+  double seconds, flops;
+  int64_t params;
+} tl_train_result;
+
+/* Trains by the configuration into a new run folder; the finished model is <run>/model. On
+ * TL_PREEMPTED (cancel) and TL_DIVERGED the run folder is complete and can be resumed. */
+tl_status tl_train(tl_ctx *ctx, const tl_config *cfg, const tl_train_options *options,
+                   tl_train_result *result, tl_err *err);
+/* Goes on from the newest good checkpoint of run_dir, to the same bits as without the interruption.
+ */
+tl_status tl_resume(tl_ctx *ctx, const char *run_dir, const tl_train_options *options,
+                    tl_train_result *result, tl_err *err);
+
+typedef struct tl_eval_result {
+  double loss, bpb, perplexity, accuracy; /* per target; bits per byte of text */
+  uint64_t targets, tokens;
+  double seconds;
+} tl_eval_result;
+/* Loss of a model folder on the validation part of a prepared data folder. objective: "next_token",
+ * "masked" or "" (the natural one). seq_len 0: the model's. tokens 0: all. */
+tl_status tl_evaluate(tl_ctx *ctx, const char *model_dir, const char *data_dir,
+                      const char *objective, int64_t seq_len, int64_t tokens,
+                      tl_eval_result *result, tl_err *err);
+
+#endif

@@ -1,0 +1,104 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "train/trainer.h"
+
+tl_status tl_lm_evaluate(tl_lm *lm, tl_loader *val, const tl_objective_args *args, int64_t batch,
+                         int64_t tokens, tl_batch *b, tl_eval_result *r, tl_err *err) {
+  double start = tl_now();
+  *r = (tl_eval_result){0};
+  uint64_t all = tl_loader_per_epoch(val), n = all, window = val->order.window;
+  if (tokens > 0 && (uint64_t)tokens / window < all) n = (uint64_t)tokens / window;
+  if (n == 0) n = 1;
+  uint64_t stride = all / n; /* windows spread evenly; batches of neighbours when all are taken */
+  tl_objective_args a = *args;
+  a.progress = 0;
+  a.causal = !lm->objective->needs_mask;
+  double sum = 0, correct = 0;
+  for (uint64_t i = 0; i < n;) {
+    if (stride == 1) {
+      tl_loader_fill(val, &a, i, batch, b);
+      i += (uint64_t)batch;
+    } else {
+      tl_loader_fill(val, &a, i * stride, 1, b);
+      i++;
+    }
+    tl_lm_loss l = tl_lm_run(lm, b, &(tl_pass){.loss_scale = 1});
+    sum += l.sum;
+    correct += l.correct;
+    r->targets += (uint64_t)l.count;
+    r->tokens += (uint64_t)b->n_tokens;
+    if (tl_ctx_cancelled(lm->g->ctx)) return tl_fail(err, TL_PREEMPTED, "stopped by request");
+  }
+  if (r->targets == 0)
+    return tl_fail(err, TL_DATA, "evaluation: no targets in %llu windows", (unsigned long long)n);
+  double per_byte = (double)tl_dataset_tokens(val->data, val->split) /
+                    fmax(1, (double)tl_dataset_bytes(val->data, val->split));
+  r->loss = sum / (double)r->targets;
+  r->bpb = r->loss / log(2) * per_byte;
+  r->perplexity = exp(r->loss);
+  r->accuracy = correct / (double)r->targets;
+  r->seconds = tl_now() - start;
+  return TL_OK;
+}
+
+tl_status tl_trainer_evaluate(tl_trainer *t, tl_eval_result *r, tl_err *err) {
+  tl_optim_swap_ema(t->optim);
+  tl_status s = tl_lm_evaluate(&t->lm, &t->val, &t->args, t->cfg->train.batch,
+                               t->cfg->run.eval_tokens, &t->val_batch, r, err);
+  tl_optim_swap_ema(t->optim);
+  return s;
+}
+
+static tl_status evaluate(tl_ctx *ctx, tl_model *m, const tl_tokenizer *tok, const tl_dataset *data,
+                          const tl_objective *o, int64_t seq_len, int64_t tokens, tl_eval_result *r,
+                          tl_err *err) {
+  tl_config *cfg = NULL;
+  tl_objective_args args;
+  tl_loader val = {0};
+  tl_batch batch = {0};
+  tl_lm lm = {0};
+  int64_t rows = seq_len < 4096 ? 4096 / seq_len : 1;
+  tl_status s = tl_config_new(&cfg, err);
+  if (s == TL_OK) s = tl_objective_args_from(o, cfg, tok, &args, err);
+  if (s == TL_OK) s = tl_loader_init(&val, data, TL_VAL, 1, (uint32_t)seq_len, true, o, err);
+  if (s == TL_OK) s = tl_batch_init(&batch, rows * seq_len, err);
+  if (s == TL_OK)
+    s = tl_lm_new(ctx, m, o,
+                  &(tl_lm_options){.dt = tl_pick_dtype(ctx, "auto"), .max_tokens = rows * seq_len},
+                  &lm, err);
+  if (s == TL_OK) s = tl_lm_evaluate(&lm, &val, &args, rows, tokens, &batch, r, err);
+  tl_lm_free(&lm);
+  tl_batch_free(&batch);
+  tl_loader_free(&val);
+  tl_config_free(cfg);
+  return s;
+}
+
+tl_status tl_evaluate(tl_ctx *ctx, const char *model_dir, const char *data_dir,
+                      const char *objective, int64_t seq_len, int64_t tokens, tl_eval_result *r,
+                      tl_err *err) {
+  tl_model *m = NULL;
+  tl_dataset *data = NULL;
+  tl_tokenizer *tok = NULL;
+  TL_TRY(tl_model_load(model_dir, false, &m, err));
+  tl_status s = tl_dataset_open(data_dir, false, &data, err);
+  if (s == TL_OK) s = tl_tokenizer_load(data_dir, &tok, err);
+  if (s == TL_OK && tl_tokenizer_vocab_size(tok) > m->c.vocab)
+    s = tl_fail(err, TL_CONFIG, "%s has %d tokens, the model in %s only %lld: another tokenizer?",
+                data_dir, tl_tokenizer_vocab_size(tok), model_dir, (long long)m->c.vocab);
+  if (!*objective) objective = m->arch->encoder ? "masked" : "next_token";
+  const tl_objective *o = tl_objective_find(objective);
+  if (s == TL_OK && !o) s = tl_fail(err, TL_CONFIG, "objective \"%s\" is unknown", objective);
+  if (seq_len == 0) seq_len = m->c.max_len;
+  if (s == TL_OK && seq_len > m->c.max_len)
+    s = tl_fail(err, TL_CONFIG, "sequences of %lld tokens: the model takes at most %lld",
+                (long long)seq_len, (long long)m->c.max_len);
+  if (s == TL_OK) s = evaluate(ctx, m, tok, data, o, seq_len, tokens, r, err);
+  tl_tokenizer_free(tok);
+  tl_dataset_close(data);
+  tl_model_free(m);
+  return s;
+}

@@ -1,0 +1,235 @@
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "train/trainer.h"
+
+typedef struct step_stats {
+  double loss, norm, lr, flops, targets;
+} step_stats;
+
+/* Speed between two log lines. */
+typedef struct meter {
+  double time, flops;
+  uint64_t tokens;
+} meter;
+
+static double train_per_byte(const tl_trainer *t) {
+  return (double)tl_dataset_tokens(t->data, TL_TRAIN) /
+         fmax(1, (double)tl_dataset_bytes(t->data, TL_TRAIN)) / log(2);
+}
+
+static tl_progress progress_of(const tl_trainer *t, const step_stats *st, const meter *m) {
+  double now = tl_now(), dt = now - m->time;
+  tl_progress p = {.step = t->s.step,
+                   .steps = t->s.steps,
+                   .tokens = t->s.tokens,
+                   .loss = st->loss,
+                   .bpb = st->loss * train_per_byte(t),
+                   .val_loss = t->s.val_loss,
+                   .lr = st->lr,
+                   .grad_norm = st->norm,
+                   .tokens_per_s = dt > 0 ? (double)(t->s.tokens - m->tokens) / dt : 0,
+                   .flops_per_s = dt > 0 ? (t->s.flops - m->flops) / dt : 0,
+                   .seconds = now - t->started,
+                   .eta = NAN};
+  p.val_bpb = p.val_loss * train_per_byte(t);
+  p.peak = t->peak > 0 ? p.flops_per_s / t->peak : NAN;
+  if (t->s.steps > 0 && t->s.step > 0)
+    p.eta = p.seconds / (double)t->s.step * (double)(t->s.steps - t->s.step);
+  return p;
+}
+
+void tl_trainer_note(tl_trainer *t, const char *event, const char *fmt, ...) {
+  char text[512];
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(text, sizeof text, fmt, ap);
+  va_end(ap);
+  tl_run_event(t->run, t->s.step, event, text, NULL); /* a lost line of the log stops nothing */
+  if (!t->opt->progress) return;
+  tl_progress p = {.step = t->s.step, .steps = t->s.steps, .note = text};
+  t->opt->progress(t->opt->user, &p);
+}
+
+/* Prepares all micro-batches first: the scale of every gradient is 1 / (targets of the whole step).
+ */
+static int64_t load_step(tl_trainer *t) {
+  int64_t targets = 0, batch = t->cfg->train.batch, accum = t->cfg->train.accum;
+  t->args.progress = t->s.steps > 0 ? (double)t->s.step / (double)t->s.steps : 0;
+  for (int64_t m = 0; m < accum; m++) {
+    tl_objective_begin(t->objective, &t->args, (uint64_t)(t->s.step * accum + m));
+    tl_loader_fill(&t->train, &t->args, t->s.position + (uint64_t)(m * batch), batch, &t->micro[m]);
+    targets += t->micro[m].n_counted;
+  }
+  t->s.position += (uint64_t)(accum * batch);
+  return targets;
+}
+
+static step_stats compute_gradient(tl_trainer *t) {
+  int64_t targets = load_step(t);
+  step_stats st = {.targets = (double)targets};
+  double sum = 0;
+  for (int64_t m = 0; m < t->cfg->train.accum; m++) {
+    tl_pass run = {.training = true,
+                   .accumulate = m > 0,
+                   .loss_scale = targets > 0 ? 1.0f / (float)targets : 0,
+                   .seed = (uint64_t)t->cfg->run.seed,
+                   .tick = (uint64_t)(t->s.step * t->cfg->train.accum + m)};
+    tl_lm_loss l = tl_lm_run(&t->lm, &t->micro[m], &run);
+    tl_cost c = tl_graph_cost(t->lm.g);
+    sum += l.sum + l.z;
+    st.flops += c.flops_fwd + c.flops_bwd;
+    t->s.tokens += (uint64_t)t->micro[m].n_tokens;
+  }
+  st.loss = targets > 0 ? sum / (double)targets : 0;
+  st.norm = tl_grad_norm(t->ctx, &t->model->params);
+  t->s.flops += st.flops;
+  return st;
+}
+
+static void apply_update(tl_trainer *t, step_stats *st) {
+  double clip = t->cfg->optim.clip;
+  float scale = clip > 0 && st->norm > clip ? (float)(clip / st->norm) : 1;
+  float lr = tl_schedule_at(&t->schedule, t->s.step + 1, t->s.steps) * (float)t->guard.lr_scale;
+  st->lr = lr * t->cfg->optim.lr;
+  tl_optim_step(t->optim, ++t->s.updates, lr, scale);
+}
+
+static tl_status train_step(tl_trainer *t, step_stats *st, tl_err *err) {
+  *st = compute_gradient(t);
+  tl_guard_verdict v = tl_guard_check(&t->guard, t->s.step + 1, st->loss, st->norm);
+  if (*v.reason) tl_trainer_note(t, "spike", "step %lld: %s", (long long)t->s.step + 1, v.reason);
+  switch (v.action) {
+  case TL_GUARD_DO_APPLY:
+  case TL_GUARD_DO_WARN:
+    apply_update(t, st);
+    break;
+  case TL_GUARD_DO_SKIP:
+    break;
+  case TL_GUARD_DO_ROLLBACK:
+    tl_snapshot_restore(t);
+    tl_trainer_note(t, "rollback", "back to the weights of step %lld; learning rate x %g from here",
+                    (long long)t->snap.step, t->guard.lr_scale);
+    break;
+  case TL_GUARD_DO_STOP:
+    return tl_fail(err, TL_DIVERGED,
+                   "training diverged at step %lld: %s. Lower optim.lr, raise optim.warmup, or set "
+                   "guard.policy=rollback; the last good checkpoint is kept",
+                   (long long)t->s.step + 1, v.reason);
+  }
+  t->s.step++;
+  if (t->snap.values && t->guard.bad_in_a_row == 0 && t->s.step % t->cfg->guard.snapshot_every == 0)
+    tl_snapshot_take(t);
+  return TL_OK;
+}
+
+/* run.minutes: the number of steps is planned from the measured speed until the fall of the
+ * learning rate begins (at latest at 4/5 of the time), then it is fixed. */
+static void plan_by_time(tl_trainer *t) {
+  if (t->cfg->run.minutes == 0 || t->cfg->train.steps > 0 || t->cfg->train.tokens > 0) return;
+  if (t->s.step < 10) return;
+  double used = (tl_now() - t->started) / (t->cfg->run.minutes * 60), fixed = 0.8;
+  if (t->schedule.kind == TL_SCHEDULE_WSD) fixed = fmin(fixed, 1 - t->schedule.decay_fraction);
+  if (t->s.steps > 0 && (double)t->s.step >= fixed * (double)t->s.steps) return;
+  t->s.steps = (int64_t)((double)t->s.step / used);
+  if (t->s.steps <= t->s.step) t->s.steps = t->s.step + 1;
+}
+
+static tl_status log_step(tl_trainer *t, const step_stats *st, meter *m, tl_err *err) {
+  tl_progress p = progress_of(t, st, m);
+  const tl_metric list[] = {{"loss", p.loss},
+                            {"bpb", p.bpb},
+                            {"lr", p.lr},
+                            {"grad_norm", p.grad_norm},
+                            {"tokens", (double)p.tokens},
+                            {"tokens_per_s", p.tokens_per_s},
+                            {"flops_per_s", p.flops_per_s},
+                            {"peak", p.peak},
+                            {"seconds", p.seconds}};
+  if (t->opt->progress) t->opt->progress(t->opt->user, &p);
+  *m = (meter){tl_now(), t->s.flops, t->s.tokens};
+  return tl_run_metrics(t->run, t->s.step, list, sizeof list / sizeof *list, err);
+}
+
+static tl_status evaluate_step(tl_trainer *t, tl_err *err) {
+  tl_eval_result r;
+  TL_TRY(tl_trainer_evaluate(t, &r, err));
+  t->s.val_loss = r.loss;
+  if (!(t->s.best_val_loss <= r.loss)) {
+    t->s.best_val_loss = r.loss;
+    t->s.best_step = t->s.step;
+  }
+  const tl_metric list[] = {{"eval/loss", r.loss},
+                            {"eval/bpb", r.bpb},
+                            {"eval/accuracy", r.accuracy},
+                            {"tokens", (double)t->s.tokens}};
+  tl_trainer_note(t, "evaluation", "validation loss %.4f nats, %.4f bits per byte, accuracy %.3f",
+                  r.loss, r.bpb, r.accuracy);
+  return tl_run_metrics(t->run, t->s.step, list, sizeof list / sizeof *list, err);
+}
+
+static bool due(int64_t step, int64_t every) {
+  return every > 0 && step % every == 0;
+}
+
+static bool eval_due(const tl_trainer *t) {
+  int64_t every = t->cfg->run.eval_every;
+  if (every == 0) every = t->s.steps >= 10 ? t->s.steps / 10 : t->s.steps;
+  return t->val_ready && (due(t->s.step, every) || t->s.step == t->s.steps);
+}
+
+static bool save_due(const tl_trainer *t) {
+  const double minutes = t->cfg->run.checkpoint_minutes;
+  return due(t->s.step, t->cfg->run.checkpoint_every) ||
+         (minutes > 0 && tl_now() - t->last_saved > 60 * minutes);
+}
+
+/* A save that fails loses nothing that was saved before: training goes on and tries again later. */
+static tl_status save_or_warn(tl_trainer *t, bool must, tl_err *err) {
+  tl_err e = {0};
+  tl_status s = tl_trainer_save(t, &e);
+  if (s == TL_OK) return TL_OK;
+  if (must) return tl_fail(err, s, "%s", e.msg);
+  tl_trainer_note(t, "warning",
+                  "checkpoint failed: %s; older ones are untouched, trying again later", e.msg);
+  t->last_saved = tl_now();
+  return TL_OK;
+}
+
+static tl_status finish(tl_trainer *t, tl_err *err) {
+  TL_TRY(save_or_warn(t, true, err));
+  char *dir = tl_path_join(tl_run_dir(t->run), "model");
+  if (!dir) return tl_fail(err, TL_NOMEM, "out of memory");
+  tl_optim_swap_ema(t->optim); /* the finished model is the averaged one, if there is one */
+  tl_status s = tl_model_save(t->model, t->tok, dir, err);
+  tl_optim_swap_ema(t->optim);
+  free(dir);
+  return s;
+}
+
+tl_status tl_trainer_run(tl_trainer *t, tl_err *err) {
+  t->started = tl_now() - t->s.seconds;
+  t->last_saved = tl_now();
+  meter m = {tl_now(), t->s.flops, t->s.tokens};
+  step_stats st = {0};
+  int64_t first = t->s.step + 1;
+  while (t->s.steps == 0 || t->s.step < t->s.steps) {
+    TL_TRY(train_step(t, &st, err));
+    plan_by_time(t);
+    bool last = t->s.step == t->s.steps;
+    if (due(t->s.step, t->cfg->run.log_every) || t->s.step == first || last)
+      TL_TRY(log_step(t, &st, &m, err));
+    if (eval_due(t)) TL_TRY(evaluate_step(t, err));
+    if (!last && save_due(t)) TL_TRY(save_or_warn(t, false, err));
+    if (tl_ctx_cancelled(t->ctx)) {
+      TL_TRY(save_or_warn(t, true, err));
+      return tl_fail(err, TL_PREEMPTED, "stopped at step %lld; go on with: tilth resume %s",
+                     (long long)t->s.step, tl_run_dir(t->run));
+    }
+  }
+  return finish(t, err);
+}

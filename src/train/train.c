@@ -1,0 +1,121 @@
+#include "tilth/train.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "train/trainer.h"
+
+static void fill_result(const tl_trainer *t, tl_train_result *r) {
+  snprintf(r->run_dir, sizeof r->run_dir, "%s", tl_run_dir(t->run));
+  r->steps = t->s.step;
+  r->tokens = t->s.tokens;
+  r->val_loss = t->s.val_loss;
+  r->best_val_loss = t->s.best_val_loss;
+  r->best_step = t->s.best_step;
+  r->val_bpb = t->val_ready ? t->s.val_loss * (double)tl_dataset_tokens(t->data, TL_VAL) /
+                                  (double)tl_dataset_bytes(t->data, TL_VAL) / 0.6931471805599453
+                            : t->s.val_loss;
+  r->seconds = tl_now() - t->started;
+  r->flops = t->s.flops;
+  r->params = tl_model_params(t->model);
+}
+
+static tl_status record(tl_trainer *t, tl_err *err) {
+  char hex[20];
+  snprintf(hex, sizeof hex, "%016llx", (unsigned long long)tl_dataset_fingerprint(t->data));
+  const char *before = tl_run_text(t->run, "data_fingerprint");
+  if (before && strcmp(before, hex))
+    return tl_fail(err, TL_DATA,
+                   "%s: the data has changed since the run began (fingerprint %s, was %s)",
+                   tl_dataset_dir(t->data), hex, before);
+  TL_TRY(tl_run_set_text(t->run, "data_fingerprint", hex, err));
+  snprintf(hex, sizeof hex, "%016llx", (unsigned long long)tl_tokenizer_fingerprint(t->tok));
+  TL_TRY(tl_run_set_text(t->run, "tokenizer_fingerprint", hex, err));
+  TL_TRY(tl_run_set_text(t->run, "dtype", tl_dtype_name(t->lm.g->opt.dt), err));
+  return tl_run_set_number(t->run, "parameters", (double)tl_model_params(t->model), err);
+}
+
+static tl_status work(tl_trainer *t, bool resume, tl_train_result *result, tl_err *err) {
+  TL_TRY(tl_trainer_init(t, err));
+  TL_TRY(record(t, err));
+  if (resume) {
+    TL_TRY(tl_trainer_load(t, err));
+    TL_TRY(tl_run_rewind(t->run, t->s.step, err));
+    tl_trainer_note(t, "resume", "going on after step %lld", (long long)t->s.step);
+  }
+  tl_plan_stats plan = t->lm.g->stats;
+  tl_log(t->ctx, TL_LOG_INFO,
+         "%s: %lld parameters (%lld in the body), %s, %d threads, kernels %s; memory: weights and "
+         "gradients %lld MiB, optimizer %zu MiB, activations %zu MiB",
+         tl_run_id(t->run), (long long)tl_model_params(t->model),
+         (long long)tl_model_body_params(t->model), tl_dtype_name(t->lm.g->opt.dt),
+         tl_ctx_threads(t->ctx), tl_ctx_cpu(t->ctx),
+         (long long)(t->model->params.n_values * 8 >> 20), tl_optim_bytes(t->optim) >> 20,
+         plan.slab_bytes >> 20);
+  tl_status s = tl_trainer_run(t, err);
+  fill_result(t, result);
+  return s;
+}
+
+static tl_status run_in(tl_ctx *ctx, const tl_config *cfg, tl_run *run, bool resume,
+                        const tl_train_options *options, tl_train_result *result, tl_err *err) {
+  tl_err e = {0};
+  *result = (tl_train_result){0};
+  tl_trainer *t = calloc(1, sizeof *t);
+  if (!t) {
+    tl_run_close(run, TL_NOMEM, "out of memory", NULL);
+    return tl_fail(err, TL_NOMEM, "trainer: out of memory");
+  }
+  t->ctx = ctx;
+  t->cfg = cfg;
+  t->opt = options;
+  t->run = run;
+  snprintf(result->run_dir, sizeof result->run_dir, "%s", tl_run_dir(run));
+  tl_status s = work(t, resume, result, &e);
+  tl_trainer_free(t);
+  free(t);
+  tl_status closed = tl_run_close(run, s, s == TL_OK ? NULL : e.msg, s == TL_OK ? &e : NULL);
+  if (s == TL_OK) s = closed;
+  return s == TL_OK ? TL_OK : tl_fail(err, s, "%s", e.msg);
+}
+
+tl_status tl_train(tl_ctx *ctx, const tl_config *cfg, const tl_train_options *options,
+                   tl_train_result *result, tl_err *err) {
+  char *yaml = NULL;
+  TL_TRY(tl_config_dump(cfg, false, &yaml, err));
+  tl_run_options ro = {.dir = cfg->run.dir,
+                       .name = cfg->run.name,
+                       .config_yaml = yaml,
+                       .argc = options->argc,
+                       .argv = options->argv,
+                       .seed = (uint64_t)cfg->run.seed,
+                       .threads = tl_ctx_threads(ctx),
+                       .cpu = tl_ctx_cpu(ctx)};
+  tl_run *run = NULL;
+  tl_status s = tl_run_create(&ro, &run, err);
+  free(yaml);
+  return s == TL_OK ? run_in(ctx, cfg, run, false, options, result, err) : s;
+}
+
+tl_status tl_resume(tl_ctx *ctx, const char *run_dir, const tl_train_options *options,
+                    tl_train_result *result, tl_err *err) {
+  char *path = tl_path_join(run_dir, "config.yaml");
+  if (!path) return tl_fail(err, TL_NOMEM, "%s: out of memory", run_dir);
+  tl_config *cfg = NULL;
+  tl_status s = tl_config_new(&cfg, err);
+  if (s == TL_OK) s = tl_config_apply_file(cfg, path, err);
+  if (s == TL_OK) s = tl_config_finish(cfg, err);
+  tl_run_options ro = {.argc = options->argc,
+                       .argv = options->argv,
+                       .seed = cfg ? (uint64_t)cfg->run.seed : 0,
+                       .threads = tl_ctx_threads(ctx),
+                       .cpu = tl_ctx_cpu(ctx)};
+  tl_run *run = NULL;
+  if (s == TL_OK) s = tl_run_resume(run_dir, &ro, &run, err);
+  if (s == TL_OK) s = run_in(ctx, cfg, run, true, options, result, err);
+  tl_config_free(cfg);
+  free(path);
+  return s;
+}

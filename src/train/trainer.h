@@ -1,0 +1,84 @@
+/* Inside of the training loop. Its parts: setup.c (from the configuration to a ready trainer),
+ * loop.c (the steps), evaluate.c, state.c (checkpoints, resume, snapshots in memory). */
+#ifndef TL_TRAIN_TRAINER_H
+#define TL_TRAIN_TRAINER_H
+
+#include "optim/optim.h"
+#include "optim/schedule.h"
+#include "tilth/run.h"
+#include "tilth/train.h"
+#include "train/guard.h"
+#include "train/lm.h"
+#include "train/loader.h"
+
+/* All that changes from step to step, besides weights and optimizer state: plain data, stored as it
+ * is in a checkpoint. */
+typedef struct tl_train_state {
+  int64_t step;      /* steps done */
+  int64_t steps;     /* planned in all; 0: not known yet */
+  uint64_t position; /* samples read: the place in the data */
+  uint64_t tokens;
+  int64_t updates; /* optimizer updates applied: its bias correction */
+  double seconds, flops;
+  double val_loss, best_val_loss;
+  int64_t best_step;
+} tl_train_state;
+
+/* The last good state in memory, for rollbacks. */
+typedef struct tl_snapshot {
+  float *values, *optim; /* the value slab; all optimizer tensors one after another */
+  int64_t updates, step;
+} tl_snapshot;
+
+typedef struct tl_trainer {
+  tl_ctx *ctx;
+  const tl_config *cfg;
+  const tl_train_options *opt;
+  tl_run *run;
+  tl_dataset *data;
+  tl_tokenizer *tok;
+  tl_model *model;
+  const tl_objective *objective;
+  tl_objective_args args;
+  tl_lm lm;
+  tl_loader train, val;
+  tl_batch *micro; /* [accum] */
+  tl_batch val_batch;
+  tl_optim *optim;
+  tl_schedule schedule;
+  tl_guard guard;
+  tl_train_state s;
+  tl_snapshot snap;
+  double peak;        /* measured FLOP/s of the compute type */
+  double started;     /* tl_now() minus the seconds of earlier parts of the run */
+  double last_saved;  /* tl_now() of the last checkpoint */
+  int64_t saved_step; /* -1: none yet */
+  bool val_ready;
+} tl_trainer;
+
+/* setup.c */
+tl_status tl_trainer_init(tl_trainer *t, tl_err *err); /* ctx, cfg, opt and run are set */
+void tl_trainer_free(tl_trainer *t);
+tl_dtype tl_pick_dtype(const tl_ctx *ctx, const char *name); /* "auto", "f32", "bf16" */
+
+/* loop.c */
+tl_status tl_trainer_run(tl_trainer *t, tl_err *err);
+void tl_trainer_note(tl_trainer *t, const char *event, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* evaluate.c */
+tl_status tl_trainer_evaluate(tl_trainer *t, tl_eval_result *r, tl_err *err);
+/* Over the first `tokens` tokens' worth of evenly spread windows (0: all). */
+tl_status tl_lm_evaluate(tl_lm *lm, tl_loader *val, const tl_objective_args *args, int64_t batch,
+                         int64_t tokens, tl_batch *b, tl_eval_result *r, tl_err *err);
+
+/* state.c */
+tl_status tl_trainer_save(tl_trainer *t, tl_err *err);
+tl_status tl_trainer_load(tl_trainer *t,
+                          tl_err *err); /* from the newest good checkpoint of the run */
+tl_status tl_snapshot_init(tl_trainer *t, tl_err *err);
+void tl_snapshot_take(tl_trainer *t);
+void tl_snapshot_restore(tl_trainer *t);
+void tl_snapshot_free(tl_trainer *t);
+
+#endif
