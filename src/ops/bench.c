@@ -113,7 +113,7 @@ static void time_graph(const bench *b, tl_graph *g, const tl_op *op, bool backwa
   double end = tl_now() + b->budget;
   for (int run = 0; run < MIN_RUNS || tl_now() < end; run++) {
     memset(g->seconds, 0, 2 * (size_t)g->n_nodes * sizeof *g->seconds);
-    tl_graph_run(g, &(tl_run){.training = backward, .loss_scale = 1, .tick = (uint64_t)run});
+    tl_graph_run(g, &(tl_pass){.training = backward, .loss_scale = 1, .tick = (uint64_t)run});
     for (int pass = 0; pass < 2; pass++) {
       double s = profiled(g, op, pass);
       if (s < best[pass]) best[pass] = s;
