@@ -3,11 +3,10 @@
  * Work is cut into (segment, head, block of queries) forward and (segment, key-value head)
  * backward. Segments do not overlap; rows in no segment give 0 and get no gradient. */
 #include <math.h>
-#include <string.h>
 
 #include "kernels/attn.h"
 #include "ops/ops.h"
-#include "ops/parallel.h"
+#include "ops/partials.h"
 
 typedef struct attention_attr {
   tl_attention_spec spec;
@@ -167,14 +166,8 @@ static bool covered(const job *j, int64_t rows, bool keys) {
   return sum == rows;
 }
 
-static void zero_range(void *arg, int64_t begin, int64_t end, int worker) {
-  (void)worker;
-  memset((char *)arg + begin, 0, (size_t)(end - begin));
-}
-
 static void zero(tl_exec *x, const tl_node *n, void *p) {
-  int64_t bytes = tl_count(x->g, n) * (int64_t)tl_dtype_size(n->dt);
-  tl_parallel_ranges(x->ctx, bytes, 4 * TL_CHUNK, zero_range, p);
+  tl_parallel_zero(x->ctx, p, (size_t)tl_count(x->g, n) * tl_dtype_size(n->dt));
 }
 
 static void forward(tl_exec *x, tl_node *n) {
