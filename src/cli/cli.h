@@ -16,9 +16,12 @@ typedef int (*tl_command_fn)(int argc, char **argv); /* argv[0] is the command's
 int tl_cmd_bench(int argc, char **argv);
 int tl_cmd_config(int argc, char **argv);
 int tl_cmd_decontam(int argc, char **argv);
+int tl_cmd_eval(int argc, char **argv);
 int tl_cmd_prepare(int argc, char **argv);
 int tl_cmd_report(int argc, char **argv);
 int tl_cmd_selftest(int argc, char **argv);
+int tl_cmd_resume(int argc, char **argv);
+int tl_cmd_train(int argc, char **argv);
 int tl_cmd_tokenizer(int argc, char **argv);
 
 /* --- options -------------------------------------------------------------------------------- */

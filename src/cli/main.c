@@ -19,10 +19,13 @@ static const struct command {
     {"bench", tl_cmd_bench, "time the operators and kernels on this machine"},
     {"config", tl_cmd_config, "show, check and document the configuration"},
     {"decontam", tl_cmd_decontam, "cut a task's test texts out of pretraining text"},
+    {"eval", tl_cmd_eval, "measure a model's loss on held-out text"},
     {"prepare", tl_cmd_prepare, "turn text into token shards for training"},
     {"report", tl_cmd_report, "write the page of a run: curves, label study, costs"},
+    {"resume", tl_cmd_resume, "go on with an interrupted run"},
     {"selftest", tl_cmd_selftest, "check the operators and kernels on this machine"},
     {"tokenizer", tl_cmd_tokenizer, "train, use and inspect tokenizers"},
+    {"train", tl_cmd_train, "pretrain a model on text"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

@@ -1,0 +1,168 @@
+/* tilth train and tilth resume: pretraining with a progress line. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cli/cli.h"
+#include "tilth/train.h"
+
+static void format_time(double s, char *out, size_t size) {
+  if (!(s >= 0)) {
+    snprintf(out, size, "?");
+    return;
+  }
+  long t = (long)(s + 0.5);
+  if (t >= 3600)
+    snprintf(out, size, "%ldh%02ldm", t / 3600, t / 60 % 60);
+  else if (t >= 60)
+    snprintf(out, size, "%ldm%02lds", t / 60, t % 60);
+  else
+    snprintf(out, size, "%lds", t);
+}
+
+static void show(void *user, const tl_progress *p) {
+  (void)user;
+  if (p->note) {
+    tl_cli_progress("step %lld: %s", (long long)p->step, p->note);
+    tl_cli_progress_end();
+    return;
+  }
+  char eta[24], val[48] = "", peak[24] = "";
+  format_time(p->eta, eta, sizeof eta);
+  if (!isnan(p->val_loss)) snprintf(val, sizeof val, " (val %.4f)", p->val_loss);
+  if (!isnan(p->peak)) snprintf(peak, sizeof peak, " | %.0f%% of peak", 100 * p->peak);
+  tl_cli_progress("step %lld/%lld | loss %.4f%s | bpb %.4f | lr %.2e | gnorm %.3f | %.0f tok/s | "
+                  "%.1f GFLOP/s%s | ETA %s",
+                  (long long)p->step, (long long)p->steps, p->loss, val, p->bpb, p->lr,
+                  p->grad_norm, p->tokens_per_s, p->flops_per_s * 1e-9, peak, eta);
+}
+
+static void print_number(const char *key, double value) {
+  if (isfinite(value))
+    printf(",\"%s\":%.6g", key, value);
+  else
+    printf(",\"%s\":null", key);
+}
+
+static void print_result(const tl_train_result *r, bool json) {
+  if (json) {
+    printf(
+        "{\"schema_version\":1,\"run\":\"%s\",\"steps\":%lld,\"tokens\":%llu,\"parameters\":%lld",
+        r->run_dir, (long long)r->steps, (unsigned long long)r->tokens, (long long)r->params);
+    print_number("val_loss", r->val_loss);
+    print_number("val_bpb", r->val_bpb);
+    print_number("best_val_loss", r->best_val_loss);
+    printf(",\"best_step\":%lld", (long long)r->best_step);
+    print_number("seconds", r->seconds);
+    print_number("flops", r->flops);
+    printf("}\n");
+    return;
+  }
+  printf("run          %s\nmodel        %s/model\nparameters   %lld\nsteps        %lld\ntokens     "
+         "  %llu\n",
+         r->run_dir, r->run_dir, (long long)r->params, (long long)r->steps,
+         (unsigned long long)r->tokens);
+  if (isfinite(r->val_loss))
+    printf("validation   %.4f nats, %.4f bits per byte (best %.4f at step %lld)\n", r->val_loss,
+           r->val_bpb, r->best_val_loss, (long long)r->best_step);
+  printf("time         %.1f s, %.3g FLOPs, %.1f GFLOP/s\n", r->seconds, r->flops,
+         r->seconds > 0 ? r->flops / r->seconds * 1e-9 : 0);
+}
+
+/* A context for a run: threads from --threads, else from the configuration. */
+static tl_status make_ctx(const tl_config *cfg, tl_ctx **ctx, tl_err *err) {
+  tl_ctx_options o = tl_cli_ctx_options();
+  if (cfg && tl_cli_threads() < 0) o.n_threads = (int)cfg->run.threads;
+  tl_cli_catch_signals();
+  return tl_ctx_new(&o, ctx, err);
+}
+
+/* config is the first positional without '='; the rest are overrides. */
+static tl_status load_config(const char *preset, const tl_cli_args *args, tl_config **cfg,
+                             tl_err *err) {
+  const char *file = NULL;
+  size_t first = 0;
+  if (args->n > 0 && !strchr(args->item[0], '=')) {
+    file = args->item[0];
+    first = 1;
+  }
+  return tl_config_load(preset, file, args->item + first, args->n - first, cfg, err);
+}
+
+int tl_cmd_train(int argc, char **argv) {
+  const char *preset = NULL;
+  int64_t depth = 0;
+  bool json = false;
+  const tl_opt opts[] = {
+      {"preset", 'p', TL_OPT_STR, &preset, "NAME",
+       "begin with a preset (see: tilth config --presets)"},
+      {"depth", 0, TL_OPT_INT, &depth, "N", "size by one dial: layers = heads = N, dim = 64 N"},
+      {"json", 0, TL_OPT_FLAG, &json, NULL, "print the result as JSON"},
+      {0}};
+  const tl_usage usage = {
+      .name = "train",
+      .synopsis = "[CONFIG.yaml | --preset NAME] [--depth N] [section.key=value ...]",
+      .summary =
+          "Pretrains a model on prepared data (data.path) or on text files (data.text) into a\n"
+          "new run folder. SIGTERM or Ctrl-C saves and exits with code 75; go on with\n"
+          "`tilth resume RUN`.",
+      .examples = "tilth train --preset shakespeare-char data.text=input.txt\n"
+                  "tilth train --preset encoder-small data.path=data/english run.minutes=10\n"
+                  "tilth train config.yaml optim.lr=2e-3 run.seed=2",
+      .opts = opts,
+      .max_args = -1};
+  tl_cli_args args = {0};
+  int rc = tl_cli_parse(&usage, argc, argv, &args);
+  if (rc >= 0) return rc;
+  tl_err err = {0};
+  tl_config *cfg = NULL;
+  tl_ctx *ctx = NULL;
+  tl_train_result result = {0};
+  tl_status s = load_config(preset, &args, &cfg, &err);
+  if (s == TL_OK && depth > 0) {
+    char text[32];
+    snprintf(text, sizeof text, "%lld", (long long)depth);
+    s = tl_config_set(cfg, "model.depth", text, TL_CONFIG_FLAG, "--depth", &err);
+    if (s == TL_OK) s = tl_config_finish(cfg, &err);
+  }
+  if (s == TL_OK) s = make_ctx(cfg, &ctx, &err);
+  tl_train_options o = {.argc = argc, .argv = argv, .progress = show};
+  if (s == TL_OK) s = tl_train(ctx, cfg, &o, &result, &err);
+  tl_cli_progress_end();
+  if (s == TL_OK) print_result(&result, json);
+  rc = s == TL_OK ? 0 : tl_cli_fail(&err);
+  tl_ctx_free(ctx);
+  tl_config_free(cfg);
+  tl_cli_args_free(&args);
+  return rc;
+}
+
+int tl_cmd_resume(int argc, char **argv) {
+  bool json = false;
+  const tl_opt opts[] = {{"json", 0, TL_OPT_FLAG, &json, NULL, "print the result as JSON"}, {0}};
+  const tl_usage usage = {
+      .name = "resume",
+      .synopsis = "RUN",
+      .summary =
+          "Goes on with an interrupted run from its newest good checkpoint, to the same bits\n"
+          "as without the interruption (also with another number of threads).",
+      .examples = "tilth resume runs/shakespeare-char-20260102-030405-1a2b",
+      .opts = opts,
+      .min_args = 1,
+      .max_args = 1};
+  tl_cli_args args = {0};
+  int rc = tl_cli_parse(&usage, argc, argv, &args);
+  if (rc >= 0) return rc;
+  tl_err err = {0};
+  tl_ctx *ctx = NULL;
+  tl_train_result result = {0};
+  tl_status s = make_ctx(NULL, &ctx, &err);
+  tl_train_options o = {.argc = argc, .argv = argv, .progress = show};
+  if (s == TL_OK) s = tl_resume(ctx, args.item[0], &o, &result, &err);
+  tl_cli_progress_end();
+  if (s == TL_OK) print_result(&result, json);
+  rc = s == TL_OK ? 0 : tl_cli_fail(&err);
+  tl_ctx_free(ctx);
+  tl_cli_args_free(&args);
+  return rc;
+}
