@@ -29,12 +29,13 @@ static double at_y(const frame *f, double v) {
   return f->bottom - (scaled(&f->y, v) - f->y.low) / (f->y.high - f->y.low) * (f->bottom - f->top);
 }
 
+/* Values beyond 1e30 would leave no room for the arithmetic of the axes. */
 static bool shown(const tl_plot *p, double x, double y) {
-  return isfinite(x) && isfinite(y) && (!p->log_x || x > 0) && (!p->log_y || y > 0);
+  return fabs(x) < 1e30 && fabs(y) < 1e30 && (!p->log_x || x > 0) && (!p->log_y || y > 0);
 }
 
 static void include(axis *a, double v) {
-  if (!isfinite(v) || (a->log && v <= 0)) return;
+  if (!(fabs(v) < 1e30) || (a->log && v <= 0)) return;
   double s = scaled(a, v);
   if (s < a->low) a->low = s;
   if (s > a->high) a->high = s;
@@ -152,7 +153,7 @@ static void draw_axes(tl_buf *b, const tl_plot *p, const frame *f) {
   tl_buf_printf(b, "</text><text class=\"name\" x=\"%.1f\" y=\"%.1f\">", 2.0, f->top - 12);
   tl_html_text(b, p->y_title);
   tl_buf_puts(b, "</text>");
-  if (!isfinite(p->level) || (p->log_y && p->level <= 0)) return;
+  if (!(fabs(p->level) < 1e30) || (p->log_y && p->level <= 0)) return;
   double y = at_y(f, p->level);
   tl_buf_printf(b, "<line class=\"level\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>",
                 f->left, f->right, y, y);
