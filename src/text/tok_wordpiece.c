@@ -51,7 +51,7 @@ static bool split(const tl_tokenizer *t, const unsigned char *p, size_t len, boo
 typedef struct letter {
   uint64_t count;
   int32_t cp;
-  bool starts, continues; /* occurs as the first character of a word; inside one */
+  bool continues; /* occurs inside a word, not only at its start */
 } letter;
 
 static int by_count(const void *x, const void *y) {
@@ -77,10 +77,7 @@ static letter *count_letters(const tok_words *w, size_t *n) {
       size_t m = tok_utf8(k->p + j, k->len - j, &cp);
       if (cp > 0) {
         all[cp].count += k->count;
-        if (j == 0)
-          all[cp].starts = true;
-        else
-          all[cp].continues = true;
+        if (j > 0) all[cp].continues = true;
       }
       j += m;
     }
@@ -114,7 +111,7 @@ static tl_status add_alphabet(tl_tokenizer *t, const tok_words *w, int vocab_siz
     for (size_t i = 0; i < n && ok; i++) {
       char s[6] = "##";
       size_t m = tok_utf8_put(l[i].cp, s + 2);
-      if (inside ? !l[i].continues : !l[i].starts) continue;
+      if (inside && !l[i].continues) continue;
       ok = (inside ? tok_add(t, s, m + 2) : tok_add(t, s + 2, m)) != TOK_NONE;
     }
   }
