@@ -182,18 +182,21 @@ static int oldest_first(const void *a, const void *b) {
   return x->step < y->step ? -1 : x->step > y->step;
 }
 
-static void describe(const char *root, tl_ckpt_info *info) {
+/* A damaged manifest is a fact about the checkpoint; only a lack of memory is an error. */
+static tl_status describe(const char *root, tl_ckpt_info *info, tl_err *err) {
   char *dir = tl_path_join(root, info->name);
   tl_manifest m = {0};
-  if (dir && tl_manifest_read(dir, &m, NULL) == TL_OK) {
-    info->readable = m.step == info->step;
-    info->serial = info->readable ? m.serial : -1;
-    info->has_score = m.has_score;
-    info->score = m.score;
-    info->bytes = tl_manifest_bytes(&m);
-    tl_manifest_free(&m);
-  }
+  tl_status s = dir ? tl_manifest_read(dir, &m, NULL) : TL_NOMEM;
   free(dir);
+  if (s == TL_NOMEM) return tl_fail(err, s, "%s/%s: out of memory", root, info->name);
+  if (s != TL_OK) return TL_OK;
+  info->readable = m.step == info->step;
+  info->serial = info->readable ? m.serial : -1;
+  info->has_score = m.has_score;
+  info->score = m.score;
+  info->bytes = tl_manifest_bytes(&m);
+  tl_manifest_free(&m);
+  return TL_OK;
 }
 
 tl_status tl_ckpt_list(const char *run_dir, tl_ckpt_info **list, size_t *n, tl_err *err) {
@@ -215,12 +218,13 @@ tl_status tl_ckpt_list(const char *run_dir, tl_ckpt_info **list, size_t *n, tl_e
     info->step = step;
     info->serial = -1;
     snprintf(info->name, sizeof info->name, "%s", names.name[i]);
-    describe(root, info);
+    s = describe(root, info, err);
   }
   if (*n) qsort(out, *n, sizeof *out, oldest_first);
   tl_names_free(&names);
   free(root);
-  if (s != TL_OK || *n == 0) {
+  if (s != TL_OK) *n = 0;
+  if (*n == 0) {
     free(out);
     out = NULL;
   }

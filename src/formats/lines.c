@@ -2,12 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/buf.h"
 #include "base/file.h"
+#include "formats/json.h"
 
 tl_status tl_lines_open(const char *path, int *fd, tl_err *err) {
   do *fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -35,23 +35,30 @@ tl_status tl_lines_append(int fd, const char *path, const void *data, size_t n, 
   return TL_OK;
 }
 
-static bool keep_line(const char *line, size_t n, int64_t max_step) {
-  json_t *j = json_loadb(line, n, JSON_REJECT_DUPLICATES, NULL);
+/* Appends the line to `kept` unless it is damaged or later than max_step. Only NOMEM is an error.
+ */
+static tl_status keep_line(const char *line, size_t n, int64_t max_step, tl_buf *kept) {
+  json_t *j = NULL;
+  tl_status s = tl_json_object("", line, n - 1, &j, NULL);
+  if (s != TL_OK) return s == TL_NOMEM ? s : TL_OK;
   const json_t *step = json_object_get(j, "step");
-  bool keep = json_is_object(j) &&
-              (max_step < 0 || !json_is_integer(step) || json_integer_value(step) <= max_step);
+  if (max_step < 0 || !json_is_integer(step) || json_integer_value(step) <= max_step)
+    tl_buf_append(kept, line, n);
   json_decref(j);
-  return keep;
+  return TL_OK;
 }
 
-static void keep_lines(const tl_map *map, int64_t max_step, tl_buf *kept) {
+static tl_status keep_lines(const char *path, const tl_map *map, int64_t max_step, tl_buf *kept,
+                            tl_err *err) {
   const char *p = (const char *)map->data, *end = p + map->size;
   while (p < end) {
     const char *nl = memchr(p, '\n', (size_t)(end - p));
-    if (!nl) return; /* torn */
-    if (keep_line(p, (size_t)(nl - p), max_step)) tl_buf_append(kept, p, (size_t)(nl - p) + 1);
+    if (!nl) break; /* torn */
+    if (keep_line(p, (size_t)(nl - p) + 1, max_step, kept) != TL_OK)
+      return tl_fail(err, TL_NOMEM, "%s: out of memory", path);
     p = nl + 1;
   }
+  return tl_buf_check(kept, err);
 }
 
 tl_status tl_lines_repair(const char *path, int64_t max_step, tl_err *err) {
@@ -59,8 +66,7 @@ tl_status tl_lines_repair(const char *path, int64_t max_step, tl_err *err) {
   tl_map map = {0};
   tl_buf kept = {0};
   TL_TRY(tl_map_open(path, &map, err));
-  keep_lines(&map, max_step, &kept);
-  tl_status s = tl_buf_check(&kept, err);
+  tl_status s = keep_lines(path, &map, max_step, &kept, err);
   if (s == TL_OK && kept.len != map.size) s = tl_file_write_atomic(path, kept.data, kept.len, err);
   tl_map_close(&map);
   tl_buf_free(&kept);

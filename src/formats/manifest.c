@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 #include "base/file.h"
+#include "formats/json.h"
 
 enum { MAX_MANIFEST = 1 << 20, READ_BUFFER = 1 << 18, VERSION = 1 };
 
@@ -111,9 +112,10 @@ tl_status tl_manifest_read(const char *dir, tl_manifest *out, tl_err *err) {
     make_seal(text.data, n, seal);
     json_t *j = NULL;
     if (n && !memcmp(text.data + n, seal, SEAL_LEN))
-      j = json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, NULL);
-    s = j ? from_json(path, j, out, err)
-          : tl_fail(err, TL_DATA, "%s: damaged (its checksum does not match)", path);
+      s = tl_json_object(path, text.data, text.len, &j, err);
+    else
+      s = tl_fail(err, TL_DATA, "%s: damaged (its checksum does not match)", path);
+    if (s == TL_OK) s = from_json(path, j, out, err);
     json_decref(j);
   }
   tl_buf_free(&text);

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +15,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/rng.h"
+#include "formats/json.h"
 #include "formats/lines.h"
 #include "formats/tensorboard.h"
 #include "tilth/version.h"
@@ -73,13 +73,8 @@ static tl_status load_json(tl_run *r, tl_err *err) {
   char *path = tl_path_join(r->dir, "run.json");
   if (!path) return no_memory(r->dir, err);
   tl_buf text = {0};
-  json_error_t je = {0};
   tl_status s = tl_file_read(path, 16 << 20, &text, err);
-  if (s == TL_OK) {
-    r->json = json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, &je);
-    if (!json_is_object(r->json))
-      s = tl_fail(err, TL_DATA, "%s:%d: not a JSON object: %s", path, je.line, je.text);
-  }
+  if (s == TL_OK) s = tl_json_object(path, text.data, text.len, &r->json, err);
   tl_buf_free(&text);
   free(path);
   return s;
@@ -102,8 +97,9 @@ static json_t *invocation(const tl_run_options *o) {
   host_name(host, sizeof host);
   utc(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ");
   json_t *j = json_object(), *argv = json_array();
-  for (int i = 0; i < o->argc; i++) json_array_append_new(argv, text_json(o->argv[i]));
-  int bad = json_object_set_new(j, "argv", argv);
+  int bad = 0;
+  for (int i = 0; i < o->argc; i++) bad |= json_array_append_new(argv, text_json(o->argv[i]));
+  bad |= json_object_set_new(j, "argv", argv);
   bad |= json_object_set_new(j, "cwd", text_json(getcwd(cwd, sizeof cwd) ? cwd : "?"));
   bad |= json_object_set_new(j, "host", text_json(host));
   bad |= json_object_set_new(j, "pid", json_integer(getpid()));

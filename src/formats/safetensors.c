@@ -1,10 +1,10 @@
 #include "tilth/safetensors.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/arena.h"
 #include "base/file.h"
+#include "formats/json.h"
 #include "formats/safetensors.h"
 
 enum { MAX_SHARDS = 4096, MAX_INDEX = 64 << 20 };
@@ -195,14 +195,9 @@ static tl_status read_header(tl_st *st, const char *path, const tl_map *map, tl_
   if (n > map->size - 8)
     return tl_fail(err, TL_DATA, "%s: header of %llu bytes in a file of %zu; it is truncated", path,
                    (unsigned long long)n, map->size);
-  json_error_t je;
-  json_t *root = json_loadb((const char *)map->data + 8, (size_t)n, JSON_REJECT_DUPLICATES, &je);
-  if (!root)
-    return tl_fail(err, TL_DATA, "%s: header is not valid JSON: %s (at byte %d)", path, je.text,
-                   8 + je.position);
-  tl_status s = json_is_object(root)
-                    ? read_tensors(st, path, map, root, 8 + n, err)
-                    : tl_fail(err, TL_DATA, "%s: header is not a JSON object", path);
+  json_t *root = NULL;
+  TL_TRY(tl_json_object(path, (const char *)map->data + 8, (size_t)n, &root, err));
+  tl_status s = read_tensors(st, path, map, root, 8 + n, err);
   if (s == TL_OK && !st->meta) {
     json_t *meta = json_object_get(root, "__metadata__");
     st->meta = json_is_object(meta) ? json_incref(meta) : json_object();
@@ -281,20 +276,15 @@ static tl_status open_shards(tl_st *st, const char *path, const char *dir, json_
 static tl_status open_index(tl_st *st, const char *path, tl_err *err) {
   tl_buf text = {0};
   TL_TRY(tl_file_read(path, MAX_INDEX, &text, err));
-  json_error_t je;
-  json_t *root = json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, &je);
+  json_t *root = NULL;
+  tl_status s = tl_json_object(path, text.data, text.len, &root, err);
   json_t *map = json_object_get(root, "weight_map");
   const char *slash = strrchr(path, '/');
   char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-  tl_status s;
-  if (!root)
-    s = tl_fail(err, TL_DATA, "%s:%d: not valid JSON: %s", path, je.line, je.text);
-  else if (!json_is_object(map))
+  if (s == TL_OK && !json_is_object(map))
     s = tl_fail(err, TL_DATA, "%s: no object weight_map", path);
-  else if (!dir)
-    s = tl_fail(err, TL_NOMEM, "%s: out of memory", path);
-  else
-    s = open_shards(st, path, dir, map, err);
+  if (s == TL_OK && !dir) s = tl_fail(err, TL_NOMEM, "%s: out of memory", path);
+  if (s == TL_OK) s = open_shards(st, path, dir, map, err);
   free(dir);
   json_decref(root);
   tl_buf_free(&text);

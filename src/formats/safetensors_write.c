@@ -18,9 +18,14 @@ static int writing_order(const void *a, const void *b) {
 
 static json_t *describe(const tl_st_tensor *t, uint64_t begin, uint64_t end) {
   json_t *shape = json_array();
-  for (int i = 0; i < t->ndim; i++) json_array_append_new(shape, json_integer(t->shape[i]));
-  return json_pack("{s:s, s:o, s:[I, I]}", "dtype", tl_st_dtype_name(t->dtype), "shape", shape,
-                   "data_offsets", (json_int_t)begin, (json_int_t)end);
+  int bad = shape == NULL;
+  for (int i = 0; i < t->ndim; i++) bad |= json_array_append_new(shape, json_integer(t->shape[i]));
+  json_t *j = json_pack("{s:s, s:O, s:[I, I]}", "dtype", tl_st_dtype_name(t->dtype), "shape", shape,
+                        "data_offsets", (json_int_t)begin, (json_int_t)end);
+  json_decref(shape);
+  if (!bad) return j;
+  json_decref(j);
+  return NULL;
 }
 
 static tl_status add_tensors(json_t *root, const tl_st_tensor **order, size_t n, const char *path,

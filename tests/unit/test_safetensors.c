@@ -329,7 +329,7 @@ static void shards_are_read_through_the_index(void **state) {
       {"{\"weight_map\":{\"x\":3}}", "not the name of a file", TL_DATA},
       {"{\"weight_map\":{\"x\":\"none.safetensors\"}}", "none.safetensors", TL_NOINPUT},
       {"{\"weight_map\":[]}", "no object weight_map", TL_DATA},
-      {"[]", "no object weight_map", TL_DATA},
+      {"[]", "not a JSON object", TL_DATA},
       {"{", "not valid JSON", TL_DATA},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
