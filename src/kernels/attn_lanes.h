@@ -75,6 +75,28 @@ VEC_INLINE vu vu_load(const uint32_t *p) {
   return v;
 }
 
+/* A word is one f32, or two bf16 (PAIR 2) that meet in a sum: acc + a b, of both. */
+#if PAIR == 2
+
+VEC_INLINE vf word_fma(vf a, vf b, vf acc) {
+  return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
+}
+
+/* Words of (first, second) per lane. */
+VEC_INLINE vf words_of(vf first, vf second) {
+  __m512i lo = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(first));
+  __m512i hi = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(second));
+  return _mm512_castsi512_ps(_mm512_or_si512(lo, _mm512_slli_epi32(hi, 16)));
+}
+
+#else
+
+VEC_INLINE vf word_fma(vf a, vf b, vf acc) {
+  return vf_fma(a, b, acc);
+}
+
+#endif
+
 /* 2^x, relative error about 2e-7; below 2^-126 the result is 0. The polynomial is the one of the
  * Cephes library's exp2f on [-1/2, 1/2]. */
 VEC_INLINE vf vf_exp2(vf x) {

@@ -1,7 +1,10 @@
-/* The one matrix product of the attention kernels, on f32 blocks in cache:
+/* The one matrix product of the attention kernels, on blocks in cache:
  *   C[r][l] (+)= sum over c < nc of A(r, c) B[c][l],   A(r, c) = trans ? A[c][r] : A[r][c]
  * Elements of A are broadcast, rows of B and C are vectors: lanes never mix, so that a lane's bits
- * do not depend on its neighbours. Register tiles are up to 6 rows by NVT vectors. */
+ * do not depend on its neighbours. Register tiles are up to 6 rows by NVT vectors.
+ *
+ * Elements of A and B are words: one f32 or, with PAIR 2, two bf16 whose products are both added.
+ * C is f32. */
 
 typedef struct mm_args {
   int nc;
@@ -27,7 +30,8 @@ VEC_INLINE void mm_tile(const int mr, const int nv, const bool trans, const mm_a
     _Pragma("GCC unroll 4") for (int v = 0; v < nv; v++) bv[v] = vf_load(b + v * VL, VL);
     _Pragma("GCC unroll 6") for (int r = 0; r < mr; r++) {
       vf x = vf_all(trans ? a[r] : a[r * lda]);
-      _Pragma("GCC unroll 4") for (int v = 0; v < nv; v++) acc[r][v] = vf_fma(x, bv[v], acc[r][v]);
+      _Pragma("GCC unroll 4") for (int v = 0; v < nv; v++) acc[r][v] =
+          word_fma(x, bv[v], acc[r][v]);
     }
     a += trans ? lda : 1;
     b += ldb;
@@ -49,7 +53,8 @@ typedef void (*mm_tile_fn)(const mm_args *m, const float *a, const float *b, flo
 #ifdef __AVX512F__
 #define MM_TILES(nv) MM_TILE(1, nv) MM_TILE(2, nv) MM_TILE(4, nv) MM_TILE(6, nv)
 MM_TILES(1)
-MM_TILES(2) MM_TILES(3) MM_TILES(4)
+MM_TILES(2)
+MM_TILES(3) MM_TILES(4)
 #define MM_ROW(t, mr)                                                                              \
   { mm_##t##_##mr##_1, mm_##t##_##mr##_2, mm_##t##_##mr##_3, mm_##t##_##mr##_4 }
 #else

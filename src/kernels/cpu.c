@@ -50,23 +50,24 @@ static void init_rung(tl_kernels *k, tl_cpu_level rung) {
   case TL_CPU_REF:
     tl_row_init_ref(&k->row);
     tl_optim_init_ref(&k->optim);
-    tl_attn_init_ref(&k->attn);
+    tl_attn_init_ref(k->attn);
     tl_gemm_init_ref(k->gemm);
     break;
 #if defined(__x86_64__)
   case TL_CPU_AVX2:
     tl_row_init_avx2(&k->row);
     tl_optim_init_avx2(&k->optim);
-    tl_attn_init_avx2(&k->attn);
+    tl_attn_init_avx2(k->attn);
     tl_gemm_init_avx2(k->gemm);
     break;
   case TL_CPU_AVX512:
     tl_row_init_avx512(&k->row);
     tl_optim_init_avx512(&k->optim);
-    tl_attn_init_avx512(&k->attn);
+    tl_attn_init_avx512(k->attn);
     tl_gemm_init_avx512(k->gemm);
     break;
   case TL_CPU_AVX512BF16:
+    tl_attn_init_avx512bf16(k->attn);
     tl_gemm_init_avx512bf16(k->gemm);
     k->native_bf16 = true;
     break;

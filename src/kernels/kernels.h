@@ -148,7 +148,7 @@ typedef struct tl_segment {
 typedef struct tl_attn_args {
   tl_dtype dt;
   int n_heads, n_kv, hd;
-  float scale;
+  float scale; /* > 0 */
   int window;
   const void *q, *k, *v;
   int64_t ldq, ldk, ldv;
@@ -200,7 +200,7 @@ typedef struct tl_kernels {
   bool native_bf16; /* the CPU multiplies bf16 faster than f32 */
   tl_row_kernels row;
   tl_optim_kernels optim;
-  tl_attn_kernels attn;
+  tl_attn_kernels attn[2]; /* by dtype: TL_F32, TL_BF16 */
   tl_gemm_kernels gemm[2]; /* by dtype: TL_F32, TL_BF16 */
 } tl_kernels;
 
@@ -217,9 +217,10 @@ void tl_row_init_avx512(tl_row_kernels *k);
 void tl_optim_init_ref(tl_optim_kernels *k);
 void tl_optim_init_avx2(tl_optim_kernels *k);
 void tl_optim_init_avx512(tl_optim_kernels *k);
-void tl_attn_init_ref(tl_attn_kernels *k);
-void tl_attn_init_avx2(tl_attn_kernels *k);
-void tl_attn_init_avx512(tl_attn_kernels *k);
+void tl_attn_init_ref(tl_attn_kernels k[2]);
+void tl_attn_init_avx2(tl_attn_kernels k[2]);
+void tl_attn_init_avx512(tl_attn_kernels k[2]);
+void tl_attn_init_avx512bf16(tl_attn_kernels k[2]);
 void tl_gemm_init_ref(tl_gemm_kernels k[2]);
 void tl_gemm_init_avx2(tl_gemm_kernels k[2]);
 void tl_gemm_init_avx512(tl_gemm_kernels k[2]);

@@ -203,12 +203,12 @@ static const attn_case small_cases[] = {
  * the error of the difference itself is of order step^2). */
 static void reference_follows_the_definition(void **state) {
   (void)state;
-  tl_attn_kernels ref;
-  tl_attn_init_ref(&ref);
+  tl_attn_kernels ref[2];
+  tl_attn_init_ref(ref);
   for (size_t n = 0; n < sizeof small_cases / sizeof *small_cases; n++) {
     const attn_case *c = small_cases + n;
     setup s = make(c, TL_F32);
-    run_case(&ref, &s, c);
+    run_case(ref, &s, c);
     double *o = calloc((size_t)(s.rows * s.a.ldo), sizeof *o);
     double *lse = calloc((size_t)(c->n_heads * s.rows), sizeof *lse);
     naive_loss(&s.a, c, o, lse);
@@ -276,8 +276,8 @@ static void compare_with_reference(const tl_attn_kernels *fast, const tl_attn_ke
     for (int dt = TL_F32; dt <= TL_BF16; dt++) {
       const attn_case *c = cases + n;
       setup want = make(c, (tl_dtype)dt), got = make(c, (tl_dtype)dt);
-      run_case(ref, &want, c);
-      run_case(fast, &got, c);
+      run_case(ref + dt, &want, c);
+      run_case(fast + dt, &got, c);
       double tol = dt == TL_F32 ? 1e-5 : 1e-2;
       int q_cols = (int)want.a.ldq, k_cols = (int)want.a.ldk; /* the extra columns too: untouched */
       double d[5] = {distance((tl_dtype)dt, want.o, got.o, want.rows, q_cols, q_cols),
@@ -295,58 +295,62 @@ static void compare_with_reference(const tl_attn_kernels *fast, const tl_attn_ke
     }
 }
 
-static bool levels(tl_cpu_level level, tl_attn_kernels *k) {
+static bool levels(tl_cpu_level level, tl_attn_kernels k[2]) {
   tl_attn_init_ref(k);
   if (level > tl_cpu_detect()) return false;
   if (level >= TL_CPU_AVX2) tl_attn_init_avx2(k);
   if (level >= TL_CPU_AVX512) tl_attn_init_avx512(k);
+  if (level >= TL_CPU_AVX512BF16) tl_attn_init_avx512bf16(k);
   return true;
 }
 
 static void fast_levels_follow_the_reference(void **state) {
   (void)state;
-  tl_attn_kernels ref, fast;
-  tl_attn_init_ref(&ref);
+  tl_attn_kernels ref[2], fast[2];
+  tl_attn_init_ref(ref);
   for (int l = TL_CPU_AVX2; l < TL_N_CPU_LEVELS; l++)
-    if (levels((tl_cpu_level)l, &fast)) compare_with_reference(&fast, &ref);
+    if (levels((tl_cpu_level)l, fast)) compare_with_reference(fast, ref);
 }
 
 /* The same bits for whole heads at once and for tasks cut at multiples of the block. */
 static void rows_do_not_depend_on_how_they_are_cut(void **state) {
   (void)state;
   attn_case c = {"cut", 1, 1, 32, 0, 0.1f, 1, {{0, 200, 0, 200, 1}}};
-  tl_attn_kernels k;
-  for (int l = TL_CPU_REF; l < TL_N_CPU_LEVELS; l++) {
-    if (!levels((tl_cpu_level)l, &k)) continue;
-    setup whole = make(&c, TL_F32), cut = make(&c, TL_F32);
-    void *scratch = malloc(k.scratch(&whole.a, 200, false));
-    k.forward(&whole.a, c.segs, 0, 0, 200, scratch);
-    for (int q = 0; q < 200; q += TL_ATTN_BLOCK)
-      k.forward(&cut.a, c.segs, 0, q, q + TL_ATTN_BLOCK < 200 ? q + TL_ATTN_BLOCK : 200, scratch);
-    assert_memory_equal(whole.o, cut.o, sizeof(float) * (size_t)(200 * whole.a.ldo));
-    assert_memory_equal(whole.lse, cut.lse, sizeof(float) * 200);
-    free(scratch);
-    release(&whole);
-    release(&cut);
-  }
+  tl_attn_kernels k[2];
+  for (int l = TL_CPU_REF; l < TL_N_CPU_LEVELS; l++)
+    for (int dt = TL_F32; dt <= TL_BF16 && levels((tl_cpu_level)l, k); dt++) {
+      setup whole = make(&c, (tl_dtype)dt), cut = make(&c, (tl_dtype)dt);
+      void *scratch = malloc(k[dt].scratch(&whole.a, 200, false));
+      k[dt].forward(&whole.a, c.segs, 0, 0, 200, scratch);
+      for (int q = 0; q < 200; q += TL_ATTN_BLOCK)
+        k[dt].forward(&cut.a, c.segs, 0, q, q + TL_ATTN_BLOCK < 200 ? q + TL_ATTN_BLOCK : 200,
+                      scratch);
+      assert_memory_equal(whole.o, cut.o,
+                          tl_dtype_size((tl_dtype)dt) * (size_t)(200 * whole.a.ldo));
+      assert_memory_equal(whole.lse, cut.lse, sizeof(float) * 200);
+      free(scratch);
+      release(&whole);
+      release(&cut);
+    }
 }
 
 /* The second call adds what the first one set; NULL leaves a gradient out. */
 static void gradients_add_and_may_be_left_out(void **state) {
   (void)state;
   attn_case c = {"add", 2, 1, 20, 0, 0, 1, {{0, 70, 0, 70, 1}}};
-  tl_attn_kernels k;
+  tl_attn_kernels table[2];
+  const tl_attn_kernels *k = table + TL_F32;
   for (int l = TL_CPU_REF; l < TL_N_CPU_LEVELS; l++) {
-    if (!levels((tl_cpu_level)l, &k)) continue;
+    if (!levels((tl_cpu_level)l, table)) continue;
     setup once = make(&c, TL_F32), twice = make(&c, TL_F32), part = make(&c, TL_F32);
-    run_case(&k, &once, &c);
-    run_case(&k, &twice, &c);
+    run_case(k, &once, &c);
+    run_case(k, &twice, &c);
     twice.a.dq_add = twice.a.dkv_add = true;
-    run_case(&k, &twice, &c);
+    run_case(k, &twice, &c);
     part.a.dk = part.a.dv = NULL;
-    run_case(&k, &part, &c);
+    run_case(k, &part, &c);
     part.a.dk = part.dk, part.a.dv = part.dv, part.a.dq = NULL;
-    run_case(&k, &part, &c);
+    run_case(k, &part, &c);
     for (int r = 0; r < 70; r++) {
       for (int d = 0; d < 40; d++) {
         int64_t i = r * once.a.ldq + d;

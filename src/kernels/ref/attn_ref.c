@@ -99,6 +99,6 @@ static void ref_backward(const tl_attn_args *a, const tl_segment *s, int kv_head
     }
 }
 
-void tl_attn_init_ref(tl_attn_kernels *k) {
-  *k = (tl_attn_kernels){ref_scratch, ref_forward, ref_backward};
+void tl_attn_init_ref(tl_attn_kernels k[2]) {
+  k[TL_F32] = k[TL_BF16] = (tl_attn_kernels){ref_scratch, ref_forward, ref_backward};
 }
