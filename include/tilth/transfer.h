@@ -44,11 +44,6 @@ typedef struct tl_classifier tl_classifier;
 tl_status tl_classifier_new(tl_ctx *ctx, const char *from, const tl_model_config *config,
                             const tl_tokenizer *tok, int n_classes,
                             const tl_finetune_options *options, tl_classifier **out, tl_err *err);
-/* A saved classifier (folder of tl_classifier_save). */
-tl_status tl_classifier_load(tl_ctx *ctx, const char *dir, const tl_tokenizer *tok,
-                             tl_classifier **out, tl_err *err);
-tl_status tl_classifier_save(const tl_classifier *c, char *const *class_name, const char *dir,
-                             tl_err *err);
 void tl_classifier_free(tl_classifier *c);
 /* Called after each step with step, steps and the mean loss of the step; may be NULL. */
 typedef void (*tl_step_fn)(void *user, int64_t step, int64_t steps, double loss);

@@ -21,6 +21,7 @@ int tl_cmd_prepare(int argc, char **argv);
 int tl_cmd_report(int argc, char **argv);
 int tl_cmd_selftest(int argc, char **argv);
 int tl_cmd_resume(int argc, char **argv);
+int tl_cmd_study(int argc, char **argv);
 int tl_cmd_train(int argc, char **argv);
 int tl_cmd_tokenizer(int argc, char **argv);
 

@@ -24,6 +24,7 @@ static const struct command {
     {"report", tl_cmd_report, "write the page of a run: curves, label study, costs"},
     {"resume", tl_cmd_resume, "go on with an interrupted run"},
     {"selftest", tl_cmd_selftest, "check the operators and kernels on this machine"},
+    {"study", tl_cmd_study, "what pretraining was worth, in labels"},
     {"tokenizer", tl_cmd_tokenizer, "train, use and inspect tokenizers"},
     {"train", tl_cmd_train, "pretrain a model on text"},
 };
