@@ -1,5 +1,14 @@
 /* Tokenizers: training, loading (tokenizer.json of Hugging Face's tokenizers), encoding, decoding.
- */
+ *
+ *   bpe        byte-level byte-pair encoding with GPT-2's pre-tokenization; any bytes come back as
+ *              they were, and nothing is unknown
+ *   wordpiece  BERT's normalization and longest-match pieces; what it cannot spell is unknown
+ *   unigram    SentencePiece's language model of pieces; what it cannot spell it writes in bytes
+ *   bytes      one token a byte
+ *
+ * The ids are those of Hugging Face's tokenizers for the same file. Two differences are meant:
+ * special tokens written in the text are text here, and code points younger than its Unicode
+ * tables count as what they are. */
 #ifndef TILTH_TOKENIZER_H
 #define TILTH_TOKENIZER_H
 
@@ -23,8 +32,9 @@ typedef enum tl_special {
 typedef struct tl_tokenizer_train_options {
   const char
       *type;      /* "bpe" (byte-level, GPT-2 pre-tokenization), "wordpiece", "unigram", "bytes" */
-  int vocab_size; /* specials included; ignored for "bytes" */
-  bool lowercase; /* wordpiece and unigram: BERT's uncased normalization */
+  int vocab_size; /* specials included; ignored for "bytes". At least 261 for bpe, 262 for unigram:
+                     specials and the 256 bytes */
+  bool lowercase; /* wordpiece and unigram only: BERT's uncased normalization (no accents) */
   int64_t max_bytes; /* stop reading text after this many bytes; 0: no limit */
 } tl_tokenizer_train_options;
 
@@ -32,12 +42,19 @@ typedef struct tl_tokenizer_train_options {
 typedef tl_status (*tl_text_next_fn)(void *user, const char **text, size_t *len, tl_err *err);
 
 /* Trains on documents from `next`. Deterministic: the same documents and options give the same
- * tokenizer on any number of threads. Errors: CONFIG (vocab_size out of bounds or larger than the
- * data allows: the message says how many can be made), DATA (no text), NOMEM. */
+ * tokenizer on any number of threads; bpe gives the merges of Hugging Face's trainer with
+ * min_frequency 2. Special tokens get the ids 0 to 4, in the order of tl_special. Errors: CONFIG
+ * (unknown type; vocab_size out of bounds or larger than the data allows: the message says how many
+ * can be made), DATA (no text), NOMEM, PREEMPTED (the context's cancel function asked for a stop),
+ * and what `next` returns. next is not called for "bytes". */
 tl_status tl_tokenizer_train(tl_ctx *ctx, const tl_tokenizer_train_options *options,
                              tl_text_next_fn next, void *user, tl_tokenizer **out, tl_err *err);
 
-/* path: a tokenizer.json or a folder that holds one. */
+/* path: a tokenizer.json or a folder that holds one. Read are BPE with ByteLevel, WordPiece with
+ * BertPreTokenizer, Unigram with Metaspace; normalizers: none, or BertNormalizer for the latter
+ * two. The file is not trusted. Errors: DATA (ill-formed, ids that repeat or leave holes, merges of
+ * tokens that do not exist, settings that this program does not follow; the message names the file
+ * and the place in it), NOINPUT, PERM, IO, NOMEM. */
 tl_status tl_tokenizer_load(const char *path, tl_tokenizer **out, tl_err *err);
 /* Writes dir/tokenizer.json, tokenizer_config.json and special_tokens_map.json (dir is created). */
 tl_status tl_tokenizer_save(const tl_tokenizer *t, const char *dir, tl_err *err);
@@ -52,7 +69,9 @@ uint64_t tl_tokenizer_fingerprint(const tl_tokenizer *t);
 const char *tl_tokenizer_token(const tl_tokenizer *t, uint32_t id);
 int tl_tokenizer_id(const tl_tokenizer *t, const char *token); /* -1 if absent */
 /* flags[vocab_size]: 1 where the token starts a word, 0 where it continues one; specials are 1.
- * Borrowed; used by whole-word masking. */
+ * bpe and bytes: it begins with white space or with an ASCII character that is neither letter nor
+ * digit (so a word without a space before it counts as part of the one before); wordpiece: it does
+ * not begin with "##"; unigram: it begins with "▁". Borrowed; used by whole-word masking. */
 const uint8_t *tl_tokenizer_word_starts(const tl_tokenizer *t);
 
 /* Appends the ids of `text` (any bytes) to *ids; *n grows. No special tokens are added; text that

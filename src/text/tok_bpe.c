@@ -412,6 +412,24 @@ static void write_byte_level(const tl_tokenizer *t, tl_buf *out) {
   tl_buf_puts(out, ",\n");
 }
 
+/* As "a b", which all readers know; as ["a", "b"] where a token has a space. */
+static void write_merge(const tl_tokenizer *t, const tok_merge *m, tl_buf *out) {
+  const char *a = tok_str(t, m->a), *b = tok_str(t, m->b);
+  if (strchr(a, ' ') || strchr(b, ' ')) {
+    tl_buf_putc(out, '[');
+    tok_json_string(out, a);
+    tl_buf_puts(out, ", ");
+    tok_json_string(out, b);
+    tl_buf_putc(out, ']');
+    return;
+  }
+  tl_buf_putc(out, '"');
+  tok_json_chars(out, a);
+  tl_buf_putc(out, ' ');
+  tok_json_chars(out, b);
+  tl_buf_putc(out, '"');
+}
+
 static void write(const tl_tokenizer *t, tl_buf *out) {
   write_byte_level(t, out);
   tl_buf_puts(out, "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n"
@@ -420,19 +438,10 @@ static void write(const tl_tokenizer *t, tl_buf *out) {
                    "    \"byte_fallback\": false,\n    \"ignore_merges\": false,\n");
   tok_json_vocab(out, t);
   tl_buf_puts(out, ",\n    \"merges\": [");
-  tl_buf line = {0};
   for (uint32_t i = 0; i < t->n_merges; i++) {
-    tl_buf_clear(&line);
-    tl_buf_puts(&line, tok_str(t, t->merge[i].a));
-    tl_buf_putc(&line, ' ');
-    tl_buf_puts(&line, tok_str(t, t->merge[i].b));
     tl_buf_puts(out, i ? ",\n      " : "\n      ");
-    if (line.oom)
-      out->oom = true;
-    else
-      tok_json_string(out, line.data);
+    write_merge(t, &t->merge[i], out);
   }
-  tl_buf_free(&line);
   tl_buf_puts(out, t->n_merges ? "\n    ]\n  }" : "]\n  }");
 }
 

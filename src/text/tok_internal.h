@@ -129,6 +129,7 @@ struct tok_type {
   const char *name;
   const char *special[TL_TOK_N_SPECIAL]; /* ids 0..4 of a tokenizer trained here */
   bool needs_text;                       /* training reads the documents */
+  bool can_lower;                        /* takes the option `lowercase` */
   /* Sets the normalization fields of a new tokenizer. */
   void (*configure)(tl_tokenizer *t, const tl_tokenizer_train_options *o);
   /* false: out of memory. */
@@ -139,7 +140,7 @@ struct tok_type {
   tl_status (*prepare)(tl_tokenizer *t, tl_err *err);
   tl_status (*encode)(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out,
                       tl_err *err);
-  /* Appends the text of ids that are not specials; `first` is true where nothing was appended. */
+  /* Appends the text of the ids, which are known to be in range. */
   void (*decode)(const tl_tokenizer *t, const uint32_t *ids, size_t n, bool skip_special,
                  tl_buf *out);
   bool (*starts_word)(const tl_tokenizer *t, uint32_t id);
@@ -227,6 +228,7 @@ void tok_cache_put(struct tok_cache *c, tok_key key, size_t len, uint64_t h, con
 
 /* tok_json.c: writing. */
 void tok_json_string(tl_buf *b, const char *s);
+void tok_json_chars(tl_buf *b, const char *s);         /* the same without the quotes */
 void tok_json_vocab(tl_buf *b, const tl_tokenizer *t); /* "vocab": {...} of the model */
 void tok_json_norm(tl_buf *b, const tok_norm *n);      /* the value of "normalizer" */
 void tok_json_post(tl_buf *b, const tl_tokenizer *t);  /* "post_processor": ..., */

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include "base/file.h"
 
-void tok_json_string(tl_buf *b, const char *s) {
-  tl_buf_putc(b, '"');
+void tok_json_chars(tl_buf *b, const char *s) {
   for (; *s; s++) {
     unsigned char c = (unsigned char)*s;
     if (c == '"' || c == '\\') tl_buf_putc(b, '\\');
@@ -15,6 +14,11 @@ void tok_json_string(tl_buf *b, const char *s) {
     else
       tl_buf_putc(b, (char)c);
   }
+}
+
+void tok_json_string(tl_buf *b, const char *s) {
+  tl_buf_putc(b, '"');
+  tok_json_chars(b, s);
   tl_buf_putc(b, '"');
 }
 

@@ -37,6 +37,10 @@ static tl_status add_specials(tl_tokenizer *t, tl_err *err) {
 
 static tl_status train(tl_tokenizer *t, tl_ctx *ctx, const tl_tokenizer_train_options *o,
                        tl_text_next_fn next, void *user, tl_err *err) {
+  if (o->lowercase && !t->type->can_lower)
+    return tl_fail(err, TL_CONFIG,
+                   "tokenizer: lowercase is for wordpiece and unigram; type %s keeps every byte",
+                   t->type->name);
   t->type->configure(t, o);
   TL_TRY(add_specials(t, err));
   tok_words w = {0};

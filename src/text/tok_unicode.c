@@ -221,20 +221,26 @@ tl_status tok_normalize(const tok_norm *norm, const unsigned char *p, size_t len
     return tl_buf_check(out, err);
   }
   for (size_t i = 0; i < len;) {
-    unsigned char c = p[i];
-    if (c >= 0x80) {
+    if (p[i] >= 0x80) {
       int32_t cp;
       i += tok_utf8(p + i, len - i, &cp);
       normalize_one(norm, cp, out);
       continue;
     }
-    i++;
-    if (norm->clean_text && (c < 32 || c == 127)) {
-      if (c != '\t' && c != '\n' && c != '\r') continue;
-      c = ' ';
+    /* A run of ASCII is written in place: it does not grow. */
+    if (!tl_buf_reserve(out, len - i)) break;
+    char *to = out->data + out->len;
+    for (; i < len && p[i] < 0x80; i++) {
+      unsigned char c = p[i];
+      if (norm->clean_text && (c < 32 || c == 127)) {
+        if (c != '\t' && c != '\n' && c != '\r') continue;
+        c = ' ';
+      }
+      if (norm->lowercase && (unsigned)(c - 'A') < 26) c |= 32;
+      *to++ = (char)c;
     }
-    if (norm->lowercase && c >= 'A' && c <= 'Z') c |= 32;
-    tl_buf_putc(out, (char)c);
+    *to = 0;
+    out->len = (size_t)(to - out->data);
   }
   return tl_buf_check(out, err);
 }

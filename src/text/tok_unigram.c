@@ -1,8 +1,9 @@
 /* Unigram language model, as in SentencePiece: each piece has a log probability, and a word is cut
  * into the pieces whose sum is largest (Viterbi). Spaces are written as "▁" (U+2581) and begin the
- * word after them; the text is given one in front. Characters that no piece covers are spelt in
- * byte pieces "<0x41>" where the vocabulary has them, so that nothing but "▁" itself (which comes
- * back as a space) is lost when there is no normalization. */
+ * word after them; a text that does not start with one is given one. Characters that no piece
+ * covers are spelt in byte pieces "<0x41>" where the vocabulary has them, so that without
+ * normalization nothing is lost but a space at the very start and "▁" itself (it becomes a space).
+ */
 #include "tok_internal.h"
 
 #include <math.h>
@@ -314,6 +315,7 @@ const tok_type tok_type_unigram = {
     .name = "unigram",
     .special = {"<pad>", "<s>", "</s>", "<unk>", "<mask>"},
     .needs_text = true,
+    .can_lower = true,
     .configure = configure,
     .split = tok_unigram_split,
     .train = tok_unigram_train,

@@ -311,6 +311,7 @@ const tok_type tok_type_wordpiece = {
     .name = "wordpiece",
     .special = {"[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"},
     .needs_text = true,
+    .can_lower = true,
     .configure = configure,
     .split = split,
     .train = train,

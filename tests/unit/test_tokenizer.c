@@ -236,6 +236,11 @@ static void bad_options_are_errors(void **state) {
       {{.type = "bpe", .vocab_size = 1 << 30}, 5, TL_CONFIG, "out of bounds"},
       {{.type = "bpe", .vocab_size = 20000}, 5, TL_CONFIG, "larger than the text allows"},
       {{.type = "wordpiece", .vocab_size = 20000}, 5, TL_CONFIG, "larger than the text allows"},
+      {{.type = "unigram", .vocab_size = 20000}, 5, TL_CONFIG, "larger than the text allows"},
+      {{.type = "unigram", .vocab_size = 261}, 5, TL_CONFIG, "too small"},
+      {{.type = "bpe", .vocab_size = 300, .lowercase = true}, 5, TL_CONFIG, "lowercase"},
+      {{.type = "bytes", .lowercase = true}, 5, TL_CONFIG, "lowercase"},
+      {{.type = "unigram", .vocab_size = 300}, 0, TL_DATA, "no text"},
       {{.type = "bpe", .vocab_size = 300}, 0, TL_DATA, "no text"},
       {{.type = "wordpiece", .vocab_size = 300}, 0, TL_DATA, "no text"},
   };
@@ -252,8 +257,8 @@ static void bad_options_are_errors(void **state) {
 /* The number in the message is the largest that works. */
 static void reachable_size_is_exact(void **state) {
   (void)state;
-  static const char *const type[] = {"bpe", "wordpiece"};
-  for (int k = 0; k < 2; k++) {
+  static const char *const type[] = {"bpe", "wordpiece", "unigram"};
+  for (int k = 0; k < 3; k++) {
     tl_tokenizer_train_options o = {.type = type[k], .vocab_size = 20000};
     tl_tokenizer *t = NULL;
     tl_err err = {TL_OK, ""};
@@ -313,6 +318,84 @@ static void wordpiece_normalizes_and_joins(void **state) {
   tl_tokenizer_free(t);
 }
 
+/* Without normalization nothing is lost but a space at the start and the mark "▁" itself. */
+static void unigram_round_trips_text(void **state) {
+  (void)state;
+  tl_tokenizer *t = trained(&(kind){"unigram", 345, false}, 1);
+  static const char *const text[] = {"",
+                                     "the soil",
+                                     "the  soil ",
+                                     "tab\tline\nend\n",
+                                     "\xe2\x82\xac \xf0\x9f\x98\x80",
+                                     "ill-formed \xff\xc3(",
+                                     "<0x41> <s>"};
+  for (size_t i = 0; i < sizeof text / sizeof *text; i++)
+    assert_round_trip(t, text[i], strlen(text[i]));
+  assert_round_trip(t, "a\0b", 3);
+  tl_tokenizer_free(t);
+}
+
+static void word_starts_follow_the_type(void **state) {
+  (void)state;
+  static const struct {
+    int kind; /* of kinds */
+    const char *token;
+    int starts;
+  } cases[] = {
+      {0, "\xc4\xa0the", 1}, {0, "the", 0},    {0, ",", 1},
+      {0, "<s>", 1},         {1, "soil", 1},   {1, "##s", 0},
+      {1, "[SEP]", 1},       {1, ",", 1},      {3, "\xe2\x96\x81", 1},
+      {3, "e", 0},           {3, "<0x41>", 0}, {5, "A", 0},
+      {5, "7", 0},           {5, ",", 1},      {5, "\xc4\xa0", 1},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    tl_tokenizer *t = trained(&kinds[cases[i].kind], 1);
+    int id = tl_tokenizer_id(t, cases[i].token);
+    if (id < 0)
+      fail_msg("case %zu: %s has no token %s", i, kinds[cases[i].kind].type, cases[i].token);
+    assert_int_equal(tl_tokenizer_word_starts(t)[id], cases[i].starts);
+    tl_tokenizer_free(t);
+  }
+}
+
+/* A text cut between words is counted as if it were whole: blocks do not change the training. */
+static tl_status one_document(void *user, const char **text, size_t *len, tl_err *err) {
+  (void)err;
+  tl_buf **b = user;
+  *text = *b ? (*b)->data : NULL;
+  *len = *b ? (*b)->len : 0;
+  *b = NULL;
+  return TL_OK;
+}
+
+static void large_documents_are_cut_without_trace(void **state) {
+  (void)state;
+  static const char *const type[] = {"bpe", "wordpiece", "unigram"};
+  for (int k = 0; k < 3; k++) {
+    tl_rng r = tl_rng_make(9, TL_STREAM_TEST, 0, 0);
+    tl_buf whole = {0}, half = {0};
+    while (half.len < 400000) make_sentence(&r, &half); /* above a block, below two */
+    tl_buf_append(&whole, half.data, half.len);
+    tl_buf_append(&whole, half.data, half.len);
+    tl_tokenizer_train_options o = {.type = type[k], .vocab_size = 345};
+    if (k == 1) o.vocab_size = 120;
+    struct tl_ctx ctx = {0};
+    assert_int_equal(tl_pool_new(2, false, &ctx.pool, NULL), TL_OK);
+    tl_tokenizer *a = NULL, *b = NULL;
+    tl_buf *first = &half, *second = &whole;
+    assert_int_equal(tl_tokenizer_train(&ctx, &o, one_document, &first, &a, NULL), TL_OK);
+    assert_int_equal(tl_tokenizer_train(&ctx, &o, one_document, &second, &b, NULL), TL_OK);
+    /* Twice the text has twice the counts: the same merges. Unigram's estimate depends on them. */
+    if (k < 2) assert_true(tl_tokenizer_fingerprint(a) == tl_tokenizer_fingerprint(b));
+    assert_int_equal(tl_tokenizer_vocab_size(a), o.vocab_size);
+    tl_tokenizer_free(a);
+    tl_tokenizer_free(b);
+    tl_pool_free(ctx.pool);
+    tl_buf_free(&whole);
+    tl_buf_free(&half);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(byte_level_round_trips_any_bytes),
@@ -322,6 +405,9 @@ int main(void) {
       cmocka_unit_test(reachable_size_is_exact),
       cmocka_unit_test(decoding_checks_ids),
       cmocka_unit_test(wordpiece_normalizes_and_joins),
+      cmocka_unit_test(unigram_round_trips_text),
+      cmocka_unit_test(word_starts_follow_the_type),
+      cmocka_unit_test(large_documents_are_cut_without_trace),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
