@@ -64,6 +64,8 @@ double tl_classifier_flops(const tl_classifier *c); /* spent so far in training 
 typedef struct tl_study_options {
   const char *from;         /* pretrained model folder */
   const char *train, *test; /* label<TAB>text */
+  const char *title;        /* of the report */
+  const char *run_dir;  /* the pretraining run, whose curves and cost join the report; or NULL */
   const char *out_json; /* results, written after each cell so that an interrupted study goes on */
   const int64_t *labels;
   int n_labels, n_seeds;

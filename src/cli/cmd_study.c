@@ -28,6 +28,7 @@ static int parse_list(const char *text, double *out) {
 
 int tl_cmd_study(int argc, char **argv) {
   const char *from = NULL, *train = NULL, *test = NULL, *out = "study.json";
+  const char *title = "What pretraining was worth", *run = NULL;
   const char *labels = "100,500,5000", *lrs = "1e-4,3e-4,1e-3,3e-3";
   tl_finetune_options tune = tl_finetune_defaults();
   tune.epochs = 6;
@@ -40,6 +41,9 @@ int tl_cmd_study(int argc, char **argv) {
       {"train", 0, TL_OPT_STR, &train, "FILE", "labelled texts, a line each: label<TAB>text"},
       {"test", 0, TL_OPT_STR, &test, "FILE", "texts of the test, in the same form"},
       {"out", 'o', TL_OPT_STR, &out, "FILE", "results; an interrupted study goes on from them"},
+      {"title", 0, TL_OPT_STR, &title, "TEXT", "title of the report"},
+      {"run", 0, TL_OPT_STR, &run, "RUN",
+       "run folder of the pretraining: its curves and costs join the report"},
       {"labels", 0, TL_OPT_STR, &labels, "LIST", "numbers of labels"},
       {"seeds", 0, TL_OPT_INT, &seeds, "N", "seeds for each number of labels"},
       {"lrs", 0, TL_OPT_STR, &lrs, "LIST", "learning rates to choose from, for each arm"},
@@ -81,6 +85,8 @@ int tl_cmd_study(int argc, char **argv) {
                          .train = train,
                          .test = test,
                          .out_json = out,
+                         .title = title,
+                         .run_dir = run,
                          .labels = n,
                          .n_labels = n_labels,
                          .n_seeds = (int)seeds,

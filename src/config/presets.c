@@ -108,6 +108,28 @@ static const char *const encoder_small[] = {
     "optim.schedule=wsd",      "optim.min_lr_ratio=0",    "optim.warmup=300",
     "optim.beta2=0.98",        "optim.weight_decay=0.05", NULL};
 
+static const char *const quickstart[] = {"run.name=quickstart",
+                                         "run.minutes=10",
+                                         "run.eval_tokens=32768",
+                                         "model.type=encoder",
+                                         "model.layers=4",
+                                         "model.heads=4",
+                                         "model.dim=256",
+                                         "objective.type=masked",
+                                         "objective.mask_rate=0.3",
+                                         "train.seq_len=128",
+                                         "train.batch=64",
+                                         "optim.type=muon",
+                                         "optim.lr=3e-3",
+                                         "optim.muon_lr=0.02",
+                                         "optim.schedule=wsd",
+                                         "optim.decay_fraction=0.3",
+                                         "optim.min_lr_ratio=0",
+                                         "optim.warmup=30",
+                                         "optim.beta2=0.98",
+                                         "optim.weight_decay=0.05",
+                                         NULL};
+
 const tl_preset tl_presets[] = {
     {"shakespeare-char", "bytes of Shakespeare on a CPU in minutes (nanoGPT's CPU recipe, 0.8M)",
      shakespeare_char},
@@ -117,4 +139,5 @@ const tl_preset tl_presets[] = {
     {"llama-tiny", "a small LLaMA: 6 layers of 256, grouped queries", llama_tiny},
     {"bert-tiny", "a small BERT: 4 layers of 256, 15% masked", bert_tiny},
     {"encoder-small", "a modern encoder: 6 layers of 256, 30% masked", encoder_small},
+    {"quickstart", "the encoder of `make quickstart`: as much as ten minutes allow", quickstart},
     {NULL, NULL, NULL}};

@@ -130,8 +130,7 @@ static tl_status train_step(tl_trainer *t, step_stats *st, tl_err *err) {
 /* run.minutes: the number of steps is planned from the measured speed until the fall of the
  * learning rate begins (at latest at 4/5 of the time), then it is fixed. */
 static void plan_by_time(tl_trainer *t) {
-  if (t->cfg->run.minutes == 0 || t->cfg->train.steps > 0 || t->cfg->train.tokens > 0) return;
-  if (t->s.step < 10) return;
+  if (t->cfg->run.minutes == 0 || t->s.step < 10) return;
   double used = (tl_now() - t->started) / (t->cfg->run.minutes * 60), fixed = 0.8;
   if (t->schedule.kind == TL_SCHEDULE_WSD) fixed = fmin(fixed, 1 - t->schedule.decay_fraction);
   if (t->s.steps > 0 && (double)t->s.step >= fixed * (double)t->s.steps) return;

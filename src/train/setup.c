@@ -133,10 +133,11 @@ static tl_status make_optim(tl_trainer *t, tl_err *err) {
 static tl_status plan_steps(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   int64_t per_step = c->train.batch * c->train.seq_len * c->train.accum;
+  if (c->run.minutes > 0) return TL_OK; /* planned from the measured speed */
   t->s.steps = c->train.steps;
   if (t->s.steps == 0 && c->train.tokens > 0)
     t->s.steps = (c->train.tokens + per_step - 1) / per_step;
-  if (t->s.steps == 0 && c->run.minutes == 0)
+  if (t->s.steps == 0)
     return tl_fail(err, TL_CONFIG,
                    "how long to train? set train.steps, train.tokens or run.minutes");
   return TL_OK;

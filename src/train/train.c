@@ -37,6 +37,19 @@ static tl_status record(tl_trainer *t, tl_err *err) {
   return tl_run_set_number(t->run, "parameters", (double)tl_model_params(t->model), err);
 }
 
+static tl_status record_end(tl_trainer *t, const tl_train_result *r, tl_err *err) {
+  const struct {
+    const char *key;
+    double value;
+  } list[] = {{"steps", (double)r->steps},   {"tokens", (double)r->tokens},
+              {"seconds", r->seconds},       {"flops", r->flops},
+              {"val_loss", r->val_loss},     {"val_bits_per_byte", r->val_bpb},
+              {"peak_flops_per_s", t->peak}, {"peak_fraction", r->flops / r->seconds / t->peak}};
+  for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+    TL_TRY(tl_run_set_number(t->run, list[i].key, list[i].value, err));
+  return TL_OK;
+}
+
 static tl_status work(tl_trainer *t, bool resume, tl_train_result *result, tl_err *err) {
   TL_TRY(tl_trainer_init(t, err));
   TL_TRY(record(t, err));
@@ -54,9 +67,10 @@ static tl_status work(tl_trainer *t, bool resume, tl_train_result *result, tl_er
          tl_ctx_threads(t->ctx), tl_ctx_cpu(t->ctx),
          (long long)(t->model->params.n_values * 8 >> 20), tl_optim_bytes(t->optim) >> 20,
          plan.slab_bytes >> 20);
+  t->peak = 1e9 * tl_peak_gflops(t->ctx->k->level, t->lm.g->opt.dt) * tl_ctx_threads(t->ctx);
   tl_status s = tl_trainer_run(t, err);
   fill_result(t, result);
-  return s;
+  return s == TL_OK ? record_end(t, result, err) : s;
 }
 
 static tl_status run_in(tl_ctx *ctx, const tl_config *cfg, tl_run *run, bool resume,

@@ -85,14 +85,43 @@ static tl_status open_results(study *s, tl_err *err) {
     }
     say(s, "going on with %s", s->o->out_json);
   } else {
-    s->doc =
-        json_pack("{s:s, s:s}", "schema", "tilth-report/1", "title", "What pretraining was worth");
+    s->doc = json_pack("{s:s, s:s}", "schema", "tilth-report/1", "title", s->o->title);
   }
   json_t *progress = object_in(s->doc, "progress");
   json_object_set_new(progress, "settings", now);
   s->cells = object_in(progress, "cells");
   s->rates = object_in(progress, "rates");
   return TL_OK;
+}
+
+/* The pretraining run's curves and costs. */
+static tl_status add_run(study *s, json_t *costs, tl_err *err) {
+  if (!s->o->run_dir) return TL_OK;
+  char *path = tl_path_join(s->o->run_dir, "run.json");
+  char *metrics = tl_path_join(s->o->run_dir, "metrics.jsonl");
+  char *full = metrics ? realpath(metrics, NULL) : NULL; /* the document may lie elsewhere */
+  json_error_t je;
+  json_t *run = path ? json_load_file(path, JSON_REJECT_DUPLICATES, &je) : NULL;
+  tl_status st = TL_OK;
+  if (!json_is_object(run) || !full) {
+    st = tl_fail(err, TL_DATA, "%s: no run folder: run.json or metrics.jsonl cannot be read",
+                 s->o->run_dir);
+  } else {
+    json_object_set_new(s->doc, "curves",
+                        json_pack("[{s:s, s:s}]", "title", "Pretraining", "metrics", full));
+    json_t *cost = json_pack("{s:s}", "phase", "pretraining");
+    static const char *const keys[] = {"seconds",    "steps", "tokens",
+                                       "parameters", "flops", "peak_fraction"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+      if (json_object_get(run, keys[i]))
+        json_object_set(cost, keys[i], json_object_get(run, keys[i]));
+    json_array_append_new(costs, cost);
+  }
+  json_decref(run);
+  free(path);
+  free(metrics);
+  free(full);
+  return st;
 }
 
 /* Which training texts: a keyed order per seed, of which n labels are the first n: nested subsets.
@@ -300,12 +329,13 @@ static tl_status conclude(study *s, tl_err *err) {
     flops += json_number_value(json_object_get(c, "flops"));
   }
   json_t *costs = json_array();
+  json_object_set_new(s->doc, "costs", costs);
+  TL_TRY(add_run(s, costs, err));
   json_array_append_new(costs,
                         json_pack("{s:s, s:f, s:f}", "phase", "fine-tuning, all arms and seeds",
                                   "seconds", seconds, "flops", flops));
   json_array_append_new(
       costs, json_pack("{s:s, s:f}", "phase", "choice of learning rates", "seconds", tuning));
-  json_object_set_new(s->doc, "costs", costs);
   char when[32];
   time_t now = time(NULL);
   struct tm tm;

@@ -1,0 +1,47 @@
+# The front door. CMake does the work; `make help` lists what there is.
+BUILD ?= build
+JOBS ?= $(shell nproc)
+MINUTES ?= 10
+
+.PHONY: help deps build quickstart check check-long bench format format-check asan ubsan tsan clean
+
+help:
+	@echo "make build        build $(BUILD)/tilth"
+	@echo "make quickstart   corpus, pretraining, fine-tuning, report on this machine (MINUTES=$(MINUTES) of pretraining)"
+	@echo "make check        build, tests, sanitizers on the unit tests (under 25 minutes on 2 cores)"
+	@echo "make check-long   longer fault, fuzz and training tests"
+	@echo "make bench        speed of operators and kernels beside the machine's peak"
+	@echo "make format       clang-format all sources"
+
+deps:
+	@scripts/install-deps.sh
+
+build: deps
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release > $(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
+	@rm -f $(BUILD).log
+	@cmake --build $(BUILD) -j $(JOBS)
+
+quickstart: build
+	@TILTH=$(BUILD)/tilth MINUTES=$(MINUTES) scripts/quickstart.sh
+
+check: build
+	@BUILD=$(BUILD) JOBS=$(JOBS) scripts/check.sh
+
+check-long: build
+	@BUILD=$(BUILD) JOBS=$(JOBS) TILTH_LONG=1 scripts/check.sh
+
+bench: build
+	@$(BUILD)/tilth bench
+
+asan ubsan tsan: deps
+	@cmake -S . -B build-$@ -G Ninja -DCMAKE_BUILD_TYPE=Debug -DTILTH_SANITIZE=$(if $(filter asan,$@),address,$(if $(filter ubsan,$@),undefined,thread)) > /dev/null
+	@cmake --build build-$@ -j $(JOBS)
+
+format:
+	@find include src tests bench examples -name '*.[ch]' -o -name '*.inl' | xargs clang-format -i
+
+format-check:
+	@find include src tests bench examples -name '*.[ch]' -o -name '*.inl' | xargs clang-format --dry-run --Werror
+
+clean:
+	@rm -rf $(BUILD) build-asan build-ubsan build-tsan
