@@ -98,17 +98,17 @@ static void release(setup *s) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
-/* Room for one direction, unaligned and with a guard behind it. */
+/* Room for one direction: NaNs, unaligned, and with a guard behind it. */
 static char *scratch_new(const tl_attn_kernels *k, const setup *s, bool backward) {
   size_t bytes = k->scratch(&s->a, s->keys, backward);
   char *block = malloc(bytes + 64);
-  memset(block, 0xa5, bytes + 64);
+  memset(block, 0xff, bytes + 64);
   return block;
 }
 
 static void scratch_free(const tl_attn_kernels *k, const setup *s, bool backward, char *block) {
   size_t bytes = k->scratch(&s->a, s->keys, backward);
-  for (size_t i = bytes + 4; i < bytes + 64; i++) assert_int_equal((unsigned char)block[i], 0xa5);
+  for (size_t i = bytes + 4; i < bytes + 64; i++) assert_int_equal((unsigned char)block[i], 0xff);
   free(block);
 }
 
