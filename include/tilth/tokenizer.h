@@ -6,9 +6,9 @@
  *   unigram    SentencePiece's language model of pieces; what it cannot spell it writes in bytes
  *   bytes      one token a byte
  *
- * The ids are those of Hugging Face's tokenizers for the same file. Two differences are meant:
- * special tokens written in the text are text here, and code points younger than its Unicode
- * tables count as what they are. */
+ * The ids are those of Hugging Face's tokenizers for the same file, with two exceptions: special
+ * tokens written in the text are plain text here, and wordpiece and unigram follow this program's
+ * version of Unicode where theirs disagrees (some 600 rare code points). */
 #ifndef TILTH_TOKENIZER_H
 #define TILTH_TOKENIZER_H
 
