@@ -43,18 +43,12 @@ static uint32_t id_of(char c) {
 
 static char dir[64];
 static tl_ctx *ctx1, *ctx3;
-static int cancel_after = -1, log_lines;
+static int cancel_after = -1;
 static tl_err err;
 
 static int cancel(void *user) {
   (void)user;
   return cancel_after >= 0 && cancel_after-- == 0;
-}
-
-static void count_log(void *user, tl_log_level level, const char *line) {
-  (void)user;
-  (void)level;
-  log_lines += line[0] != 0;
 }
 
 static tl_status no_text(void *user, const char **text, size_t *len, tl_err *e) {
@@ -69,7 +63,7 @@ static int set_up(void **state) {
   (void)state;
   /* In memory where possible: the many synced writes would wait for the disk. */
   strcpy(dir, access("/dev/shm", W_OK) ? "/tmp/tilth-data-XXXXXX" : "/dev/shm/tilth-data-XXXXXX");
-  tl_ctx_options o = {.n_threads = 1, .cancel = cancel, .log = count_log};
+  tl_ctx_options o = {.n_threads = 1, .cancel = cancel};
   if (!mkdtemp(dir) || tl_ctx_new(&o, &ctx1, NULL) != TL_OK) return -1;
   o.n_threads = 3;
   if (tl_ctx_new(&o, &ctx3, NULL) != TL_OK) return -1;
@@ -172,6 +166,12 @@ static void prepared_text_comes_back(void **state) {
   tl_dataset *d = NULL;
   assert_int_equal(tl_dataset_open(at("out/ds"), true, &d, &err), TL_OK);
   assert_string_equal(tl_dataset_dir(d), at("out/ds"));
+  assert_int_equal(tl_dataset_vocab_size(d), bytes->n);
+  assert_int_equal(tl_dataset_tokenizer(d), bytes->fingerprint);
+  tl_tokenizer *saved = NULL;
+  assert_int_equal(tl_tokenizer_load(at("out/ds"), &saved, &err), TL_OK);
+  assert_int_equal(tl_tokenizer_fingerprint(saved), bytes->fingerprint);
+  tl_tokenizer_free(saved);
   uint32_t bos = (uint32_t)tl_tokenizer_special(bytes, TL_TOK_BOS);
   uint32_t eos = (uint32_t)tl_tokenizer_special(bytes, TL_TOK_EOS);
   /* Every document is read back by its starts and compared with the lines in order. */
