@@ -17,6 +17,8 @@ int tl_cmd_bench(int argc, char **argv);
 int tl_cmd_config(int argc, char **argv);
 int tl_cmd_decontam(int argc, char **argv);
 int tl_cmd_eval(int argc, char **argv);
+int tl_cmd_fill(int argc, char **argv);
+int tl_cmd_generate(int argc, char **argv);
 int tl_cmd_prepare(int argc, char **argv);
 int tl_cmd_report(int argc, char **argv);
 int tl_cmd_selftest(int argc, char **argv);

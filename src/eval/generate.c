@@ -1,0 +1,206 @@
+#include "tilth/generate.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/rng.h"
+#include "models/model.h"
+
+enum { PREFILL = 256 }; /* prompt tokens per pass */
+
+typedef struct generator {
+  tl_ctx *ctx;
+  tl_model *model;
+  tl_tokenizer *tok;
+  tl_graph *g;
+  int dim;
+  tl_model_io io;
+  tl_node *last, *logits;
+  int64_t pos; /* tokens in the cache */
+  int vocab;   /* of the tokenizer: rows beyond it are padding */
+  struct candidate *cand;
+} generator;
+
+typedef struct candidate {
+  float logit;
+  int32_t id;
+} candidate;
+
+tl_sampling tl_sampling_defaults(void) {
+  return (tl_sampling){.max_tokens = 200, .temperature = 0.8, .top_k = 200, .top_p = 1, .seed = 1};
+}
+
+static tl_status build(generator *s, tl_err *err) {
+  tl_dtype dt = s->ctx->k->native_bf16 ? TL_BF16 : TL_F32;
+  s->g = tl_graph_new(s->ctx, &s->model->params, &(tl_graph_options){dt, false});
+  if (!s->g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
+  int64_t one = 1;
+  s->dim = tl_graph_dim(s->g, PREFILL);
+  s->io = tl_model_inputs(s->model, s->g, s->dim, PREFILL, 0, 1);
+  s->io.cache = tl_model_cache(s->model, s->g);
+  s->last = tl_graph_input(s->g, "last", TL_I32, 1, &one, 0);
+  tl_node *h = s->model->arch->body(s->model, s->g, &s->io);
+  s->logits = tl_model_logits(s->model, s->g, tl_gather_rows(s->g, h, s->last));
+  return tl_graph_compile(s->g, NULL, &s->logits, 1, err);
+}
+
+static tl_status open_generator(generator *s, const char *dir, tl_err *err) {
+  TL_TRY(tl_model_load(dir, false, &s->model, err));
+  if (s->model->arch->encoder)
+    return tl_fail(err, TL_CONFIG, "%s: an encoder (%s) does not generate; use `tilth fill`", dir,
+                   s->model->arch->name);
+  TL_TRY(tl_tokenizer_load(dir, &s->tok, err));
+  s->vocab = tl_tokenizer_vocab_size(s->tok);
+  if (s->vocab > s->model->c.vocab)
+    return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %d tokens, the model %lld", dir, s->vocab,
+                   (long long)s->model->c.vocab);
+  s->cand = malloc((size_t)s->vocab * sizeof *s->cand);
+  if (!s->cand) return tl_fail(err, TL_NOMEM, "out of memory");
+  return build(s, err);
+}
+
+static void close_generator(generator *s) {
+  tl_graph_free(s->g);
+  tl_tokenizer_free(s->tok);
+  tl_model_free(s->model);
+  free(s->cand);
+}
+
+/* Appends n <= PREFILL tokens to the cache; logits are of the last one. */
+static void feed(generator *s, const uint32_t *ids, int64_t n) {
+  tl_graph_set_dim(s->g, s->dim, n);
+  for (int64_t i = 0; i < n; i++) {
+    ((int32_t *)s->io.tokens->data)[i] = (int32_t)ids[i];
+    ((int32_t *)s->io.pos->data)[i] = (int32_t)(s->pos + i);
+  }
+  int32_t q = (int32_t)n, k = (int32_t)(s->pos + n);
+  *(tl_segment *)s->io.segments->data = (tl_segment){0, q, 0, k, 1};
+  *(int32_t *)s->last->data = q - 1;
+  tl_graph_run(s->g, &(tl_pass){.loss_scale = 1});
+  s->pos += n;
+}
+
+static float value_at(const tl_node *n, int64_t i) {
+  return n->dt == TL_BF16 ? tl_bf16_to_f32(((const tl_bf16 *)n->data)[i])
+                          : ((const float *)n->data)[i];
+}
+
+static int by_logit(const void *a, const void *b) {
+  const candidate *x = a, *y = b;
+  if (x->logit != y->logit) return x->logit < y->logit ? 1 : -1;
+  return x->id < y->id ? -1 : 1;
+}
+
+/* Draws from the softmax of the current logits, cut to top-k and top-p; number `at` of the text. */
+static uint32_t draw(generator *s, const tl_sampling *p, int64_t at) {
+  for (int i = 0; i < s->vocab; i++) s->cand[i] = (candidate){value_at(s->logits, i), i};
+  qsort(s->cand, (size_t)s->vocab, sizeof *s->cand, by_logit);
+  if (p->temperature <= 0) return (uint32_t)s->cand[0].id;
+  int n = p->top_k > 0 && p->top_k < s->vocab ? (int)p->top_k : s->vocab;
+  double sum = 0, top = s->cand[0].logit;
+  for (int i = 0; i < n; i++) sum += exp((s->cand[i].logit - top) / p->temperature);
+  double kept = 0;
+  int m = 0;
+  while (m < n && (m == 0 || kept < p->top_p * sum))
+    kept += exp((s->cand[m++].logit - top) / p->temperature);
+  tl_rng r = tl_rng_make(p->seed, TL_STREAM_SAMPLE, 0, (uint64_t)at);
+  double u = kept * (double)tl_rng_f32(&r);
+  int i = 0;
+  for (; i < m - 1; i++) {
+    u -= exp((s->cand[i].logit - top) / p->temperature);
+    if (u < 0) break;
+  }
+  return (uint32_t)s->cand[i].id;
+}
+
+/* Bytes at the end of text that begin a UTF-8 character without completing it. */
+static size_t incomplete_tail(const char *text, size_t len) {
+  for (size_t back = 1; back <= 3 && back <= len; back++) {
+    unsigned char c = (unsigned char)text[len - back];
+    if ((c & 0xC0) == 0x80) continue;
+    size_t need = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC0 ? 2 : 1;
+    return need > back ? back : 0;
+  }
+  return 0;
+}
+
+typedef struct stream {
+  tl_ids ids;
+  size_t sent; /* bytes emitted */
+} stream;
+
+static tl_status emit_new(generator *s, stream *st, bool end, tl_emit_fn emit, void *user,
+                          tl_err *err) {
+  char *text = NULL;
+  size_t len = 0;
+  TL_TRY(tl_tokenizer_decode(s->tok, st->ids.data, st->ids.len, true, &text, &len, err));
+  size_t keep = end ? 0 : incomplete_tail(text, len);
+  if (emit && len - keep > st->sent) {
+    emit(user, text + st->sent, len - keep - st->sent);
+    st->sent = len - keep;
+  }
+  free(text);
+  return TL_OK;
+}
+
+static tl_status feed_prompt(generator *s, const char *prompt, tl_generate_stats *stats,
+                             tl_err *err) {
+  uint32_t *ids = NULL;
+  size_t n = 0, cap = 0;
+  double start = tl_now();
+  int bos = tl_tokenizer_special(s->tok, TL_TOK_BOS);
+  tl_status st = tl_tokenizer_encode(s->tok, prompt, strlen(prompt), &ids, &n, &cap, err);
+  if (st == TL_OK && (int64_t)n + (bos >= 0) >= s->model->c.max_len)
+    st = tl_fail(err, TL_CONFIG, "the prompt has %zu tokens; the model takes at most %lld in all",
+                 n, (long long)s->model->c.max_len);
+  if (st == TL_OK && n == 0 && bos < 0) st = tl_fail(err, TL_CONFIG, "the prompt is empty");
+  if (st == TL_OK) {
+    uint32_t first = (uint32_t)bos;
+    if (bos >= 0) feed(s, &first, 1);
+    for (size_t i = 0; i < n; i += PREFILL)
+      feed(s, ids + i, n - i < PREFILL ? (int64_t)(n - i) : PREFILL);
+    stats->prompt_tokens = s->pos;
+    stats->prompt_seconds = tl_now() - start;
+  }
+  free(ids);
+  return st;
+}
+
+static tl_status generate(generator *s, const char *prompt, const tl_sampling *p, tl_emit_fn emit,
+                          void *user, tl_generate_stats *stats, tl_err *err) {
+  TL_TRY(feed_prompt(s, prompt, stats, err));
+  stream st = {0};
+  int eos = tl_tokenizer_special(s->tok, TL_TOK_EOS);
+  double start = tl_now();
+  tl_status r = TL_OK;
+  while (r == TL_OK && stats->new_tokens < p->max_tokens) {
+    uint32_t id = draw(s, p, stats->new_tokens);
+    stats->new_tokens++;
+    stats->ended = (int)id == eos;
+    if (stats->ended) break;
+    tl_ids_push(&st.ids, id);
+    if (st.ids.oom) r = tl_fail(err, TL_NOMEM, "out of memory");
+    if (r == TL_OK) r = emit_new(s, &st, false, emit, user, err);
+    if (s->pos >= s->model->c.max_len) break;
+    if (r == TL_OK) feed(s, &id, 1);
+    if (tl_ctx_cancelled(s->ctx)) break;
+  }
+  stats->new_seconds = tl_now() - start;
+  if (r == TL_OK) r = emit_new(s, &st, true, emit, user, err);
+  tl_ids_free(&st.ids);
+  return r;
+}
+
+tl_status tl_generate(tl_ctx *ctx, const char *model_dir, const char *prompt,
+                      const tl_sampling *sampling, tl_emit_fn emit, void *user,
+                      tl_generate_stats *stats, tl_err *err) {
+  generator s = {.ctx = ctx};
+  *stats = (tl_generate_stats){0};
+  tl_status st = open_generator(&s, model_dir, err);
+  if (st == TL_OK) st = generate(&s, prompt, sampling, emit, user, stats, err);
+  close_generator(&s);
+  return st;
+}
