@@ -16,6 +16,7 @@ typedef int (*tl_command_fn)(int argc, char **argv); /* argv[0] is the command's
 int tl_cmd_bench(int argc, char **argv);
 int tl_cmd_config(int argc, char **argv);
 int tl_cmd_decontam(int argc, char **argv);
+int tl_cmd_doctor(int argc, char **argv);
 int tl_cmd_eval(int argc, char **argv);
 int tl_cmd_fill(int argc, char **argv);
 int tl_cmd_generate(int argc, char **argv);

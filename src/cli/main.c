@@ -19,6 +19,7 @@ static const struct command {
     {"bench", tl_cmd_bench, "time the operators and kernels on this machine"},
     {"config", tl_cmd_config, "show, check and document the configuration"},
     {"decontam", tl_cmd_decontam, "cut a task's test texts out of pretraining text"},
+    {"doctor", tl_cmd_doctor, "show what this machine and build offer"},
     {"eval", tl_cmd_eval, "measure a model's loss on held-out text"},
     {"fill", tl_cmd_fill, "predict the masked words of a text"},
     {"generate", tl_cmd_generate, "continue a text with a pretrained decoder"},
