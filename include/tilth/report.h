@@ -1,29 +1,33 @@
 /* The report: one self-contained HTML page that shows what a run cost and what it was worth. No
- * scripts, no network; light and dark; readable on a phone and on paper.
- *
- * It is written from a JSON document (all keys but schema and title are optional; what is absent is
- * left out of the page; null stands for a value that was not measured):
- *
- *   "schema": "tilth-report/1"
- *   "title": string            "created": string (date and time)
- *   "info": {GROUP: {NAME: string | number | bool}}      machine, versions, data: tables
- *   "notes": [string]                                     paragraphs: caveats, choices, sources
- *   "costs": [{"phase": string, "seconds": s, "steps": n, "tokens": n, "parameters": n,
- *              "flops": FLOPs done, "peak_fraction": share in [0, 1] of the machine's peak}]
- *   "curves": [{"title": string, "step": [n], "tokens": [n], "loss": [nats], "val_loss": [nats],
- *               "bits_per_byte": [bits], "lr": [x], "grad_norm": [x], "tok_s": [tokens/s]}]
- *              arrays of equal length; x axis: tokens where given, else step. Instead of the
- * arrays, "metrics": path of a run's metrics.jsonl (relative to the document's folder), whose keys
- * are the same; "eval/loss" and "eval/bits_per_byte" are taken, too "study": {"task": string,
- * "classes": n, "test_size": n, "majority": accuracy in [0, 1], "labels": [n, increasing], "arms":
- * [{"title": string, "role": "pretrained" | "scratch" | "baseline", "accuracy": [[one value in [0,
- * 1] per seed] per label count]}]} the i-th values of two arms are taken as paired (same seed, same
- * labels) "predictions": [{"text": string, "truth": string, "predicted": string, "probability": p}]
- */
+ * scripts, no network; light and dark; readable on a phone and on paper. */
 #ifndef TILTH_REPORT_H
 #define TILTH_REPORT_H
 
 #include "tilth/status.h"
+
+/* clang-format off */
+/* The report document. All keys but schema and title are optional; what is absent is left out of
+ * the page; null stands for a value that was not measured.
+ *
+ *   "schema": "tilth-report/1"
+ *   "title": string            "created": string (date and time)
+ *   "info": {GROUP: {NAME: string | number | bool}}      machine, versions, data: tables
+ *   "notes": [string]                                    paragraphs: caveats, choices, sources
+ *   "costs": [{"phase": string, "seconds": s, "steps": n, "tokens": n, "parameters": n,
+ *              "flops": FLOPs done, "peak_fraction": share in [0, 1] of the machine's peak}]
+ *   "curves": [{"title": string, "step": [n], "tokens": [n], "loss": [nats], "val_loss": [nats],
+ *               "bpb": [bits per byte], "val_bpb": [bits per byte], "lr": [x], "grad_norm": [x],
+ *               "tokens_per_s": [x]}]
+ *            arrays of equal length; x axis: tokens where given, else step. Instead of the arrays,
+ *            "metrics": path of a run's metrics.jsonl (relative to the document's folder), whose
+ *            keys are the same, with "eval/loss" and "eval/bpb" for those of validation
+ *   "study": {"task": string, "classes": n, "test_size": n, "majority": accuracy in [0, 1],
+ *             "labels": [n, increasing],
+ *             "arms": [{"title": string, "role": "pretrained" | "scratch" | "baseline",
+ *                       "accuracy": [[one value in [0, 1] per seed] per label count]}]}
+ *            the i-th values of two arms are taken as paired (same seed, same labels)
+ *   "predictions": [{"text": string, "truth": string, "predicted": string, "probability": p}] */
+/* clang-format on */
 
 /* Reads the JSON document and writes the page in one step (a page that stood there stays if this
  * fails). Errors: NOINPUT, DATA (not JSON, or a key of the wrong type or shape: named), IO, NOMEM.

@@ -1,5 +1,6 @@
 #include "tilth/report.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,6 +104,14 @@ tl_status tl_report_write(const char *json_path, const char *html_path, tl_err *
   return s;
 }
 
+static void set_fact(json_t *facts, const char *key, json_t *value) {
+  char name[64];
+  snprintf(name, sizeof name, "%s", key);
+  for (char *p = name; *p; p++)
+    if (*p == '_') *p = ' ';
+  json_object_set(facts, name, value);
+}
+
 /* The scalars of run.json, and the command line as one text. */
 static json_t *run_facts(const json_t *run) {
   json_t *facts = json_object();
@@ -110,7 +119,7 @@ static json_t *run_facts(const json_t *run) {
   json_t *value;
   json_object_foreach((json_t *)(uintptr_t)run, key, value) {
     if (json_is_string(value) || json_is_number(value) || json_is_boolean(value))
-      json_object_set(facts, key, value);
+      set_fact(facts, key, value);
   }
   const json_t *argv = json_object_get(run, "argv");
   tl_buf line = {0};

@@ -10,10 +10,10 @@
 enum { MAX_ROWS = 1 << 24 };
 
 static const char *const names[TL_CURVE_COLUMNS] = {
-    "step", "tokens", "loss", "val_loss", "bits_per_byte", "lr", "grad_norm", "tok_s"};
+    "step", "tokens", "loss", "val_loss", "bpb", "val_bpb", "lr", "grad_norm", "tokens_per_s"};
 /* Other names of the same in metrics.jsonl, or NULL. */
 static const char *const aliases[TL_CURVE_COLUMNS] = {
-    [TL_CURVE_VAL_LOSS] = "eval/loss", [TL_CURVE_BITS] = "eval/bits_per_byte"};
+    [TL_CURVE_VAL_LOSS] = "eval/loss", [TL_CURVE_VAL_BITS] = "eval/bpb"};
 
 void tl_curve_free(tl_curve *c) {
   for (int k = 0; k < TL_CURVE_COLUMNS; k++) free(c->column[k]);

@@ -73,6 +73,6 @@ const char tl_report_style[] =
     "font-size:13px;margin:6px 6px 0 0}"
     ".label.good{color:var(--good)}.label.bad{color:var(--bad)}"
     ".facts{display:grid;gap:8px 32px;grid-template-columns:repeat(auto-fit,minmax(270px,1fr))}"
-    ".facts td:first-child{color:var(--soft)}.facts td{overflow-wrap:anywhere}"
+    ".facts td:first-child{color:var(--soft)}.facts td+td{overflow-wrap:anywhere}"
     "footer{color:var(--soft);font-size:13px;text-align:center;margin-top:28px}"
     "@media print{body{background:#fff}section{break-inside:avoid}}";
