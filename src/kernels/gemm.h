@@ -73,7 +73,7 @@ size_t tl_gemm_batched_work_bytes(const tl_ctx *ctx, const tl_gemm_args *a,
 void tl_gemm_batched(tl_ctx *ctx, const tl_gemm_args *a, const tl_gemm_batch *batch);
 
 /* The multiply-add rate of one thread from registers alone, in GFLOP/s, for the instruction that
- * products of this type use at this level (<= tl_cpu_detect()); measured, about 20 ms. */
+ * products of this type use at this level (<= tl_cpu_detect()); measured, about 60 ms. */
 double tl_peak_gflops(tl_cpu_level level, tl_dtype dt);
 
 #endif
