@@ -14,6 +14,8 @@
 #include "eval/stats.h"
 #include "tilth/transfer.h"
 
+/* DEV_MAX: held-out texts to choose a learning rate with; above as many labels the choice of the next
+ * smaller number of labels is kept, which saves most of the time of a study. */
 enum { MAX_KEY = 96, MAX_RESULTS = 64 << 20, DEV_MAX = 1000, SHOWN = 12 };
 
 typedef struct study {
@@ -168,6 +170,8 @@ static const char *arm_name(bool pretrained) {
 /* The learning rate with the best accuracy on held-out training texts, no more than the labels at
  * hand. */
 static tl_status choose_rate(study *s, bool pretrained, int64_t n, double *best, tl_err *err) {
+  for (int i = s->o->n_labels - 1; i > 0 && n > DEV_MAX; i--) /* see DEV_MAX */
+    if (s->o->labels[i] == n) n = s->o->labels[i - 1];
   char key[MAX_KEY];
   snprintf(key, sizeof key, "%s/%lld", arm_name(pretrained), (long long)n);
   const json_t *known = json_object_get(json_object_get(s->rates, key), "best");
@@ -181,7 +185,7 @@ static tl_status choose_rate(study *s, bool pretrained, int64_t n, double *best,
   int32_t *label = malloc((size_t)n_dev * sizeof *label);
   tl_status st = dev && label ? TL_OK : tl_fail(err, TL_NOMEM, "study: out of memory");
   json_t *tried = json_object();
-  double top = -1;
+  double top = -1, started = tl_now();
   for (int i = 0; st == TL_OK && i < s->o->n_lrs; i++) {
     tl_classifier *c = NULL;
     double acc = 0;
@@ -204,6 +208,7 @@ static tl_status choose_rate(study *s, bool pretrained, int64_t n, double *best,
     return st;
   }
   json_object_set_new(tried, "best", json_real(*best));
+  json_object_set_new(tried, "seconds", json_real(tl_now() - started));
   json_object_set_new(s->rates, key, tried);
   return save(s, err);
 }
