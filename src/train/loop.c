@@ -141,11 +141,11 @@ static void plan_by_time(tl_trainer *t) {
 static tl_status log_step(tl_trainer *t, const step_stats *st, meter *m, tl_err *err) {
   tl_progress p = progress_of(t, st, m);
   const tl_metric list[] = {{"loss", p.loss},
-                            {"bits_per_byte", p.bpb},
+                            {"bpb", p.bpb},
                             {"lr", p.lr},
                             {"grad_norm", p.grad_norm},
                             {"tokens", (double)p.tokens},
-                            {"tok_s", p.tokens_per_s},
+                            {"tokens_per_s", p.tokens_per_s},
                             {"flops_per_s", p.flops_per_s},
                             {"peak", p.peak},
                             {"seconds", p.seconds}};
@@ -163,7 +163,7 @@ static tl_status evaluate_step(tl_trainer *t, tl_err *err) {
     t->s.best_step = t->s.step;
   }
   const tl_metric list[] = {{"eval/loss", r.loss},
-                            {"eval/bits_per_byte", r.bpb},
+                            {"eval/bpb", r.bpb},
                             {"eval/accuracy", r.accuracy},
                             {"tokens", (double)t->s.tokens}};
   tl_trainer_note(t, "evaluation", "validation loss %.4f nats, %.4f bits per byte, accuracy %.3f",

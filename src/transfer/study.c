@@ -14,8 +14,8 @@
 #include "eval/stats.h"
 #include "tilth/transfer.h"
 
-/* DEV_MAX: held-out texts to choose a learning rate with; above as many labels the choice of the next
- * smaller number of labels is kept, which saves most of the time of a study. */
+/* DEV_MAX: held-out texts to choose a learning rate with; above as many labels the choice of the
+ * next smaller number of labels is kept, which saves most of the time of a study. */
 enum { MAX_KEY = 96, MAX_RESULTS = 64 << 20, DEV_MAX = 1000, SHOWN = 12 };
 
 typedef struct study {
@@ -118,6 +118,13 @@ static tl_status add_run(study *s, json_t *costs, tl_err *err) {
       if (json_object_get(run, keys[i]))
         json_object_set(cost, keys[i], json_object_get(run, keys[i]));
     json_array_append_new(costs, cost);
+    static const char *const facts[] = {"id",    "version", "cpu",    "threads",
+                                        "dtype", "seed",    "started"};
+    json_t *info = json_object();
+    for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
+      if (json_object_get(run, facts[i]))
+        json_object_set(info, facts[i], json_object_get(run, facts[i]));
+    json_object_set_new(s->doc, "info", json_pack("{s:o}", "Pretraining run", info));
   }
   json_decref(run);
   free(path);
@@ -185,7 +192,7 @@ static tl_status choose_rate(study *s, bool pretrained, int64_t n, double *best,
   int32_t *label = malloc((size_t)n_dev * sizeof *label);
   tl_status st = dev && label ? TL_OK : tl_fail(err, TL_NOMEM, "study: out of memory");
   json_t *tried = json_object();
-  double top = -1, started = tl_now();
+  double top = -1;
   for (int i = 0; st == TL_OK && i < s->o->n_lrs; i++) {
     tl_classifier *c = NULL;
     double acc = 0;
@@ -208,7 +215,6 @@ static tl_status choose_rate(study *s, bool pretrained, int64_t n, double *best,
     return st;
   }
   json_object_set_new(tried, "best", json_real(*best));
-  json_object_set_new(tried, "seconds", json_real(tl_now() - started));
   json_object_set_new(s->rates, key, tried);
   return save(s, err);
 }
@@ -325,6 +331,15 @@ static tl_status conclude(study *s, tl_err *err) {
                       json_pack("{s:s, s:i, s:I, s:f, s:o, s:o}", "task", "classification of texts",
                                 "classes", s->train.n_classes, "test_size", (json_int_t)s->test.n,
                                 "majority", majority(&s->test), "labels", labels, "arms", arms));
+  json_object_set_new(s->doc, "notes",
+                      json_pack("[s]", "All methods see the same labelled texts, drawn anew for "
+                                       "each seed; smaller sets are part of the "
+                                       "larger ones. The networks have the same shape and are "
+                                       "trained for the same number of steps; each "
+                                       "has its own learning rate, chosen for each number of "
+                                       "labels on held-out training texts no more "
+                                       "than the labels at hand (above 1,000 labels the choice of "
+                                       "the next smaller number is kept)."));
   double seconds = 0, tuning = 0, flops = 0;
   const char *key;
   json_t *c;
