@@ -198,17 +198,30 @@ static tl_status derive(tl_config *c, const char *key, int64_t value, tl_err *er
   return tl_config_set(c, key, text, level, "model.depth", err);
 }
 
-/* Steps and tokens are two ways to say the same: the more explicit one holds. */
+/* Steps, tokens and minutes are three ways to say how long: the most explicit one holds, so that
+ * `run.minutes=5` shortens a preset that counts in steps. */
 static tl_status choose_length(tl_config *c, tl_err *err) {
-  if (c->train.steps == 0 || c->train.tokens == 0) return TL_OK;
-  tl_config_level steps = tl_config_level_of(c, "train.steps");
-  tl_config_level tokens = tl_config_level_of(c, "train.tokens");
-  if (steps == tokens)
-    return tl_fail(err, TL_CONFIG,
-                   "train.steps (%s) and train.tokens (%s) are both given; set one of them to 0",
-                   tl_config_origin(c, "train.steps"), tl_config_origin(c, "train.tokens"));
-  return steps > tokens ? tl_config_set(c, "train.tokens", "0", steps, "train.steps", err)
-                        : tl_config_set(c, "train.steps", "0", tokens, "train.tokens", err);
+  static const char *const keys[] = {"train.steps", "train.tokens", "run.minutes"};
+  const bool given[] = {c->train.steps > 0, c->train.tokens > 0, c->run.minutes > 0};
+  int best = -1;
+  for (int i = 0; i < 3; i++) {
+    if (!given[i]) continue;
+    if (best < 0) {
+      best = i;
+      continue;
+    }
+    tl_config_level a = tl_config_level_of(c, keys[best]), b = tl_config_level_of(c, keys[i]);
+    if (a == b)
+      return tl_fail(err, TL_CONFIG, "%s (%s) and %s (%s) are both given; set one of them to 0",
+                     keys[best], tl_config_origin(c, keys[best]), keys[i],
+                     tl_config_origin(c, keys[i]));
+    if (b > a) best = i;
+  }
+  if (best < 0) return TL_OK;
+  tl_config_level level = tl_config_level_of(c, keys[best]);
+  for (int i = 0; i < 3; i++)
+    if (i != best && given[i]) TL_TRY(tl_config_set(c, keys[i], "0", level, keys[best], err));
+  return TL_OK;
 }
 
 static tl_status check(const tl_config *c, tl_err *err) {

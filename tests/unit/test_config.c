@@ -160,6 +160,7 @@ static void contradictions_are_refused(void **state) {
       {"objective.mask_keep=0.6", "objective.mask_random=0.6", "more than 1"},
       {"data.path=x", "data.text=y", "both given"},
       {"train.steps=10", "train.tokens=10", "both given"},
+      {"train.steps=10", "run.minutes=1", "both given"},
       {"nonsense", "train.steps=1", "not of the form section.key=value"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -169,12 +170,17 @@ static void contradictions_are_refused(void **state) {
     assert_int_equal(tl_config_load(NULL, NULL, overrides, 2, &c, &err), TL_CONFIG);
     if (!strstr(err.msg, cases[i].part)) fail_msg("'%s' lacks '%s'", err.msg, cases[i].part);
   }
-  /* The more explicit of steps and tokens holds. */
+  /* The most explicit of steps, tokens and minutes holds. */
   const char *tokens[] = {"train.tokens=1e6"};
   tl_config *c = NULL;
   assert_int_equal(tl_config_load("shakespeare-char", NULL, tokens, 1, &c, NULL), TL_OK);
   assert_int_equal(c->train.steps, 0);
   assert_int_equal(c->train.tokens, 1000000);
+  tl_config_free(c);
+  const char *minutes[] = {"run.minutes=2.5"};
+  assert_int_equal(tl_config_load("gpt2-124m", NULL, minutes, 1, &c, NULL), TL_OK);
+  assert_true(c->train.steps == 0 && c->train.tokens == 0 && c->run.minutes == 2.5);
+  assert_string_equal(tl_config_origin(c, "train.tokens"), "run.minutes");
   tl_config_free(c);
 }
 
