@@ -7,7 +7,8 @@
 
 #define LOSS_SIGMA_FLOOR 0.01
 #define NORM_SIGMA_FLOOR 0.2
-#define TINY 1e-8 /* losses and norms below it are all the same */
+enum { RECENT = 8 }; /* steps whose median is the newest level */
+#define TINY 1e-8    /* losses and norms below it are all the same */
 
 bool tl_guard_parse(const char *name, tl_guard_policy *out) {
   static const char *const names[] = {"off", "warn", "skip", "rollback", "stop"};
@@ -36,7 +37,9 @@ static double median(float *x, int n) {
 }
 
 /* How many robust standard deviations x lies above where the window's trend leads: a line through
- * the medians of the older and the newer half. Without it a loss that falls fast hides spikes. */
+ * the medians of the older and the newer half. Without it a loss that falls fast hides spikes. But
+ * a fast fall bends, and the line then leads below anything that can be expected: what lies at the
+ * level of the newest steps is never a spike. */
 static double robust_z(const tl_guard *g, const float *ring, double x, double sigma_floor) {
   float value[TL_GUARD_MAX_WINDOW], work[TL_GUARD_MAX_WINDOW];
   int n = g->n, half = n / 2, window = g->opt.window;
@@ -46,10 +49,12 @@ static double robust_z(const tl_guard *g, const float *ring, double x, double si
   double slope = (newer - older) / (0.5 * n), middle = 0.5 * (older + newer);
   for (int i = 0; i < n; i++)
     work[i] = (float)((double)value[i] - middle - slope * (i + 0.5 - 0.5 * n));
-  double level = median(work, n);
+  double level = median(work, n), expected = middle + level + slope * 0.5 * n;
   for (int i = 0; i < n; i++) work[i] = fabsf(work[i] - (float)level);
   double sigma = 1.4826 * median(work, n); /* of a normal distribution with this deviation */
-  return (x - middle - level - slope * 0.5 * n) / fmax(sigma, sigma_floor);
+  int newest = n < RECENT ? n : RECENT;
+  memcpy(work, value + n - newest, (size_t)newest * sizeof *work);
+  return (x - fmax(expected, median(work, newest))) / fmax(sigma, sigma_floor);
 }
 
 static void remember(tl_guard *g, double log_loss, double log_norm) {

@@ -3,9 +3,10 @@
  *
  * A step is bad if its loss or gradient norm is not finite, or if the logarithm of one of them lies
  * more than z_threshold robust standard deviations (median absolute deviation over the last
- * `window` good steps) above the trend of that window. Logarithms, because near a loss of 0
- * ordinary batches differ by factors. Deviations below 1 % of the loss and 20 % of the norm count
- * as that much, and only non-finite values are bad before TL_GUARD_MIN_WINDOW steps were seen. */
+ * `window` good steps) above the trend of that window and above the newest steps. Logarithms,
+ * because near a loss of 0 ordinary batches differ by factors. Deviations below 1 % of the loss and
+ * 20 % of the norm count as that much, and only non-finite values are bad before
+ * TL_GUARD_MIN_WINDOW steps were seen. */
 #ifndef TL_TRAIN_GUARD_H
 #define TL_TRAIN_GUARD_H
 

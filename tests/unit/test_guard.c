@@ -73,6 +73,22 @@ static void small_heavy_tailed_losses_pass(void **state) {
   assert_true(alarms <= 1);
 }
 
+/* The fall of a small model's first steps, which bends: from 5.75 to 2.6, then slowly on. Before
+ * the newest level counted, the default policy took such a run down as diverged. */
+static void bending_curves_pass(void **state) {
+  (void)state;
+  for (uint32_t run = 0; run < 50; run++) {
+    tl_guard g = make(TL_GUARD_ROLLBACK);
+    series s = make_series(200 + run);
+    double bend = 0.2 + 0.01 * run;
+    for (int64_t step = 1; step <= 600; step++) {
+      double fall = 3.1 / (1 + exp(((double)step - 40) / (10 + 20 * bend)));
+      double loss = (2.6 + fall) * exp(0.01 * normal(&s)) - 0.0005 * (double)step;
+      assert_int_equal(tl_guard_check(&g, step, loss, norm_at(&s, step)).action, TL_GUARD_DO_APPLY);
+    }
+  }
+}
+
 static void spikes_are_caught(void **state) {
   (void)state;
   int caught = 0, n = 0;
@@ -184,6 +200,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(few_false_alarms),
       cmocka_unit_test(small_heavy_tailed_losses_pass),
+      cmocka_unit_test(bending_curves_pass),
       cmocka_unit_test(spikes_are_caught),
       cmocka_unit_test(non_finite_steps_are_never_applied),
       cmocka_unit_test(policies_act_as_they_say),
