@@ -18,6 +18,7 @@
 #include "formats/json.h"
 #include "formats/lines.h"
 #include "formats/tensorboard.h"
+#include "tilth/checkpoint.h"
 #include "tilth/version.h"
 
 struct tl_run {
@@ -283,6 +284,7 @@ static tl_status reopen(tl_run *r, const tl_run_options *o, tl_err *err) {
   r->json = NULL;
   TL_TRY(load_json(r, err)); /* again: its last owner may have written meanwhile */
   TL_TRY(remove_leftovers(r->dir, err));
+  TL_TRY(tl_ckpt_clean(r->dir, err));
   json_t *resumes = json_object_get(r->json, "resumes");
   if (!json_is_array(resumes)) {
     resumes = json_array();
