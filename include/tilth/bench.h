@@ -17,7 +17,7 @@ tl_status tl_bench_measure_peak(tl_ctx *ctx, tl_bench_peak *out, tl_err *err);
 typedef struct tl_bench_row {
   const char *name;  /* of the operator or kernel */
   const char *shape; /* the dims of its case, "1024 768"; of a product "M N K" */
-  const char *pass;  /* "forward", "backward" or "run" */
+  const char *pass;  /* "forward", "backward", "both" (a loss), "run" (a kernel) */
   tl_dtype dt;
   double seconds;
   double flops, bytes; /* of one run; 0: not counted */

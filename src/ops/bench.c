@@ -132,9 +132,14 @@ static tl_status bench_op(const bench *b, const tl_op *op, tl_dtype dt, tl_err *
     format_dims(bench_dims(op), shape, sizeof shape);
     time_graph(b, g, op, backward, best);
     tl_cost c = cost_of(g, op);
-    b->fn(b->user,
-          &(tl_bench_row){op->name, shape, "forward", dt, best[0], c.flops_fwd, c.bytes_fwd});
-    if (op->backward && backward)
+    tl_bench_row fwd = {op->name, shape, "forward", dt, best[0], c.flops_fwd, c.bytes_fwd};
+    if (op->grad_in_forward) {
+      fwd.pass = "both";
+      fwd.flops += c.flops_bwd;
+      fwd.bytes += c.bytes_bwd;
+    }
+    b->fn(b->user, &fwd);
+    if (op->backward)
       b->fn(b->user,
             &(tl_bench_row){op->name, shape, "backward", dt, best[1], c.flops_bwd, c.bytes_bwd});
   }

@@ -312,6 +312,7 @@ const tl_op tl_op_cross_entropy = {
     .grad_in_forward = true,
     .build_case = build_case,
     .cases = cases,
+    .bench = {512, 384, 4096, ALL},
     .tol = {1e-5f, 1e-2f},
     .tol_bwd = {1e-5f, 2e-2f},
     .grad_tol = 5e-3f,

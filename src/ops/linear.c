@@ -244,6 +244,7 @@ const tl_op tl_op_linear = {
     .bwd_inputs = 1,
     .build_case = build_case,
     .cases = cases,
+    .bench = {1024, 768, 768, 1, 1, 0, TL_ACT_NONE},
     .tol = {2e-5f, 1e-2f},
     .tol_bwd = {2e-5f, 2e-2f},
     .grad_tol = 5e-3f,
