@@ -15,6 +15,7 @@ typedef struct tl_model_config {
   int64_t dim, layers, heads, kv_heads, ff, vocab, max_len;
   int64_t window, global_every;
   double dropout, attention_dropout, rope_theta, init_std, norm_eps;
+  double rope_theta_local; /* of an encoder's layers with a window; 0: rope_theta */
   bool tie, qk_norm;
   char act[16]; /* "auto", "gelu", "gelu_tanh", "silu", "relu2" */
 } tl_model_config;

@@ -26,7 +26,10 @@ static void declare_block(tl_model *m, tl_declare *d, int i) {
     b->attn.gain_k = tl_declare_vector(d, "attn.k_norm.weight", b->attn.hd, 1);
   }
   b->attn.rope = true;
-  if (is_global(c, i)) b->attn.window = 0;
+  if (is_global(c, i))
+    b->attn.window = 0;
+  else
+    b->attn.rope_theta = (float)c->rope_theta_local;
   w = tl_declare_matrix(d, "attn.Wo.weight", c->dim, c->dim, res, true);
   b->attn.out = tl_spec1(w, NULL, false);
   b->norm2 = tl_declare_norm(d, "mlp_norm", TL_NORM_LAYER, c->dim, false, eps);
@@ -77,13 +80,19 @@ static const tl_hf_key keys[] = {
     TL_HF_I("global_attn_every_n_layers", global_every),
     TL_HF_I("local_attention", window),
     TL_HF_OPT(TL_HF_REAL, "global_rope_theta", rope_theta),
+    TL_HF_OPT(TL_HF_REAL, "local_rope_theta", rope_theta_local),
+    TL_HF_OPT(TL_HF_REAL, "rope_parameters.full_attention.rope_theta", rope_theta),
+    TL_HF_OPT(TL_HF_REAL, "rope_parameters.sliding_attention.rope_theta", rope_theta_local),
     TL_HF_OPT(TL_HF_REAL, "embedding_dropout", dropout),
     TL_HF_OPT(TL_HF_REAL, "attention_dropout", attention_dropout),
     {0},
 };
 
 static void write_constants(const tl_model *m, json_t *o) {
-  json_object_set_new(o, "local_rope_theta", json_real(m->c.rope_theta));
+  json_t *rope = json_object_get(o, "rope_parameters");
+  json_object_set_new(json_object_get(rope, "full_attention"), "rope_type", json_string("default"));
+  json_object_set_new(json_object_get(rope, "sliding_attention"), "rope_type",
+                      json_string("default"));
   json_object_set_new(o, "mlp_dropout", json_real(m->c.dropout));
   json_object_set_new(o, "norm_bias", json_false());
   json_object_set_new(o, "attention_bias", json_false());

@@ -63,15 +63,14 @@ static const tl_hf_key keys[] = {
     TL_HF_I("max_position_embeddings", max_len),
     TL_HF_R("rms_norm_eps", norm_eps),
     TL_HF_OPT(TL_HF_REAL, "rope_theta", rope_theta),
+    TL_HF_OPT(TL_HF_REAL, "rope_parameters.rope_theta", rope_theta),
     TL_HF_OPT(TL_HF_REAL, "attention_dropout", attention_dropout),
     {0},
 };
 
 static void write_constants(const tl_model *m, json_t *o) {
   json_object_set_new(o, "head_dim", json_integer(m->c.dim / m->c.heads));
-  json_object_set_new(
-      o, "rope_parameters",
-      json_pack("{s:s, s:f}", "rope_type", "default", "rope_theta", m->c.rope_theta));
+  json_object_set_new(json_object_get(o, "rope_parameters"), "rope_type", json_string("default"));
   json_object_set_new(o, "attention_bias", json_false());
   json_object_set_new(o, "mlp_bias", json_false());
 }

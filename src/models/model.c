@@ -116,7 +116,8 @@ static tl_status check_config(tl_model_config *c, const tl_arch *a, tl_err *err)
   if (c->ff == 0) c->ff = a->default_ff(c->dim);
   if (c->norm_eps == 0) c->norm_eps = a->default_eps;
   if (c->rope_theta == 0) c->rope_theta = 10000;
-  if (c->global_every == 0) c->global_every = 1;
+  if (c->rope_theta_local == 0) c->rope_theta_local = c->rope_theta;
+  if (c->global_every == 0 || c->window == 0) c->global_every = 1;
   if (c->init_std == 0) c->init_std = 0.02;
   if (!strcmp(c->act, "auto") || !*c->act) snprintf(c->act, sizeof c->act, "%s", a->default_act);
   if (c->dim <= 0 || c->layers <= 0 || c->heads <= 0 || c->vocab <= 0 || c->max_len <= 0)

@@ -13,9 +13,11 @@
 
 #define TL_ARCHS(X) X(gpt2) X(llama) X(bert) X(encoder)
 
-/* One key of config.json and the member of tl_model_config that it carries. */
+/* One key of config.json and the member of tl_model_config that it carries. A member may have
+ * several keys: all are written, for older and newer readers, and the last that is present counts.
+ */
 typedef struct tl_hf_key {
-  const char *key;
+  const char *key; /* dots lead into nested objects */
   enum { TL_HF_INT, TL_HF_REAL } type;
   size_t offset;
   bool optional; /* reading: the member keeps 0 when the key is absent or null */

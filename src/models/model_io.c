@@ -10,12 +10,27 @@
 
 enum { MAX_CONFIG_BYTES = 1 << 20 };
 
+/* The object that holds the last part of key "a.b.c", and that part in *last; with `make`, missing
+ * objects on the way are added. NULL if absent. */
+static json_t *key_parent(json_t *o, const char *key, bool make, const char **last) {
+  const char *dot;
+  for (; o && (dot = strchr(key, '.')); key = dot + 1) {
+    size_t n = (size_t)(dot - key);
+    if (make && !json_object_getn(o, key, n)) json_object_setn_new(o, key, n, json_object());
+    o = json_object_getn(o, key, n);
+  }
+  *last = key;
+  return o;
+}
+
 static void write_keys(const tl_model *m, json_t *o) {
   for (const tl_hf_key *k = m->arch->keys; k->key; k++) {
     const char *member = (const char *)&m->c + k->offset;
     json_t *v = k->type == TL_HF_INT ? json_integer(*(const int64_t *)member)
                                      : json_real(*(const double *)member);
-    json_object_set_new(o, k->key, v);
+    const char *last = NULL;
+    json_t *parent = key_parent(o, k->key, true, &last);
+    json_object_set_new(parent, last, v);
   }
 }
 
@@ -79,9 +94,10 @@ tl_status tl_model_save(const tl_model *m, const tl_tokenizer *tok, const char *
   return s;
 }
 
-static tl_status read_key(const json_t *o, const tl_hf_key *k, tl_model_config *c, const char *path,
+static tl_status read_key(json_t *o, const tl_hf_key *k, tl_model_config *c, const char *path,
                           tl_err *err) {
-  const json_t *v = json_object_get(o, k->key);
+  const char *last = NULL;
+  const json_t *parent = key_parent(o, k->key, false, &last), *v = json_object_get(parent, last);
   void *member = (char *)c + k->offset;
   if (!v || json_is_null(v)) {
     if (k->optional) return TL_OK;
@@ -100,7 +116,23 @@ static tl_status read_key(const json_t *o, const tl_hf_key *k, tl_model_config *
   return TL_OK;
 }
 
-static tl_status read_config(const json_t *o, const char *path, tl_model_config *c, tl_err *err) {
+/* Positions that are stretched would be read as plain ones, and the model would be silently wrong.
+ */
+static tl_status check_rope(json_t *o, const char *path, tl_err *err) {
+  static const char *const keys[] = {"rope_parameters.rope_type", "rope_scaling.rope_type",
+                                     "rope_scaling.type"};
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+    const char *last = NULL;
+    json_t *parent = key_parent(o, keys[i], false, &last);
+    const char *type = json_string_value(json_object_get(parent, last));
+    if (type && strcmp(type, "default"))
+      return tl_fail(err, TL_DATA, "%s: \"%s\" is \"%s\"; only \"default\" is supported", path,
+                     keys[i], type);
+  }
+  return TL_OK;
+}
+
+static tl_status read_config(json_t *o, const char *path, tl_model_config *c, tl_err *err) {
   *c = (tl_model_config){.tie = true};
   const char *type = json_string_value(json_object_get(o, "model_type"));
   const tl_arch *a = type ? tl_arch_find_hf(type) : NULL;
@@ -114,9 +146,11 @@ static tl_status read_config(const json_t *o, const char *path, tl_model_config 
       TL_HF_I("vocab_size", vocab), TL_HF_OPT(TL_HF_REAL, "initializer_range", init_std), {0}};
   for (const tl_hf_key *k = common; k->key; k++) TL_TRY(read_key(o, k, c, path, err));
   for (const tl_hf_key *k = a->keys; k->key; k++) TL_TRY(read_key(o, k, c, path, err));
+  TL_TRY(check_rope(o, path, err));
   const char *act = json_string_value(json_object_get(o, a->act_key));
   snprintf(c->act, sizeof c->act, "%s", act ? act : "auto");
-  const json_t *tie = json_object_get(o, "tie_word_embeddings"), *own = json_object_get(o, "tilth");
+  const json_t *tie = json_object_get(o, "tie_word_embeddings");
+  json_t *own = json_object_get(o, "tilth");
   if (tie) c->tie = json_is_true(tie);
   if (own) {
     c->qk_norm = json_is_true(json_object_get(own, "qk_norm"));
