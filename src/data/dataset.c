@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/manifest.h"
+#include "data/data_manifest.h"
 #include "data/shard.h"
 
 struct tl_dataset {

@@ -7,7 +7,7 @@
 #include "base/context.h"
 #include "base/rng.h"
 #include "data/batch.h"
-#include "data/manifest.h"
+#include "data/data_manifest.h"
 #include "data/shard.h"
 #include "data/stage.h"
 #include "tilth/dataset.h"

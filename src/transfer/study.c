@@ -26,6 +26,8 @@ typedef struct study {
   tl_model_config config;
   json_t *doc, *cells, *rates; /* cells and rates are in doc */
   int64_t max_labels;
+  size_t *order; /* of the training texts for order_seed */
+  uint64_t order_seed;
   tl_study_fn report;
   void *user;
 } study;
@@ -133,16 +135,55 @@ static tl_status add_run(study *s, json_t *costs, tl_err *err) {
   return st;
 }
 
-/* Which training texts: a keyed order per seed, of which n labels are the first n: nested subsets.
- * Texts after the largest subset serve to choose the learning rate. */
-static size_t text_at(const study *s, uint64_t seed, int64_t i) {
-  return (size_t)tl_permute(tl_mix64(seed, TL_STREAM_SPLIT), s->train.n, (uint64_t)i);
+/* Which training texts: an order per seed, of which n labels are the first n, so that smaller sets
+ * are part of larger ones. The order is stratified: the r-th text of a class with m stands at (r +
+ * u) / m, with u drawn per class, so that every beginning of the order has its fair share of every
+ * class. Texts after the largest set serve to choose the learning rate. */
+typedef struct place {
+  double at;
+  size_t text;
+} place;
+
+static int by_place(const void *a, const void *b) {
+  const place *x = a, *y = b;
+  if (x->at != y->at) return x->at < y->at ? -1 : 1;
+  return x->text < y->text ? -1 : 1;
 }
 
-static size_t *subset(const study *s, uint64_t seed, int64_t first, int64_t n, tl_err *err) {
+static tl_status make_order(study *s, uint64_t seed, tl_err *err) {
+  if (s->order && s->order_seed == seed) return TL_OK;
+  size_t n = s->train.n, n_classes = (size_t)s->train.n_classes;
+  size_t *order = realloc(s->order, n * sizeof *order);
+  if (order) s->order = order;
+  place *p = malloc(n * sizeof *p);
+  double *count = calloc(2 * n_classes, sizeof *count), *rank = count ? count + n_classes : NULL;
+  if (!order || !p || !count) {
+    free(p);
+    free(count);
+    return tl_fail(err, TL_NOMEM, "study: out of memory");
+  }
+  for (size_t i = 0; i < n; i++) count[s->train.label[i]]++;
+  tl_rng r = tl_rng_make(seed, TL_STREAM_SPLIT, 0, 0);
+  for (size_t k = 0; k < n_classes; k++) rank[k] = (double)tl_rng_f32(&r);
+  for (size_t i = 0; i < n; i++) {
+    size_t text = (size_t)tl_permute(tl_mix64(seed, TL_STREAM_SPLIT), n, i);
+    int k = s->train.label[text];
+    p[i] = (place){rank[k] / count[k], text};
+    rank[k]++;
+  }
+  qsort(p, n, sizeof *p, by_place);
+  for (size_t i = 0; i < n; i++) s->order[i] = p[i].text;
+  s->order_seed = seed;
+  free(p);
+  free(count);
+  return TL_OK;
+}
+
+static size_t *subset(study *s, uint64_t seed, int64_t first, int64_t n, tl_err *err) {
+  if (make_order(s, seed, err) != TL_OK) return NULL;
   size_t *index = malloc((size_t)n * sizeof *index);
   if (!index) tl_fail(err, TL_NOMEM, "study: out of memory");
-  for (int64_t i = 0; index && i < n; i++) index[i] = text_at(s, seed, first + i);
+  if (index) memcpy(index, s->order + first, (size_t)n * sizeof *index);
   return index;
 }
 
@@ -271,9 +312,10 @@ static tl_status run_bayes(study *s, int64_t n, uint64_t seed, tl_err *err) {
   if (json_object_get(s->cells, key)) return TL_OK;
   tl_nb_text *train = malloc((size_t)n * sizeof *train), *test = malloc(s->test.n * sizeof *test);
   tl_naive_bayes *nb = NULL;
-  tl_status st = train && test ? TL_OK : tl_fail(err, TL_NOMEM, "study: out of memory");
+  tl_status st =
+      train && test ? make_order(s, seed, err) : tl_fail(err, TL_NOMEM, "study: out of memory");
   for (int64_t i = 0; st == TL_OK && i < n; i++) {
-    size_t at = text_at(s, seed, i);
+    size_t at = s->order[i];
     train[i] = (tl_nb_text){s->train.text[at], strlen(s->train.text[at]), s->train.label[at]};
   }
   for (size_t i = 0; st == TL_OK && i < s->test.n; i++)
@@ -404,6 +446,7 @@ tl_status tl_label_study(tl_ctx *ctx, const tl_study_options *options, tl_study_
   tl_status st = load(&s, err);
   if (st == TL_OK) st = run_all(&s, err);
   json_decref(s.doc);
+  free(s.order);
   tl_tokenizer_free(s.tok);
   tl_examples_free(&s.train);
   tl_examples_free(&s.test);

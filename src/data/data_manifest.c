@@ -1,4 +1,4 @@
-#include "data/manifest.h"
+#include "data/data_manifest.h"
 
 #include <inttypes.h>
 #include <jansson.h>

@@ -1,6 +1,6 @@
 /* dataset.json: what a prepared folder holds (docs/formats.md). */
-#ifndef TL_DATA_MANIFEST_H
-#define TL_DATA_MANIFEST_H
+#ifndef TL_DATA_DATA_MANIFEST_H
+#define TL_DATA_DATA_MANIFEST_H
 
 #include "data/shard.h"
 
