@@ -20,6 +20,7 @@ int tl_cmd_doctor(int argc, char **argv);
 int tl_cmd_eval(int argc, char **argv);
 int tl_cmd_fill(int argc, char **argv);
 int tl_cmd_generate(int argc, char **argv);
+int tl_cmd_plan(int argc, char **argv);
 int tl_cmd_prepare(int argc, char **argv);
 int tl_cmd_report(int argc, char **argv);
 int tl_cmd_selftest(int argc, char **argv);

@@ -23,6 +23,7 @@ static const struct command {
     {"eval", tl_cmd_eval, "measure a model's loss on held-out text"},
     {"fill", tl_cmd_fill, "predict the masked words of a text"},
     {"generate", tl_cmd_generate, "continue a text with a pretrained decoder"},
+    {"plan", tl_cmd_plan, "what a run will cost, before it runs"},
     {"prepare", tl_cmd_prepare, "turn text into token shards for training"},
     {"report", tl_cmd_report, "write the page of a run: curves, label study, costs"},
     {"resume", tl_cmd_resume, "go on with an interrupted run"},

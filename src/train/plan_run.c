@@ -1,0 +1,106 @@
+#include "tilth/plan.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/rng.h"
+#include "train/trainer.h"
+
+enum { TIMED_PASSES = 3 };
+
+/* A micro-batch of random tokens with as many targets as the objective makes. */
+static void made_up_batch(const tl_config *c, const tl_objective *o, int64_t vocab, tl_batch *b) {
+  int64_t seq = c->train.seq_len, n = c->train.batch * seq;
+  tl_rng r = tl_rng_make(1, TL_STREAM_TEST, 0, 0);
+  for (int64_t i = 0; i < n; i++) {
+    b->tokens[i] = (int32_t)tl_rng_below(&r, (uint64_t)vocab);
+    b->pos[i] = (int32_t)(i % seq);
+    if (i % seq == 0)
+      b->segments[b->n_segments++] = (tl_segment){(int32_t)i, (int32_t)(i + seq), (int32_t)i,
+                                                  (int32_t)(i + seq), !o->needs_mask};
+    bool target = !o->selects || (double)tl_rng_f32(&r) < c->objective.mask_rate;
+    if (!target) continue;
+    b->idx[b->n_targets] = (int32_t)i;
+    b->targets[b->n_targets++] = b->tokens[i];
+  }
+  b->n_tokens = n;
+  b->n_counted = b->n_targets;
+}
+
+static double optimizer_bytes(const tl_config *c, const tl_params *ps) {
+  double n = 0;
+  for (int i = 0; i < ps->n; i++) {
+    bool one = !strcmp(c->optim.type, "sgd") ||
+               (!strcmp(c->optim.type, "muon") && (ps->p[i]->flags & TL_PARAM_HIDDEN));
+    n += (double)ps->p[i]->n * (one ? 4 : 8);
+    if (c->optim.ema > 0) n += 4 * (double)ps->p[i]->n;
+  }
+  return n;
+}
+
+static void measure(tl_lm *lm, const tl_batch *b, tl_plan *p) {
+  tl_pass pass = {.training = true, .loss_scale = 1.0f / (float)(b->n_targets ? b->n_targets : 1)};
+  tl_lm_run(lm, b, &pass); /* the first pass touches the memory */
+  double best = INFINITY;
+  for (int i = 0; i < TIMED_PASSES; i++) {
+    double start = tl_now();
+    tl_lm_run(lm, b, &pass);
+    best = fmin(best, tl_now() - start);
+  }
+  tl_cost cost = tl_graph_cost(lm->g);
+  p->flops_per_token = (cost.flops_fwd + cost.flops_bwd) / (double)b->n_tokens;
+  p->seconds_per_step = best;
+}
+
+static void conclude(const tl_ctx *ctx, const tl_config *c, const tl_lm *lm, tl_plan *p) {
+  const tl_params *ps = &lm->model->params;
+  p->params = tl_model_params(lm->model);
+  p->body_params = tl_model_body_params(lm->model);
+  p->vocab = lm->model->c.vocab;
+  p->tokens_per_step = c->train.batch * c->train.seq_len * c->train.accum;
+  p->seconds_per_step *= (double)c->train.accum;
+  p->tokens_per_s = (double)p->tokens_per_step / p->seconds_per_step;
+  p->steps = c->train.steps;
+  if (p->steps == 0 && c->train.tokens > 0)
+    p->steps = (c->train.tokens + p->tokens_per_step - 1) / p->tokens_per_step;
+  if (c->run.minutes > 0) p->steps = (int64_t)(c->run.minutes * 60 / p->seconds_per_step);
+  p->tokens = (double)p->steps * (double)p->tokens_per_step;
+  p->flops = p->tokens * p->flops_per_token;
+  p->seconds = (double)p->steps * p->seconds_per_step;
+  p->weights_bytes = 2.0 * (double)ps->n_values * sizeof(float);
+  p->optimizer_bytes = optimizer_bytes(c, ps);
+  if (!strcmp(c->guard.policy, "rollback"))
+    p->optimizer_bytes += p->optimizer_bytes + (double)ps->n_values * sizeof(float);
+  p->activations_bytes = (double)lm->g->stats.slab_bytes;
+  for (const tl_pack *k = ps->packs; k; k = k->next) p->packed_bytes += (double)k->bytes;
+  p->total_bytes = p->weights_bytes + p->optimizer_bytes + p->activations_bytes + p->packed_bytes;
+  p->checkpoint_bytes = (double)ps->n_values * sizeof(float) + optimizer_bytes(c, ps);
+  double peak = 1e9 * tl_peak_gflops(ctx->k->level, lm->g->opt.dt) * tl_pool_size(ctx->pool);
+  p->peak_fraction = p->tokens_per_s * p->flops_per_token / peak;
+}
+
+tl_status tl_plan_run(tl_ctx *ctx, const tl_config *c, int64_t vocab, tl_plan *plan, tl_err *err) {
+  tl_model_config mc;
+  tl_model *m = NULL;
+  tl_lm lm = {0};
+  tl_batch batch = {0};
+  *plan = (tl_plan){0};
+  const tl_objective *o = tl_objective_find(c->objective.type);
+  TL_TRY(tl_model_config_from(c, vocab, c->train.seq_len, &mc, err));
+  TL_TRY(tl_model_new(&mc, 1, true, &m, err));
+  int64_t tokens = c->train.batch * c->train.seq_len;
+  tl_lm_options lo = {
+      .dt = tl_pick_dtype(ctx, c->run.dtype), .max_tokens = tokens, .training = true};
+  tl_status s = tl_lm_new(ctx, m, o, &lo, &lm, err);
+  if (s == TL_OK) s = tl_batch_init(&batch, tokens, err);
+  if (s == TL_OK) {
+    made_up_batch(c, o, vocab, &batch);
+    measure(&lm, &batch, plan);
+    conclude(ctx, c, &lm, plan);
+  }
+  tl_batch_free(&batch);
+  tl_lm_free(&lm);
+  tl_model_free(m);
+  return s;
+}
