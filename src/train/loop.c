@@ -218,6 +218,7 @@ tl_status tl_trainer_run(tl_trainer *t, tl_err *err) {
   int64_t first = t->s.step + 1;
   while (t->s.steps == 0 || t->s.step < t->s.steps) {
     TL_TRY(train_step(t, &st, err));
+    t->loss = st.loss;
     plan_by_time(t);
     bool last = t->s.step == t->s.steps;
     if (due(t->s.step, t->cfg->run.log_every) || t->s.step == first || last)

@@ -11,6 +11,7 @@ static void fill_result(const tl_trainer *t, tl_train_result *r) {
   snprintf(r->run_dir, sizeof r->run_dir, "%s", tl_run_dir(t->run));
   r->steps = t->s.step;
   r->tokens = t->s.tokens;
+  r->loss = t->loss;
   r->val_loss = t->s.val_loss;
   r->best_val_loss = t->s.best_val_loss;
   r->best_step = t->s.best_step;

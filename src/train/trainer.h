@@ -50,6 +50,7 @@ typedef struct tl_trainer {
   tl_train_state s;
   tl_snapshot snap;
   double peak;        /* measured FLOP/s of the compute type */
+  double loss;        /* of the last step */
   double started;     /* tl_now() minus the seconds of earlier parts of the run */
   double last_saved;  /* tl_now() of the last checkpoint */
   int64_t saved_step; /* -1: none yet */
