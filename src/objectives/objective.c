@@ -99,24 +99,29 @@ int64_t tl_batch_append(tl_batch *b, const tl_sample *s, bool causal) {
   return row0;
 }
 
-/* Marks hidden tokens in hide[0..n) until `want` are marked: random starts, random span lengths. */
+static bool begins_unit(const tl_objective_args *a, const tl_sample *s, uint32_t i) {
+  if (i == 0 || !a->whole_word || a->word_starts[s->tok[i]]) return true;
+  return s->tok[i - 1] < (uint32_t)a->n_special; /* the first word needs no space before it */
+}
+
+/* Marks hidden tokens in hide[0..n) until `want` are marked: random starts, random span lengths. A
+ * unit is a token, or a whole word. */
 static void choose_hidden(const tl_objective_args *a, const tl_sample *s, tl_rng *r, uint8_t *hide,
                           uint32_t want) {
-  uint32_t hidden = 0;
-  for (uint32_t tries = 0; hidden < want && tries < 20 * s->n; tries++) {
-    uint32_t begin = (uint32_t)tl_rng_below(r, s->n);
-    uint32_t length = a->span > 1 ? 1 + (uint32_t)tl_rng_below(r, (uint64_t)a->span) : 1;
-    if (a->whole_word)
-      while (begin > 0 && !a->word_starts[s->tok[begin]]) begin--;
-    uint32_t end = begin;
-    for (uint32_t units = 0; end < s->n; end++) {
-      bool unit = !a->whole_word || end == begin || a->word_starts[s->tok[end]];
-      if (unit && units++ == length) break;
-      if (s->tok[end] < (uint32_t)a->n_special) break; /* never across the end of a document */
-      if (!hide[end] && hidden < want) {
-        hide[end] = 1;
-        hidden++;
-      }
+  for (uint32_t tries = 0; want > 0 && tries < 20 * s->n; tries++) {
+    uint32_t at = (uint32_t)tl_rng_below(r, s->n);
+    if (!begins_unit(a, s, at)) continue; /* so that long words are not chosen more often */
+    uint64_t units = a->span > 1 ? 1 + tl_rng_below(r, (uint64_t)a->span) : 1;
+    /* never across the end of a document */
+    for (; units > 0 && want > 0 && at < s->n && s->tok[at] >= (uint32_t)a->n_special; units--) {
+      uint32_t begin = at++;
+      while (at < s->n && !begins_unit(a, s, at)) at++;
+      uint32_t size = at - begin;
+      if (hide[begin]) continue;
+      /* A word is hidden whole or not at all; these odds keep the rate right on average. */
+      if (size > want && tl_rng_below(r, size) >= want) return;
+      memset(hide + begin, 1, size);
+      want -= size < want ? size : want;
     }
   }
 }

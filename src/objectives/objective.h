@@ -29,8 +29,8 @@ void tl_batch_clear(tl_batch *b);
 void tl_batch_free(tl_batch *b);
 
 /* One window of the data. tok[n] exists (the token after the window) when has_next. starts:
- * positions in [0, n) at which a document starts, increasing; position 0 is a segment start even if
- * not listed. */
+ * positions in [0, n] at which a document starts, increasing (n: the token after the window does);
+ * position 0 is a segment start even if not listed. */
 typedef struct tl_sample {
   const uint32_t *tok;
   uint32_t n;

@@ -1,0 +1,333 @@
+/* Unit tests of src/objectives: what a window of tokens becomes under each objective. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "objectives/objective.h"
+
+#define OBJECTIVE(name) extern const tl_objective tl_objective_##name;
+TL_OBJECTIVES(OBJECTIVE)
+#undef OBJECTIVE
+
+enum { N_SPECIAL = 5, MASK = 4, VOCAB = 100, LEN = 64, SAMPLES = 2000 };
+
+static uint8_t g_word_starts[VOCAB]; /* specials, and every id that 3 divides */
+
+static tl_objective_args args(void) {
+  for (int i = 0; i < VOCAB; i++) g_word_starts[i] = i < N_SPECIAL || i % 3 == 0;
+  return (tl_objective_args){.seed = 7,
+                             .rate = 0.15,
+                             .rate_end = 0.15,
+                             .keep = 0.1,
+                             .random = 0.1,
+                             .causal_share = 0.0625,
+                             .span = 1,
+                             .vocab = VOCAB,
+                             .mask_id = MASK,
+                             .n_special = N_SPECIAL,
+                             .word_starts = g_word_starts};
+}
+
+static tl_batch new_batch(int64_t max_tokens) {
+  tl_batch b;
+  assert_int_equal(tl_batch_init(&b, max_tokens, NULL), TL_OK);
+  return b;
+}
+
+/* Two documents, <s> ... </s> each; the second begins at 20. */
+static tl_sample window(uint64_t position, uint32_t *tok) {
+  static const uint32_t starts[] = {0, 20};
+  tl_rng r = tl_rng_make(1, TL_STREAM_TEST, 0, position << 20);
+  for (int i = 0; i <= LEN; i++) tok[i] = N_SPECIAL + (uint32_t)tl_rng_below(&r, VOCAB - N_SPECIAL);
+  tok[0] = tok[20] = 1;
+  tok[19] = 2;
+  return (tl_sample){.tok = tok,
+                     .n = LEN,
+                     .has_next = true,
+                     .starts = starts,
+                     .n_starts = 2,
+                     .position = position};
+}
+
+static void assert_ints(const int32_t *got, const int32_t *want, size_t n) {
+  for (size_t i = 0; i < n; i++) assert_int_equal(got[i], want[i]);
+}
+
+static void next_token_predicts_inside_documents(void **state) {
+  (void)state;
+  tl_objective_args a = args();
+  tl_batch b = new_batch(32);
+  const uint32_t tok[] = {1, 10, 11, 2, 1, 12, 13, 14}, starts[] = {0, 4, 7};
+  tl_sample s = {.tok = tok, .n = 7, .has_next = true, .starts = starts, .n_starts = 2};
+  tl_objective_next_token.add(&a, &s, &b);
+  assert_int_equal(b.n_tokens, 7);
+  assert_int_equal(b.n_targets, 7);
+  assert_int_equal(b.n_counted, 6); /* 3 is followed by another document */
+  assert_ints(b.tokens, (const int32_t[]){1, 10, 11, 2, 1, 12, 13}, 7);
+  assert_ints(b.targets, (const int32_t[]){10, 11, 2, -1, 12, 13, 14}, 7);
+  assert_ints(b.pos, (const int32_t[]){0, 1, 2, 3, 0, 1, 2}, 7);
+  assert_int_equal(b.n_segments, 2);
+  assert_memory_equal(&b.segments[0], (&(tl_segment){0, 4, 0, 4, 1}), sizeof *b.segments);
+  assert_memory_equal(&b.segments[1], (&(tl_segment){4, 7, 4, 7, 1}), sizeof *b.segments);
+
+  /* A second sample stands behind the first; the token after it opens a document, and the window
+   * begins inside one. */
+  s.starts = (const uint32_t[]){4, 7};
+  tl_objective_next_token.add(&a, &s, &b);
+  assert_int_equal(b.n_tokens, 14);
+  assert_int_equal(b.n_segments, 4);
+  assert_memory_equal(&b.segments[3], (&(tl_segment){11, 14, 11, 14, 1}), sizeof *b.segments);
+  assert_ints(b.targets + 7, (const int32_t[]){10, 11, 2, -1, 12, 13, -1}, 7);
+  assert_int_equal(b.n_counted, 11);
+
+  /* Without the token after the window the last one has no target. */
+  tl_batch_clear(&b);
+  s = (tl_sample){.tok = tok, .n = 7};
+  tl_objective_next_token.add(&a, &s, &b);
+  assert_int_equal(b.n_segments, 1);
+  assert_int_equal(b.targets[3], 1);
+  assert_int_equal(b.targets[6], -1);
+  assert_int_equal(b.n_counted, 6);
+  tl_batch_free(&b);
+}
+
+typedef struct counts {
+  double maskable, hidden, masked, kept, random, runs, split_words, first_words;
+} counts;
+
+static bool begins_word(const tl_sample *s, uint32_t i) {
+  return i == 0 || g_word_starts[s->tok[i]] || s->tok[i - 1] < N_SPECIAL;
+}
+
+/* Checks one masked sample row by row and adds to the counts. */
+static void count_sample(const tl_sample *s, const tl_batch *b, counts *c) {
+  int64_t t = 0;
+  bool before = false;
+  for (uint32_t i = 0; i < s->n; i++) {
+    bool hidden = t < b->n_targets && b->idx[t] == (int32_t)i, special = s->tok[i] < N_SPECIAL;
+    c->maskable += !special;
+    if (hidden) {
+      assert_false(special);
+      assert_int_equal(b->targets[t++], s->tok[i]);
+      c->masked += b->tokens[i] == MASK;
+      c->kept += b->tokens[i] == (int32_t)s->tok[i];
+      c->random += b->tokens[i] != MASK && b->tokens[i] != (int32_t)s->tok[i];
+      assert_true(b->tokens[i] == MASK || (b->tokens[i] >= N_SPECIAL && b->tokens[i] < VOCAB));
+    } else {
+      assert_int_equal(b->tokens[i], s->tok[i]);
+    }
+    c->hidden += hidden;
+    c->runs += hidden && !before;
+    c->split_words += !special && !begins_word(s, i) && hidden != before;
+    c->first_words += hidden && i == 1;
+    before = hidden;
+  }
+  assert_int_equal(t, b->n_targets); /* in increasing order, none twice, none besides */
+  assert_int_equal(b->n_counted, b->n_targets);
+}
+
+static counts mask_many(const tl_objective_args *a) {
+  uint32_t tok[LEN + 1];
+  counts c = {0};
+  tl_batch b = new_batch(LEN);
+  for (uint64_t p = 0; p < SAMPLES; p++) {
+    tl_sample s = window(p, tok);
+    tl_batch_clear(&b);
+    tl_objective_masked.add(a, &s, &b);
+    assert_int_equal(b.n_segments, 2);
+    assert_int_equal(b.segments[1].causal, 0);
+    count_sample(&s, &b, &c);
+  }
+  tl_batch_free(&b);
+  return c;
+}
+
+static void assert_near(double got, double want, double tolerance) {
+  if (!(fabs(got - want) <= tolerance)) fail_msg("%g, expected %g +- %g", got, want, tolerance);
+}
+
+static void masked_hides_the_rate_by_80_10_10(void **state) {
+  (void)state;
+  tl_objective_args a = args();
+  counts c = mask_many(&a);
+  assert_near(c.hidden / c.maskable, 0.15, 0.001);
+  assert_near(c.masked / c.hidden, 0.8, 0.012);
+  assert_near(c.kept / c.hidden, 0.1, 0.01);
+  assert_near(c.random / c.hidden, 0.1, 0.01);
+  assert_near(c.hidden / c.runs, 1 / 0.85, 0.03); /* tokens fall singly */
+  a.keep = a.random = 0;
+  c = mask_many(&a);
+  assert_true(c.masked == c.hidden);
+}
+
+static void rate_follows_the_progress(void **state) {
+  (void)state;
+  tl_objective_args a = args();
+  a.rate = 0.4;
+  a.rate_end = 0.1;
+  static const double want[] = {0.4, 0.25, 0.1};
+  for (int i = 0; i < 3; i++) {
+    a.progress = 0.5 * i;
+    counts c = mask_many(&a);
+    assert_near(c.hidden / c.maskable, want[i], 0.001);
+  }
+  a.rate = a.rate_end = 0.9;
+  counts c = mask_many(&a);
+  assert_near(c.hidden / c.maskable, 0.9, 0.001);
+}
+
+static void spans_are_longer_at_the_same_rate(void **state) {
+  (void)state;
+  tl_objective_args a = args();
+  a.span = 8;
+  counts c = mask_many(&a);
+  assert_near(c.hidden / c.maskable, 0.15, 0.001);
+  assert_true(c.hidden / c.runs > 2.5);
+}
+
+static void words_are_hidden_whole(void **state) {
+  (void)state;
+  tl_objective_args a = args();
+  counts c = mask_many(&a);
+  assert_true(c.split_words > SAMPLES); /* the check sees split words */
+  a.whole_word = true;
+  for (a.span = 1; a.span <= 3; a.span += 2) {
+    c = mask_many(&a);
+    assert_true(c.split_words == 0);
+    assert_near(c.hidden / c.maskable, 0.15, 0.006);
+    /* The first word of a document is hidden like any other, space before it or not. */
+    assert_near(c.first_words / SAMPLES, 0.15, 0.03);
+  }
+}
+
+static void masking_depends_on_seed_and_position_alone(void **state) {
+  (void)state;
+  uint32_t tok[LEN + 1];
+  tl_objective_args a = args();
+  tl_batch one = new_batch(LEN), two = new_batch(2 * LEN);
+  tl_sample s = window(3, tok);
+  tl_objective_masked.add(&a, &s, &two);
+  s.position = 4;
+  tl_objective_masked.add(&a, &s, &two); /* the same text at another position */
+  tl_objective_masked.add(&a, &s, &one);
+  assert_memory_equal(one.tokens, two.tokens + LEN, LEN * sizeof *one.tokens);
+  assert_memory_not_equal(one.tokens, two.tokens, LEN * sizeof *one.tokens);
+  int64_t first = two.n_targets - one.n_targets;
+  assert_true(first > 0 && one.n_targets > 0);
+  for (int64_t i = 0; i < one.n_targets; i++)
+    assert_int_equal(one.idx[i] + LEN, two.idx[first + i]);
+  tl_batch_clear(&one);
+  a.seed = 8;
+  tl_objective_masked.add(&a, &s, &one);
+  assert_memory_not_equal(one.tokens, two.tokens + LEN, LEN * sizeof *one.tokens);
+  tl_batch_free(&one);
+  tl_batch_free(&two);
+}
+
+static void hybrid_predicts_one_row_earlier(void **state) {
+  (void)state;
+  uint32_t tok[LEN + 1];
+  tl_objective_args a = args();
+  tl_batch b = new_batch(LEN);
+  int64_t hidden = 0, without_row = 0;
+  for (uint64_t p = 0; p < 200; p++) {
+    tl_sample s = window(p, tok);
+    s.starts = (const uint32_t[]){20, 40}; /* 40: a document whose first token can be hidden */
+    tl_batch_clear(&b);
+    tl_objective_hybrid.add(&a, &s, &b);
+    assert_int_equal(b.segments[0].causal, 0);
+    for (int64_t t = 0; t < b.n_targets; t++) {
+      int32_t row = b.idx[t] + 1;
+      assert_int_equal(b.targets[t], s.tok[row]);
+      assert_int_equal(b.pos[row], b.pos[row - 1] + 1);
+    }
+    without_row += b.tokens[40] == MASK;
+    hidden += b.n_targets;
+  }
+  assert_true(hidden > 200 * 5);
+  assert_true(without_row > 10); /* hidden, yet no row of its document stands before it */
+
+  a.causal = true;
+  tl_sample s = window(0, tok);
+  tl_batch_clear(&b);
+  tl_objective_hybrid.add(&a, &s, &b);
+  assert_int_equal(b.n_targets, LEN - 2);
+  assert_int_equal(b.n_counted, LEN - 2);
+  assert_int_equal(b.segments[0].causal, 1);
+  for (int64_t t = 0; t < b.n_targets; t++) {
+    assert_int_equal(b.targets[t], s.tok[b.idx[t] + 1]);
+    assert_int_equal(b.tokens[b.idx[t]], s.tok[b.idx[t]]);
+    assert_true(b.idx[t] != 19);
+  }
+  tl_batch_free(&b);
+}
+
+static void hybrid_draws_its_causal_share(void **state) {
+  (void)state;
+  tl_objective_args a = args(), again;
+  int causal = 0;
+  for (uint64_t batch = 0; batch < 8000; batch++) {
+    tl_objective_begin(&tl_objective_hybrid, &a, batch);
+    again = args();
+    tl_objective_begin(&tl_objective_hybrid, &again, batch);
+    assert_int_equal(a.causal, again.causal);
+    causal += a.causal;
+  }
+  assert_near(causal / 8000.0, 0.0625, 0.01);
+  tl_objective_begin(&tl_objective_next_token, &a, 0);
+  assert_true(a.causal);
+  for (uint64_t batch = 0; batch < 100; batch++) {
+    tl_objective_begin(&tl_objective_masked, &a, batch);
+    assert_false(a.causal);
+  }
+}
+
+static void arguments_come_from_the_configuration(void **state) {
+  (void)state;
+  tl_ctx *ctx = NULL;
+  tl_tokenizer *tok = NULL;
+  tl_config *cfg = NULL;
+  tl_objective_args a;
+  tl_err err = {0};
+  assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 1}, &ctx, NULL), TL_OK);
+  assert_int_equal(tl_tokenizer_train(ctx, &(tl_tokenizer_train_options){.type = "bytes"}, NULL,
+                                      NULL, &tok, NULL),
+                   TL_OK);
+  const char *const set[] = {"objective.mask_rate=0.3", "objective.mask_keep=0.2", "run.seed=9"};
+  assert_int_equal(tl_config_load(NULL, NULL, set, 3, &cfg, NULL), TL_OK);
+  assert_int_equal(tl_objective_args_from(&tl_objective_masked, cfg, tok, &a, NULL), TL_OK);
+  assert_true(a.rate == 0.3 && a.rate_end == 0.3 && a.keep == 0.2 && a.random == 0.1);
+  assert_int_equal(a.seed, 9);
+  assert_int_equal(a.vocab, tl_tokenizer_vocab_size(tok));
+  assert_int_equal(a.n_special, 5);
+  assert_int_equal(a.mask_id, tl_tokenizer_special(tok, TL_TOK_MASK));
+  assert_int_equal(tl_config_apply_override(cfg, "objective.mask_random=0.9", NULL), TL_OK);
+  assert_int_equal(tl_objective_args_from(&tl_objective_masked, cfg, tok, &a, &err), TL_CONFIG);
+  assert_non_null(strstr(err.msg, "mask_keep"));
+  assert_int_equal(tl_objective_args_from(&tl_objective_next_token, cfg, tok, &a, NULL), TL_OK);
+  assert_ptr_equal(tl_objective_find("masked"), &tl_objective_masked);
+  assert_null(tl_objective_find("mask"));
+  tl_config_free(cfg);
+  tl_tokenizer_free(tok);
+  tl_ctx_free(ctx);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(next_token_predicts_inside_documents),
+      cmocka_unit_test(masked_hides_the_rate_by_80_10_10),
+      cmocka_unit_test(rate_follows_the_progress),
+      cmocka_unit_test(spans_are_longer_at_the_same_rate),
+      cmocka_unit_test(words_are_hidden_whole),
+      cmocka_unit_test(masking_depends_on_seed_and_position_alone),
+      cmocka_unit_test(hybrid_predicts_one_row_earlier),
+      cmocka_unit_test(hybrid_draws_its_causal_share),
+      cmocka_unit_test(arguments_come_from_the_configuration),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
