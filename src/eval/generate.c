@@ -186,10 +186,15 @@ static tl_status generate(generator *s, const char *prompt, const tl_sampling *p
     if (r == TL_OK) r = emit_new(s, &st, false, emit, user, err);
     if (s->pos >= s->model->c.max_len) break;
     if (r == TL_OK) feed(s, &id, 1);
-    if (tl_ctx_cancelled(s->ctx)) break;
+    if (r == TL_OK && tl_ctx_cancelled(s->ctx))
+      r = tl_fail(err, TL_PREEMPTED, "stopped by request after %lld tokens",
+                  (long long)stats->new_tokens);
   }
   stats->new_seconds = tl_now() - start;
-  if (r == TL_OK) r = emit_new(s, &st, true, emit, user, err);
+  if (r == TL_OK || r == TL_PREEMPTED) {
+    tl_status shown = emit_new(s, &st, true, emit, user, err);
+    if (shown != TL_OK) r = shown;
+  }
   tl_ids_free(&st.ids);
   return r;
 }
