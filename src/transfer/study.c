@@ -43,7 +43,7 @@ static void say(const study *s, const char *fmt, ...) {
 }
 
 static tl_status save(const study *s, tl_err *err) {
-  char *text = json_dumps(s->doc, JSON_INDENT(1) | JSON_REAL_PRECISION(10));
+  char *text = json_dumps(s->doc, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
   if (!text) return tl_fail(err, TL_NOMEM, "%s: out of memory", s->o->out_json);
   tl_status st = tl_file_write_atomic(s->o->out_json, text, strlen(text), err);
   free(text);
@@ -74,7 +74,12 @@ static tl_status open_results(study *s, tl_err *err) {
   if (tl_file_exists(s->o->out_json)) {
     tl_buf text = {0};
     json_error_t je;
-    TL_TRY(tl_file_read(s->o->out_json, MAX_RESULTS, &text, err));
+    tl_status st = tl_file_read(s->o->out_json, MAX_RESULTS, &text, err);
+    if (st != TL_OK) {
+      tl_buf_free(&text);
+      json_decref(now);
+      return st;
+    }
     s->doc = json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, &je);
     tl_buf_free(&text);
     const json_t *before = json_object_get(json_object_get(s->doc, "progress"), "settings");
