@@ -32,6 +32,10 @@ int tl_cmd_eval(int argc, char **argv) {
     tl_cli_args_free(&args);
     return tl_cli_usage_error("eval", "--data DIR is missing: a folder made by `tilth prepare`");
   }
+  if (seq_len < 0 || tokens < 0) {
+    tl_cli_args_free(&args);
+    return tl_cli_usage_error("eval", "--seq-len and --tokens take numbers from 0 up");
+  }
   tl_err err = {0};
   tl_ctx *ctx = NULL;
   tl_eval_result r = {0};

@@ -83,6 +83,10 @@ int tl_cmd_fill(int argc, char **argv) {
   tl_cli_args args = {0};
   int rc = tl_cli_parse(&usage, argc, argv, &args);
   if (rc >= 0) return rc;
+  if (n < 1 || n > TL_FILL_MAX) {
+    tl_cli_args_free(&args);
+    return tl_cli_usage_error("fill", "--choices takes a number from 1 to %d", TL_FILL_MAX);
+  }
   tl_err err = {0};
   tl_ctx *ctx = NULL;
   tl_ctx_options o = tl_cli_ctx_options();

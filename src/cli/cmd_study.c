@@ -5,7 +5,7 @@
 #include "cli/cli.h"
 #include "tilth/transfer.h"
 
-enum { MAX_LIST = 16 };
+enum { MAX_LIST = 16, MAX_NUMBER = 1000000000 };
 
 static void show(void *user, const char *line) {
   (void)user;
@@ -13,14 +13,16 @@ static void show(void *user, const char *line) {
   tl_cli_progress_end();
 }
 
-/* Numbers separated by commas; the count, or 0 if one is not above 0. */
-static int parse_list(const char *text, double *out) {
+/* Numbers separated by commas; the count, or 0 if one is not in (0, MAX_NUMBER], not whole where
+ * that is asked, or they are more than MAX_LIST. */
+static int parse_list(const char *text, bool whole, double *out) {
   int n = 0;
-  for (const char *p = text; *p && n < MAX_LIST;) {
+  for (const char *p = text; *p;) {
     char *end;
-    out[n] = strtod(p, &end);
-    if (end == p || !(out[n] > 0) || (*end && *end != ',')) return 0;
-    n++;
+    double v = strtod(p, &end);
+    if (n == MAX_LIST || end == p || !(v > 0 && v <= MAX_NUMBER) || (*end && *end != ',')) return 0;
+    if (whole && v != (double)(int64_t)v) return 0;
+    out[n++] = v;
     p = *end ? end + 1 : end;
   }
   return n;
@@ -73,12 +75,17 @@ int tl_cmd_study(int argc, char **argv) {
   if (!from || !train || !test)
     return tl_cli_usage_error("study", "--from, --train and --test are all needed");
   double label_list[MAX_LIST], lr_list[MAX_LIST];
-  int n_labels = parse_list(labels, label_list), n_lrs = parse_list(lrs, lr_list);
-  if (n_labels == 0 || n_lrs == 0 || seeds < 1 || tune.epochs < 1 || tune.batch < 1 ||
-      tune.max_len < 4)
+  int n_labels = parse_list(labels, true, label_list), n_lrs = parse_list(lrs, false, lr_list);
+  if (n_labels == 0 || n_lrs == 0)
     return tl_cli_usage_error("study",
-                              "--labels and --lrs take numbers above 0 separated by commas; "
-                              "--seeds, --epochs, --batch at least 1, --max-len at least 4");
+                              "--labels (whole) and --lrs take up to %d numbers above 0, separated "
+                              "by commas",
+                              MAX_LIST);
+  if (seeds < 1 || seeds > 1000 || tune.epochs < 1 || tune.batch < 1 || tune.max_len < 4 ||
+      tune.min_steps < 0 || max_test < 0)
+    return tl_cli_usage_error("study",
+                              "--seeds from 1 to 1000, --epochs and --batch from 1, --max-len from "
+                              "4, --min-steps and --max-test from 0");
   int64_t n[MAX_LIST];
   for (int i = 0; i < n_labels; i++) n[i] = (int64_t)label_list[i];
   tl_study_options so = {.from = from,

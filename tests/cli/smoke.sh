@@ -1,0 +1,109 @@
+#!/bin/sh
+# usage: TILTH=build/tilth sh tests/cli/smoke.sh
+# The whole way on a few KB of text: tokenizer, prepare, train, eval, generate, fill, stop, resume,
+# report. Prints each check that fails; exits 1 if one did.
+set -u
+export LC_ALL=C
+TILTH=${TILTH:-build/tilth}
+case $TILTH in /*) ;; *) TILTH=$PWD/$TILTH ;; esac
+dir=$(mktemp -d "${TMPDIR:-/tmp}/tl_smoke_XXXXXX") || exit 1
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+failed=0
+
+fail() {
+  failed=$((failed + 1))
+  echo "FAILED: $*"
+  [ -s err ] && sed 's/^/    /' err | tail -5
+}
+
+# check CODE COMMAND...: runs tilth COMMAND, output to out and err.
+check() {
+  want=$1
+  shift
+  "$TILTH" "$@" > out 2> err
+  code=$?
+  [ $code -eq "$want" ] || fail "tilth $*: exit code $code instead of $want"
+}
+holds() { grep -q -e "$2" "$1" || fail "after tilth $cmd: no '$2' in $1"; }
+
+i=0
+while [ $i -lt 240 ]; do
+  echo "The small bird number $((i * 7 % 31)) sings in the old tree near house $((i % 13))."
+  echo
+  i=$((i + 1))
+done > text.txt
+
+cmd=tokenizer
+check 0 tokenizer train -t wordpiece --lowercase -n 90 -o tok text.txt
+[ -s tok/tokenizer.json ] || fail "no tok/tokenizer.json"
+
+cmd=prepare
+check 0 prepare -t tok -o data --unit paragraph --val-fraction 0.1 --json text.txt
+holds out '"fingerprint":"[0-9a-f]*"'
+
+tiny="model.dim=32 model.layers=1 model.heads=2 train.seq_len=32 train.batch=4 optim.warmup=2"
+tiny="$tiny data.path=data run.dir=runs run.threads=1"
+
+cmd='train (decoder)'
+# shellcheck disable=SC2086
+check 0 train --json $tiny run.name=dec train.steps=20 run.log_every=5
+holds out '"steps":20'
+holds out '"val_loss":[0-9]'
+holds err 'step 20/20'
+cmd='train (encoder)'
+# shellcheck disable=SC2086
+check 0 train --json $tiny run.name=enc model.type=encoder objective.type=masked train.steps=20
+holds out '"steps":20'
+dec=$(echo runs/dec-*) enc=$(echo runs/enc-*)
+for f in config.json model.safetensors tokenizer.json; do
+  [ -s "$dec/model/$f" ] && [ -s "$enc/model/$f" ] || fail "no $f in a model folder"
+done
+
+cmd=eval
+check 0 eval --data data --json "$dec/model"
+holds out '"perplexity":[0-9]'
+check 0 eval --data data "$enc/model"
+holds out 'bits per byte'
+
+cmd=generate
+check 0 generate -q -n 20 -s 3 -p 'the small' "$dec/model"
+cp out first
+[ "$(wc -c < first)" -gt 1 ] || fail "generate: no text"
+check 0 generate -q -n 20 -s 3 -p 'the small' --threads 2 "$dec/model"
+cmp -s first out || fail "generate: the same seed gave another text"
+
+cmd=fill
+check 0 fill -n 3 "$enc/model" 'the [MASK] bird [MASK]'
+holds out '^mask 1: .*(0\.[0-9]*)'
+holds out '^mask 2: '
+
+# SIGTERM: saves and exits with 75; resume goes on to the end.
+cmd='train, stopped'
+# shellcheck disable=SC2086
+"$TILTH" train $tiny run.name=cut train.steps=1000 run.log_every=1 > out 2> err &
+pid=$!
+tries=0
+until grep -q 'step [3-9]' err || [ $tries -ge 300 ]; do
+  sleep 0.02
+  tries=$((tries + 1))
+done
+kill -TERM $pid
+wait $pid
+code=$?
+[ $code -eq 75 ] || fail "SIGTERM during training: exit code $code instead of 75"
+holds err 'error: stopped at step .*tilth resume'
+cut=$(echo runs/cut-*)
+cmd=resume
+check 0 resume --json "$cut"
+holds out '"steps":1000'
+holds err 'going on after step'
+check 0 resume --json "$dec"
+holds out '"steps":20'
+
+cmd=report
+check 0 report "$dec"
+holds "$dec/report.html" '<svg'
+
+[ $failed -eq 0 ] || echo "$failed checks failed"
+[ $failed -eq 0 ]
