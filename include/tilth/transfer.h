@@ -74,7 +74,8 @@ typedef struct tl_study_options {
   int64_t max_test;         /* test texts used; 0: all */
   tl_finetune_options tune; /* the rest of the fine-tuning settings */
 } tl_study_options;
-typedef void (*tl_study_fn)(void *user, const char *line);
+/* A line of progress, or (result) of the table at the end. */
+typedef void (*tl_study_fn)(void *user, const char *line, bool result);
 tl_status tl_label_study(tl_ctx *ctx, const tl_study_options *options, tl_study_fn report,
                          void *user, tl_err *err);
 

@@ -7,8 +7,12 @@
 
 enum { MAX_LIST = 16, MAX_NUMBER = 1000000000 };
 
-static void show(void *user, const char *line) {
+static void show(void *user, const char *line, bool result) {
   (void)user;
+  if (result) {
+    printf("%s\n", line);
+    return;
+  }
   tl_cli_progress("%s", line);
   tl_cli_progress_end();
 }
@@ -81,10 +85,10 @@ int tl_cmd_study(int argc, char **argv) {
                               "--labels (whole) and --lrs take up to %d numbers above 0, separated "
                               "by commas",
                               MAX_LIST);
-  if (seeds < 1 || seeds > 1000 || tune.epochs < 1 || tune.batch < 1 || tune.max_len < 4 ||
-      tune.min_steps < 0 || max_test < 0)
+  if (seeds < 1 || seeds > 64 || tune.epochs < 1 || tune.batch < 1 ||
+      tune.max_len < 4 || tune.min_steps < 0 || max_test < 0)
     return tl_cli_usage_error("study",
-                              "--seeds from 1 to 1000, --epochs and --batch from 1, --max-len from "
+                              "--seeds from 1 to 64, --epochs and --batch from 1, --max-len from "
                               "4, --min-steps and --max-test from 0");
   int64_t n[MAX_LIST];
   for (int i = 0; i < n_labels; i++) n[i] = (int64_t)label_list[i];

@@ -16,7 +16,7 @@
 
 /* DEV_MAX: held-out texts to choose a learning rate with; above as many labels the choice of the
  * next smaller number of labels is kept, which saves most of the time of a study. */
-enum { MAX_KEY = 96, MAX_RESULTS = 64 << 20, DEV_MAX = 1000, SHOWN = 12 };
+enum { MAX_KEY = 96, MAX_RESULTS = 64 << 20, DEV_MAX = 1000, SHOWN = 12, MAX_SEEDS = 64 };
 
 typedef struct study {
   tl_ctx *ctx;
@@ -39,7 +39,7 @@ static void say(const study *s, const char *fmt, ...) {
   va_start(ap, fmt);
   vsnprintf(line, sizeof line, fmt, ap);
   va_end(ap);
-  if (s->report) s->report(s->user, line);
+  if (s->report) s->report(s->user, line, false);
 }
 
 static tl_status save(const study *s, tl_err *err) {
@@ -412,6 +412,36 @@ static tl_status conclude(study *s, tl_err *err) {
   return save(s, err);
 }
 
+static void accuracies(const study *s, const char *arm, int64_t n, double *out) {
+  for (int seed = 1; seed <= s->o->n_seeds; seed++)
+    out[seed - 1] = cell(s, arm, n, seed, "accuracy");
+}
+
+/* Mean accuracies, and the gain of the pretrained network with its paired 95 % interval. */
+static void print_table(const study *s) {
+  double pre[MAX_SEEDS], scratch[MAX_SEEDS], bayes[MAX_SEEDS];
+  size_t n = (size_t)s->o->n_seeds;
+  char line[160];
+  if (!s->report) return;
+  s->report(s->user,
+            "labels   pretrained   from scratch   naive Bayes   gain over scratch (95 % interval)",
+            true);
+  for (int i = 0; i < s->o->n_labels; i++) {
+    accuracies(s, "pretrained", s->o->labels[i], pre);
+    accuracies(s, "scratch", s->o->labels[i], scratch);
+    accuracies(s, "bayes", s->o->labels[i], bayes);
+    tl_interval gain = tl_paired_t_interval(pre, scratch, n, 0.95);
+    int at =
+        snprintf(line, sizeof line, "%6lld        %.3f          %.3f         %.3f   %+.1f points",
+                 (long long)s->o->labels[i], tl_mean(pre, n), tl_mean(scratch, n),
+                 tl_mean(bayes, n), 100 * gain.mean);
+    if (n > 1)
+      snprintf(line + at, sizeof line - (size_t)at, " (%+.1f to %+.1f)",
+               100 * (gain.mean - gain.half), 100 * (gain.mean + gain.half));
+    s->report(s->user, line, true);
+  }
+}
+
 static tl_status load(study *s, tl_err *err) {
   TL_TRY(tl_examples_read(s->o->train, NULL, &s->train, err));
   TL_TRY(tl_examples_read(s->o->test, &s->train, &s->test, err));
@@ -442,7 +472,9 @@ static tl_status run_all(study *s, tl_err *err) {
       TL_TRY(run_cell(s, false, s->o->labels[i], (uint64_t)seed, err));
     }
   }
-  return conclude(s, err);
+  TL_TRY(conclude(s, err));
+  print_table(s);
+  return TL_OK;
 }
 
 tl_status tl_label_study(tl_ctx *ctx, const tl_study_options *options, tl_study_fn report,

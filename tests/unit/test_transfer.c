@@ -301,9 +301,9 @@ static tl_study_options study_options(const char *out) {
   return o;
 }
 
-static void count_lines(void *user, const char *line) {
+static void count_lines(void *user, const char *line, bool result) {
   assert_true(*line);
-  ++*(int *)user;
+  if (!result) ++*(int *)user;
 }
 
 static json_t *load_json(const char *path) {
