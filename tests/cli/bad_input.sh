@@ -106,6 +106,10 @@ bad 78 'seq.*32\|32.*seq\|at most 32' eval -q --data data --seq-len 4096 "$dec/m
 bad 78 'at most 32' generate -q -p 'a prompt that is longer than the model can take' "$dec/model"
 bad 65 'mask' fill -q "$dec/model" 'no mask'
 
+# Diverging.
+# shellcheck disable=SC2086
+bad 76 "diverged at step" train -q $tiny data.path=data optim.type=sgd optim.lr=100 optim.clip=0 optim.warmup=0 guard.policy=stop
+
 # --- damaged folders
 cp -r data damaged
 printf '{"format": ' > damaged/dataset.json

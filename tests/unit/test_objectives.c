@@ -200,8 +200,9 @@ static void words_are_hidden_whole(void **state) {
     c = mask_many(&a);
     assert_true(c.split_words == 0);
     assert_near(c.hidden / c.maskable, 0.15, 0.006);
-    /* The first word of a document is hidden like any other, space before it or not. */
-    assert_near(c.first_words / SAMPLES, 0.15, 0.03);
+    /* The first word of a document is hidden like any other, space before it or not; spans of
+     * several words reach it from one side only. */
+    assert_near(c.first_words / SAMPLES, a.span == 1 ? 0.15 : 0.1, 0.03);
   }
 }
 
