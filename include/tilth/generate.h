@@ -27,8 +27,8 @@ typedef struct tl_generate_stats {
 } tl_generate_stats;
 
 /* Continues `prompt` with the decoder in model_dir (keys and values are cached). The same seed
- * gives the same text on any number of threads. Errors: CONFIG (an encoder; a prompt of the model's
- * whole length), DATA, NOINPUT, NOMEM, PREEMPTED. */
+ * gives the same text on any number of threads. Errors: CONFIG (an encoder not trained as hybrid; a
+ * prompt of the model's whole length), DATA, NOINPUT, NOMEM, PREEMPTED. */
 tl_status tl_generate(tl_ctx *ctx, const char *model_dir, const char *prompt,
                       const tl_sampling *sampling, tl_emit_fn emit, void *user,
                       tl_generate_stats *stats, tl_err *err);
@@ -43,8 +43,8 @@ typedef struct tl_fill_choice {
 typedef void (*tl_fill_fn)(void *user, int mask, const tl_fill_choice *choice, int n);
 
 /* Predicts each mask token ("[MASK]", "<mask>") in `text` with the model in model_dir. n: choices
- * per mask, at most TL_FILL_MAX. Errors: CONFIG (no mask token in the tokenizer), DATA (no mask in
- * the text, a text longer than the model takes). */
+ * per mask, at most TL_FILL_MAX. Errors: CONFIG (no mask token in the tokenizer, a decoder not
+ * trained as hybrid), DATA (no mask in the text, a text longer than the model takes). */
 tl_status tl_fill(tl_ctx *ctx, const char *model_dir, const char *text, int n, tl_fill_fn report,
                   void *user, tl_err *err);
 

@@ -17,6 +17,7 @@ typedef struct tl_model_config {
   double dropout, attention_dropout, rope_theta, init_std, norm_eps;
   double rope_theta_local; /* of an encoder's layers with a window; 0: rope_theta */
   bool tie, qk_norm;
+  bool shifted; /* the prediction for a token stands one row before it (objective hybrid) */
   char act[16]; /* "auto", "gelu", "gelu_tanh", "silu", "relu2" */
 } tl_model_config;
 

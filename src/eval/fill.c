@@ -11,7 +11,7 @@ typedef struct filler {
   tl_model *model;
   tl_tokenizer *tok;
   tl_graph *g;
-  tl_ids ids, masks; /* masks: rows of the mask tokens */
+  tl_ids ids, masks; /* masks: rows that predict the mask tokens */
 } filler;
 
 static tl_status encode_part(filler *f, const char *text, size_t len, tl_err *err) {
@@ -35,7 +35,9 @@ static tl_status encode(filler *f, const char *text, tl_err *err) {
     const char *hit = strstr(p, name);
     TL_TRY(encode_part(f, p, hit ? (size_t)(hit - p) : strlen(p), err));
     if (!hit) break;
-    tl_ids_push(&f->masks, (uint32_t)f->ids.len);
+    if (f->model->c.shifted && f->ids.len == 0)
+      return tl_fail(err, TL_DATA, "this model cannot predict the first token of a text");
+    tl_ids_push(&f->masks, (uint32_t)f->ids.len - f->model->c.shifted);
     tl_ids_push(&f->ids, (uint32_t)mask);
     p = hit + strlen(name);
   }
@@ -64,8 +66,7 @@ static tl_status run(tl_ctx *ctx, filler *f, tl_node **prob, tl_err *err) {
   for (int64_t i = 0; io.pos->live && i < n; i++) ((int32_t *)io.pos->data)[i] = (int32_t)i;
   if (io.types && io.types->live) memset(io.types->data, 0, (size_t)n * sizeof(int32_t));
   for (int64_t i = 0; i < m; i++) ((int32_t *)idx->data)[i] = (int32_t)f->masks.data[i];
-  *(tl_segment *)io.segments->data =
-      (tl_segment){0, (int32_t)n, 0, (int32_t)n, !f->model->arch->encoder};
+  *(tl_segment *)io.segments->data = (tl_segment){0, (int32_t)n, 0, (int32_t)n, false};
   tl_graph_run(f->g, &(tl_pass){.loss_scale = 1});
   return TL_OK;
 }
@@ -98,6 +99,11 @@ tl_status tl_fill(tl_ctx *ctx, const char *model_dir, const char *text, int n, t
   if (n < 1 || n > TL_FILL_MAX)
     return tl_fail(err, TL_CONFIG, "choices per mask: from 1 to %d", TL_FILL_MAX);
   tl_status s = tl_model_load(model_dir, false, &f.model, err);
+  if (s == TL_OK && !f.model->arch->encoder && !f.model->c.shifted)
+    s = tl_fail(err, TL_CONFIG,
+                "%s: a decoder (%s) sees only what comes before a mask; use "
+                "`tilth generate`",
+                model_dir, f.model->arch->name);
   if (s == TL_OK) s = tl_tokenizer_load(model_dir, &f.tok, err);
   if (s == TL_OK && tl_tokenizer_vocab_size(f.tok) > f.model->c.vocab)
     s = tl_fail(err, TL_CONFIG, "%s: the tokenizer has more tokens than the model", model_dir);

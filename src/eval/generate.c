@@ -49,7 +49,7 @@ static tl_status build(generator *s, tl_err *err) {
 
 static tl_status open_generator(generator *s, const char *dir, tl_err *err) {
   TL_TRY(tl_model_load(dir, false, &s->model, err));
-  if (s->model->arch->encoder)
+  if (s->model->arch->encoder && !s->model->c.shifted)
     return tl_fail(err, TL_CONFIG, "%s: an encoder (%s) does not generate; use `tilth fill`", dir,
                    s->model->arch->name);
   TL_TRY(tl_tokenizer_load(dir, &s->tok, err));
@@ -76,6 +76,7 @@ static void feed(generator *s, const uint32_t *ids, int64_t n) {
     ((int32_t *)s->io.tokens->data)[i] = (int32_t)ids[i];
     ((int32_t *)s->io.pos->data)[i] = (int32_t)(s->pos + i);
   }
+  if (s->io.types && s->io.types->live) memset(s->io.types->data, 0, (size_t)n * sizeof(int32_t));
   int32_t q = (int32_t)n, k = (int32_t)(s->pos + n);
   *(tl_segment *)s->io.segments->data = (tl_segment){0, q, 0, k, 1};
   *(int32_t *)s->last->data = q - 1;
@@ -96,7 +97,10 @@ static int by_logit(const void *a, const void *b) {
 
 /* Draws from the softmax of the current logits, cut to top-k and top-p; number `at` of the text. */
 static uint32_t draw(generator *s, const tl_sampling *p, int64_t at) {
-  for (int i = 0; i < s->vocab; i++) s->cand[i] = (candidate){value_at(s->logits, i), i};
+  for (int i = 0; i < s->vocab; i++) {
+    float logit = value_at(s->logits, i);
+    s->cand[i] = (candidate){logit == logit ? logit : -INFINITY, i}; /* NaN has no order */
+  }
   qsort(s->cand, (size_t)s->vocab, sizeof *s->cand, by_logit);
   if (p->temperature <= 0) return (uint32_t)s->cand[0].id;
   int n = p->top_k > 0 && p->top_k < s->vocab ? (int)p->top_k : s->vocab;

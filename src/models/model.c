@@ -126,6 +126,15 @@ static tl_status check_config(tl_model_config *c, const tl_arch *a, tl_err *err)
                    "above 0",
                    (long long)c->dim, (long long)c->layers, (long long)c->heads,
                    (long long)c->vocab, (long long)c->max_len);
+  /* The bounds of config_keys.def: a config.json from elsewhere keeps them too. */
+  if (c->dim > 65536 || c->layers > 1024 || c->heads > 1024 || c->ff > 1 << 20 ||
+      c->vocab > 1 << 24 || c->max_len > 1 << 20)
+    return tl_fail(
+        err, TL_CONFIG,
+        "model: dim %lld, layers %lld, heads %lld, ff %lld, vocab %lld, max_len %lld: at "
+        "most 65536, 1024, 1024, 1048576, 16777216, 1048576 are supported",
+        (long long)c->dim, (long long)c->layers, (long long)c->heads, (long long)c->ff,
+        (long long)c->vocab, (long long)c->max_len);
   if (c->dim % c->heads != 0)
     return tl_fail(err, TL_CONFIG, "model.dim %lld is not a multiple of model.heads %lld",
                    (long long)c->dim, (long long)c->heads);
@@ -161,7 +170,8 @@ tl_status tl_model_config_from(const tl_config *cfg, int64_t vocab, int64_t max_
                          .init_std = cfg->model.init_std,
                          .norm_eps = cfg->model.norm_eps,
                          .tie = cfg->model.tie,
-                         .qk_norm = cfg->model.qk_norm};
+                         .qk_norm = cfg->model.qk_norm,
+                         .shifted = !strcmp(cfg->objective.type, "hybrid")};
   snprintf(c->type, sizeof c->type, "%s", cfg->model.type);
   snprintf(c->act, sizeof c->act, "%s", cfg->model.act);
   if (c->vocab < vocab)

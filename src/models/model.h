@@ -106,7 +106,7 @@ tl_status tl_model_new_with(const tl_model_config *config, uint64_t seed, bool w
 char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok);
 tl_st_tensor *tl_model_tensors(const tl_model *m);
 tl_st_tensor tl_param_tensor(const tl_param *p, const char *name, const float *data);
-/* Reads dir/config.json. */
+/* Reads dir/config.json; DATA when the weights beside it cannot be those of such a model. */
 tl_status tl_model_read_config(const char *dir, tl_model_config *out, tl_err *err);
 /* Copies values from dir/model.safetensors for every parameter with the same name (with or without
  * the body prefix). A body parameter that is missing or has another shape is an error (DATA);

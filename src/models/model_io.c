@@ -56,7 +56,8 @@ char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok) {
   }
   /* What has no key in Hugging Face's file; other readers ignore it. */
   json_object_set_new(o, "tilth",
-                      json_pack("{s:b, s:I}", "qk_norm", m->c.qk_norm, "window", m->c.window));
+                      json_pack("{s:b, s:b, s:I}", "qk_norm", m->c.qk_norm, "shifted", m->c.shifted,
+                                "window", m->c.window));
   char *text = json_dumps(o, JSON_INDENT(2));
   json_decref(o);
   return text;
@@ -154,10 +155,27 @@ static tl_status read_config(json_t *o, const char *path, tl_model_config *c, tl
   if (tie) c->tie = json_is_true(tie);
   if (own) {
     c->qk_norm = json_is_true(json_object_get(own, "qk_norm"));
+    c->shifted = json_is_true(json_object_get(own, "shifted"));
     static const tl_hf_key window = TL_HF_OPT(TL_HF_INT, "window", window);
     TL_TRY(read_key(own, &window, c, path, err));
   }
   return TL_OK;
+}
+
+/* A config.json that asks for far more than the files hold must not cost the memory of what it asks
+ * for. Every architecture has at least these weights. */
+static tl_status check_weights(const char *dir, const tl_model_config *c, tl_err *err) {
+  tl_st *st = NULL;
+  double dim = (double)c->dim, have = 0;
+  double least = (double)c->vocab * dim + (double)c->layers * 2 * dim * (dim + (double)c->ff);
+  TL_TRY(tl_st_open(dir, &st, err));
+  for (size_t i = 0; i < tl_st_count(st); i++) have += (double)tl_st_elements(tl_st_at(st, i));
+  tl_st_close(st);
+  if (have >= least) return TL_OK;
+  return tl_fail(err, TL_DATA,
+                 "%s: config.json describes a model of %.0f weights or more; the weights' file "
+                 "holds %.0f",
+                 dir, least, have);
 }
 
 tl_status tl_model_read_config(const char *dir, tl_model_config *out, tl_err *err) {
@@ -171,6 +189,7 @@ tl_status tl_model_read_config(const char *dir, tl_model_config *out, tl_err *er
     s = tl_fail(err, TL_DATA, "%s:%d:%d: %s", path, o ? 1 : je.line, o ? 1 : je.column,
                 o ? "expected an object" : je.text);
   if (s == TL_OK) s = read_config(o, path, out, err);
+  if (s == TL_OK) s = check_weights(dir, out, err);
   json_decref(o);
   tl_buf_free(&text);
   free(path);

@@ -77,6 +77,20 @@ static tl_status evaluate(tl_ctx *ctx, tl_model *m, const tl_tokenizer *tok, con
   return s;
 }
 
+/* Ids of another tokenizer would give a loss without meaning. A model folder may lack its own. */
+static tl_status check_tokenizer(const char *model_dir, const tl_dataset *data, tl_err *err) {
+  tl_tokenizer *own = NULL;
+  tl_status s = tl_tokenizer_load(model_dir, &own, err);
+  if (s == TL_NOINPUT) return TL_OK;
+  if (s == TL_OK && tl_tokenizer_fingerprint(own) != tl_dataset_tokenizer(data))
+    s = tl_fail(err, TL_CONFIG,
+                "%s was prepared with another tokenizer than that of %s; prepare the text with "
+                "--tokenizer %s",
+                tl_dataset_dir(data), model_dir, model_dir);
+  tl_tokenizer_free(own);
+  return s;
+}
+
 tl_status tl_evaluate(tl_ctx *ctx, const char *model_dir, const char *data_dir,
                       const char *objective, int64_t seq_len, int64_t tokens, tl_eval_result *r,
                       tl_err *err) {
@@ -86,10 +100,11 @@ tl_status tl_evaluate(tl_ctx *ctx, const char *model_dir, const char *data_dir,
   TL_TRY(tl_model_load(model_dir, false, &m, err));
   tl_status s = tl_dataset_open(data_dir, false, &data, err);
   if (s == TL_OK) s = tl_tokenizer_load(data_dir, &tok, err);
+  if (s == TL_OK) s = check_tokenizer(model_dir, data, err);
   if (s == TL_OK && tl_tokenizer_vocab_size(tok) > m->c.vocab)
     s = tl_fail(err, TL_CONFIG, "%s has %d tokens, the model in %s only %lld: another tokenizer?",
                 data_dir, tl_tokenizer_vocab_size(tok), model_dir, (long long)m->c.vocab);
-  if (!*objective) objective = m->arch->encoder ? "masked" : "next_token";
+  if (!*objective) objective = m->c.shifted ? "hybrid" : m->arch->encoder ? "masked" : "next_token";
   const tl_objective *o = tl_objective_find(objective);
   if (s == TL_OK && !o) s = tl_fail(err, TL_CONFIG, "objective \"%s\" is unknown", objective);
   if (seq_len == 0) seq_len = m->c.max_len;

@@ -153,8 +153,9 @@ static tl_status append_text(tl_classifier *c, text_graph *p, const char *text, 
   if (p->io.pos->live)
     for (int32_t i = 0; i < at; i++) ((int32_t *)p->io.pos->data)[*n_tokens + i] = i;
   int32_t q0 = (int32_t)*n_tokens;
+  bool causal = !c->model->arch->encoder && !c->model->c.shifted;
   ((tl_segment *)p->io.segments->data)[(*n_texts)++] =
-      (tl_segment){q0, q0 + at, q0, q0 + at, !c->model->arch->encoder};
+      (tl_segment){q0, q0 + at, q0, q0 + at, causal};
   *n_tokens += at;
   return TL_OK;
 }

@@ -103,8 +103,15 @@ bad 2 '--labels' study -q --from m --train t --test t --labels 10,x
 bad 2 '--labels' study -q --from m --train t --test t --labels 10.5
 bad 2 '--temperature' generate -q -t -1 "$dec/model"
 bad 78 'seq.*32\|32.*seq\|at most 32' eval -q --data data --seq-len 4096 "$dec/model"
+good tokenizer train -q -t wordpiece -n 80 -o wp text.txt
+good prepare -q -t wp -o data-wp --unit paragraph --val-fraction 0.1 text.txt
+bad 78 'another tokenizer' eval -q --data data-wp "$dec/model"
+bad 78 'tilth generate' fill -q "$dec/model" 'a <mask>'
 bad 78 'at most 32' generate -q -p 'a prompt that is longer than the model can take' "$dec/model"
-bad 65 'mask' fill -q "$dec/model" 'no mask'
+# shellcheck disable=SC2086
+good train -q $tiny data.path=data run.name=enc model.type=encoder objective.type=masked
+bad 65 'no mask' fill -q runs/enc-*/model 'a text without'
+bad 78 'tilth fill' generate -q runs/enc-*/model
 
 # Diverging.
 # shellcheck disable=SC2086

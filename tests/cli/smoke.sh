@@ -55,6 +55,9 @@ cmd='train (encoder)'
 # shellcheck disable=SC2086
 check 0 train --json $tiny run.name=enc model.type=encoder objective.type=masked train.steps=20
 holds out '"steps":20'
+cmd='train (hybrid)'
+# shellcheck disable=SC2086
+check 0 train -q $tiny run.name=both model.type=llama objective.type=hybrid train.steps=20
 dec=$(echo runs/dec-*) enc=$(echo runs/enc-*)
 for f in config.json model.safetensors tokenizer.json; do
   [ -s "$dec/model/$f" ] && [ -s "$enc/model/$f" ] || fail "no $f in a model folder"
@@ -77,6 +80,14 @@ cmd=fill
 check 0 fill -n 3 "$enc/model" 'the [MASK] bird [MASK]'
 holds out '^mask 1: .*(0\.[0-9]*)'
 holds out '^mask 2: '
+
+cmd='a model of both kinds'
+both=$(echo runs/both-*)
+check 0 eval --data data "$both/model"
+holds out 'bits per byte'
+check 0 fill "$both/model" 'the [MASK] bird'
+holds out '^mask 1: '
+check 0 generate -q -n 5 -p 'the small' "$both/model"
 
 # SIGTERM: saves and exits with 75; resume goes on to the end.
 cmd='train, stopped'

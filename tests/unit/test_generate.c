@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include <jansson.h>
 
 #include "base/buf.h"
 #include "base/file.h"
@@ -19,7 +20,9 @@ enum { MAX_LEN = 320 };
 static char g_dir[64];
 static tl_ctx *g_ctx; /* f32 */
 static tl_tokenizer *g_tok;
-static const char *const g_decoders[] = {"gpt2", "llama", "llama-window"};
+enum { N_DECODERS = 5 };
+static const char *const g_decoders[N_DECODERS] = {"gpt2", "llama", "llama-window",
+                                                   "encoder-hybrid", "bert-hybrid"};
 
 static char *in_dir(const char *name) {
   char *path = tl_path_join(g_dir, name);
@@ -29,6 +32,7 @@ static char *in_dir(const char *name) {
 
 /* Random weights wide enough that the text is not one letter over and over. */
 static void save_model(const char *name, const char *type, int64_t kv_heads, int64_t window) {
+  bool hybrid = strstr(name, "hybrid") != NULL;
   tl_model_config c = {.dim = 32,
                        .layers = 2,
                        .heads = 4,
@@ -38,7 +42,8 @@ static void save_model(const char *name, const char *type, int64_t kv_heads, int
                        .max_len = MAX_LEN,
                        .window = window,
                        .init_std = 0.4,
-                       .tie = true};
+                       .tie = true,
+                       .shifted = hybrid};
   strcpy(c.type, type);
   tl_model *m = NULL;
   tl_err err = {0};
@@ -62,6 +67,9 @@ static int set_up(void **state) {
   save_model("llama-window", "llama", 1, 24);
   save_model("encoder", "encoder", 0, 0);
   save_model("bert", "bert", 0, 0);
+  save_model("llama-hybrid", "llama", 2, 0);
+  save_model("encoder-hybrid", "encoder", 0, 24);
+  save_model("bert-hybrid", "bert", 0, 0);
   return 0;
 }
 
@@ -117,14 +125,16 @@ static void open_reference(reference *r, const char *model) {
   assert_int_equal(tl_graph_compile(r->g, NULL, &r->logits, 1, NULL), TL_OK);
 }
 
-static uint32_t likeliest_next(reference *r, const uint32_t *ids, int32_t n) {
+/* The likeliest token at row `last`. */
+static uint32_t likeliest(reference *r, const uint32_t *ids, int32_t n, bool causal, int32_t last) {
   tl_graph_set_dim(r->g, r->dim, n);
   for (int32_t i = 0; i < n; i++) {
     ((int32_t *)r->io.tokens->data)[i] = (int32_t)ids[i];
     ((int32_t *)r->io.pos->data)[i] = i;
   }
-  *(tl_segment *)r->io.segments->data = (tl_segment){0, n, 0, n, 1};
-  *(int32_t *)r->last->data = n - 1;
+  *(tl_segment *)r->io.segments->data = (tl_segment){0, n, 0, n, causal};
+  if (r->io.types) memset(r->io.types->data, 0, (size_t)n * sizeof(int32_t));
+  *(int32_t *)r->last->data = last;
   tl_graph_run(r->g, &(tl_pass){.loss_scale = 1});
   const float *logit = r->logits->data;
   int best = 0;
@@ -145,7 +155,7 @@ static tl_buf continue_slowly(const char *model, const char *prompt, int64_t max
   for (size_t i = 0; i < n; i++) tl_ids_push(&all, ids[i]);
   begin = all.len;
   while ((int64_t)(all.len - begin) < max_tokens && all.len <= MAX_LEN) {
-    uint32_t id = likeliest_next(&r, all.data, (int32_t)all.len);
+    uint32_t id = likeliest(&r, all.data, (int32_t)all.len, true, (int32_t)all.len - 1);
     if ((int)id == tl_tokenizer_special(g_tok, TL_TOK_EOS)) break;
     tl_ids_push(&all, id);
   }
@@ -168,7 +178,7 @@ static void cache_gives_the_text_of_the_whole_prefix(void **state) {
   const char *const prompts[] = {"The first\n", "", prompt};
   tl_sampling p = tl_sampling_defaults();
   p.temperature = 0;
-  for (size_t m = 0; m < 3; m++) {
+  for (size_t m = 0; m < N_DECODERS; m++) {
     for (size_t i = 0; i < 3; i++) {
       tl_generate_stats st;
       /* 60: the last prompt comes to the model's greatest length before that */
@@ -204,7 +214,7 @@ static void same_seed_same_text_on_any_threads(void **state) {
   tl_ctx *one = NULL, *two = NULL; /* the machine's best kernels, bf16 where it has them */
   assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 1}, &one, NULL), TL_OK);
   assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &two, NULL), TL_OK);
-  for (size_t m = 0; m < 3; m++) {
+  for (size_t m = 0; m < N_DECODERS; m++) {
     tl_generate_stats st;
     tl_sampling p = {.max_tokens = 60, .temperature = 1, .top_k = 50, .top_p = 0.95, .seed = 4};
     tl_buf a = text_of(one, g_decoders[m], "abc", &p, &st);
@@ -259,6 +269,49 @@ static void wrong_uses_are_refused(void **state) {
   free(none);
 }
 
+/* A config.json from elsewhere is refused at once, whatever it asks for. */
+static void hostile_configs_are_refused(void **state) {
+  (void)state;
+  static const char *const keys[] = {"n_embd",
+                                     "n_layer",
+                                     "n_head",
+                                     "n_inner",
+                                     "n_positions",
+                                     "vocab_size",
+                                     "layer_norm_epsilon",
+                                     "model_type"};
+  char *gpt2 = in_dir("gpt2"), *path = tl_path_join(gpt2, "config.json");
+  tl_model *m = NULL;
+  json_t *good = json_load_file(path, 0, NULL);
+  assert_non_null(good);
+  for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+    json_t *const values[] = {json_integer(-1),         json_integer(1 << 28),
+                              json_integer(INT32_MAX),  json_integer(INT64_MAX),
+                              json_string("a\xc3\xa4"), json_array()};
+    for (size_t v = 0; v < sizeof values / sizeof *values; v++) {
+      json_t *bad = json_deep_copy(good);
+      tl_err err = {0};
+      json_object_set_new(bad, keys[k], values[v]);
+      assert_int_equal(json_dump_file(bad, path, 0), 0);
+      json_decref(bad);
+      tl_status s = tl_model_load(gpt2, false, &m, &err);
+      if (!strcmp(keys[k], "layer_norm_epsilon") && v < 4) {
+        assert_int_equal(s, TL_OK); /* any number will do */
+        tl_model_free(m);
+        continue;
+      }
+      if (s != TL_DATA && s != TL_CONFIG) fail_msg("%s, value %zu: %d %s", keys[k], v, s, err.msg);
+      assert_true(*err.msg);
+    }
+  }
+  assert_int_equal(json_dump_file(good, path, 0), 0);
+  assert_int_equal(tl_model_load(gpt2, false, &m, NULL), TL_OK);
+  tl_model_free(m);
+  json_decref(good);
+  free(path);
+  free(gpt2);
+}
+
 /* --- fill ----------------------------------------------------------------------------------- */
 
 typedef struct filled {
@@ -301,6 +354,32 @@ static void fill_gives_sorted_choices(void **state) {
   }
 }
 
+static void fill_reads_the_row_that_predicts(void **state) {
+  (void)state;
+  const char *const models[] = {"encoder", "bert", "llama-hybrid", "encoder-hybrid"};
+  uint32_t ids[] = {0, 0, 0, 0, 0}, *text = NULL; /* <s> a <mask> c </s> */
+  size_t n = 0, cap = 0;
+  assert_int_equal(tl_tokenizer_encode(g_tok, "ac", 2, &text, &n, &cap, NULL), TL_OK);
+  ids[0] = (uint32_t)tl_tokenizer_special(g_tok, TL_TOK_BOS);
+  ids[1] = text[0];
+  ids[2] = (uint32_t)tl_tokenizer_special(g_tok, TL_TOK_MASK);
+  ids[3] = text[1];
+  ids[4] = (uint32_t)tl_tokenizer_special(g_tok, TL_TOK_EOS);
+  for (size_t m = 0; m < 4; m++) {
+    reference r = {0};
+    filled f = {.n = 1};
+    char *dir = in_dir(models[m]);
+    open_reference(&r, models[m]);
+    uint32_t want = likeliest(&r, ids, 5, false, m < 2 ? 2 : 1);
+    assert_int_equal(tl_fill(g_ctx, dir, "a<mask>c", 1, check_choices, &f, NULL), TL_OK);
+    assert_string_equal(f.first[0], tl_tokenizer_token(g_tok, want));
+    tl_graph_free(r.g);
+    tl_model_free(r.m);
+    free(dir);
+  }
+  free(text);
+}
+
 static void fill_refuses_what_it_cannot_do(void **state) {
   (void)state;
   char *dir = in_dir("encoder"), *none = in_dir("none"), text[MAX_LEN + 8] = "<mask>";
@@ -315,6 +394,10 @@ static void fill_refuses_what_it_cannot_do(void **state) {
   assert_int_equal(tl_fill(g_ctx, dir, "<mask>", 0, check_choices, &f, &err), TL_CONFIG);
   assert_int_equal(tl_fill(g_ctx, dir, "<mask>", TL_FILL_MAX + 1, check_choices, &f, &err),
                    TL_CONFIG);
+  char *gpt2 = in_dir("gpt2");
+  assert_int_equal(tl_fill(g_ctx, gpt2, "<mask>", 3, check_choices, &f, &err), TL_CONFIG);
+  assert_non_null(strstr(err.msg, "generate"));
+  free(gpt2);
   assert_int_equal(tl_fill(g_ctx, none, "<mask>", 3, check_choices, &f, &err), TL_NOINPUT);
   assert_int_equal(f.masks, 0);
   free(dir);
@@ -327,7 +410,9 @@ int main(void) {
       cmocka_unit_test(top_1_is_greedy),
       cmocka_unit_test(same_seed_same_text_on_any_threads),
       cmocka_unit_test(wrong_uses_are_refused),
+      cmocka_unit_test(hostile_configs_are_refused),
       cmocka_unit_test(fill_gives_sorted_choices),
+      cmocka_unit_test(fill_reads_the_row_that_predicts),
       cmocka_unit_test(fill_refuses_what_it_cannot_do),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
