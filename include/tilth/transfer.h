@@ -19,8 +19,8 @@ typedef struct tl_examples {
 } tl_examples;
 
 /* Reads lines `label<TAB>text` (compressed files too). classes: NULL, or examples whose classes are
- * to be used; a label that they lack is then an error. Errors (DATA) name file and line: no tab,
- * empty label or text. Freed by tl_examples_free. */
+ * to be used; a label that they lack is then an error. Errors (DATA) name file and record (lines
+ * that are not empty, from 1): no tab, empty label or text. Freed by tl_examples_free. */
 tl_status tl_examples_read(const char *path, const tl_examples *classes, tl_examples *out,
                            tl_err *err);
 void tl_examples_free(tl_examples *e);

@@ -12,10 +12,10 @@ tl_status tl_loader_init(tl_loader *l, const tl_dataset *data, tl_split split, u
   if (tl_order_per_epoch(&l->order) == 0)
     return tl_fail(
         err, TL_DATA,
-        "%s: the %s part has %llu tokens, fewer than one window of %u; give more text, a "
-        "smaller train.seq_len or a larger data.val_fraction",
+        "%s: the %s part has %llu tokens, fewer than one window of %u; give more text, %sor a "
+        "smaller train.seq_len",
         tl_dataset_dir(data), split == TL_VAL ? "validation" : "training", (unsigned long long)n,
-        window);
+        window, split == TL_VAL ? "a larger part for validation (--val-fraction) " : "");
   l->tok = malloc(((size_t)window + 1) * sizeof *l->tok);
   l->starts = malloc(((size_t)window + 1) * sizeof *l->starts);
   if (l->tok && l->starts) return TL_OK;

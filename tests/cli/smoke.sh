@@ -63,9 +63,20 @@ for f in config.json model.safetensors tokenizer.json; do
   [ -s "$dec/model/$f" ] && [ -s "$enc/model/$f" ] || fail "no $f in a model folder"
 done
 
+# number KEY: its value in the JSON of the last command.
+number() { sed -n "s/.*\"$1\":\([0-9.e+-]*\).*/\1/p" out; }
+
+# The finished model has the loss that training reported for it.
 cmd=eval
-check 0 eval --data data --json "$dec/model"
-holds out '"perplexity":[0-9]'
+for run in "$dec" "$enc"; do
+  check 0 resume --json -q "$run"
+  trained=$(number val_loss)
+  check 0 eval --data data --json "$run/model"
+  holds out '"perplexity":[0-9]'
+  loss=$(number loss)
+  [ -n "$loss" ] && awk "BEGIN { d = $loss - $trained; exit !(d < 1e-4 && d > -1e-4) }" ||
+    fail "eval: loss '$loss' of $run, training reported '$trained'"
+done
 check 0 eval --data data "$enc/model"
 holds out 'bits per byte'
 

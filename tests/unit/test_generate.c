@@ -179,7 +179,7 @@ static void cache_gives_the_text_of_the_whole_prefix(void **state) {
   tl_sampling p = tl_sampling_defaults();
   p.temperature = 0;
   for (size_t m = 0; m < N_DECODERS; m++) {
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < (m % 2 ? 2 : 3); i++) { /* the long one takes most of the time */
       tl_generate_stats st;
       /* 60: the last prompt comes to the model's greatest length before that */
       p.max_tokens = i == 2 ? 60 : 24;
