@@ -28,7 +28,6 @@ static char g_data[PATH];
 /* Overrides of the configuration, texts "section.key=value". */
 typedef struct keys {
   char text[MAX_KEYS][PATH];
-  const char *p[MAX_KEYS];
   size_t n;
 } keys;
 
@@ -38,7 +37,6 @@ static void __attribute__((format(printf, 2, 3))) set(keys *k, const char *fmt, 
   assert_true(k->n < MAX_KEYS);
   vsnprintf(k->text[k->n], PATH, fmt, ap);
   va_end(ap);
-  k->p[k->n] = k->text[k->n];
   k->n++;
 }
 
@@ -87,7 +85,9 @@ static tl_status run(const keys *k, const char *run_dir, int threads, watcher *w
   const tl_train_options o = {.progress = on_progress, .user = w};
   const tl_ctx_options co = {.n_threads = threads, .cancel = on_cancel, .user = w};
   tl_status s = tl_ctx_new(&co, &ctx, err);
-  if (s == TL_OK && k) s = tl_config_load(NULL, NULL, k->p, k->n, &cfg, err);
+  const char *text[MAX_KEYS];
+  for (size_t i = 0; k && i < k->n; i++) text[i] = k->text[i];
+  if (s == TL_OK && k) s = tl_config_load(NULL, NULL, text, k->n, &cfg, err);
   if (s == TL_OK) s = k ? tl_train(ctx, cfg, &o, r, err) : tl_resume(ctx, run_dir, &o, r, err);
   tl_config_free(cfg);
   tl_ctx_free(ctx);
