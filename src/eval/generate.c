@@ -142,16 +142,24 @@ static tl_status emit_new(generator *s, stream *st, bool end, tl_emit_fn emit, v
   size_t len = 0;
   TL_TRY(tl_tokenizer_decode(s->tok, st->ids.data, st->ids.len, true, &text, &len, err));
   size_t keep = end ? 0 : incomplete_tail(text, len);
-  if (emit && len - keep > st->sent) {
-    emit(user, text + st->sent, len - keep - st->sent);
+  if (len - keep > st->sent) {
+    if (emit) emit(user, text + st->sent, len - keep - st->sent);
     st->sent = len - keep;
   }
   free(text);
   return TL_OK;
 }
 
-static tl_status feed_prompt(generator *s, const char *prompt, tl_generate_stats *stats,
-                             tl_err *err) {
+/* The last token of the prompt comes first in the stream, as already sent: whether the text goes on
+ * with a space or inside a word depends on it. */
+static tl_status begin_stream(generator *s, stream *st, uint32_t last, tl_err *err) {
+  tl_ids_push(&st->ids, last);
+  if (st->ids.oom) return tl_fail(err, TL_NOMEM, "out of memory");
+  return emit_new(s, st, true, NULL, NULL, err);
+}
+
+static tl_status feed_prompt(generator *s, const char *prompt, stream *stream_out,
+                             tl_generate_stats *stats, tl_err *err) {
   uint32_t *ids = NULL;
   size_t n = 0, cap = 0;
   double start = tl_now();
@@ -161,6 +169,7 @@ static tl_status feed_prompt(generator *s, const char *prompt, tl_generate_stats
     st = tl_fail(err, TL_CONFIG, "the prompt has %zu tokens; the model takes at most %lld in all",
                  n, (long long)s->model->c.max_len);
   if (st == TL_OK && n == 0 && bos < 0) st = tl_fail(err, TL_CONFIG, "the prompt is empty");
+  if (st == TL_OK && n > 0) st = begin_stream(s, stream_out, ids[n - 1], err);
   if (st == TL_OK) {
     uint32_t first = (uint32_t)bos;
     if (bos >= 0) feed(s, &first, 1);
@@ -173,28 +182,35 @@ static tl_status feed_prompt(generator *s, const char *prompt, tl_generate_stats
   return st;
 }
 
-static tl_status generate(generator *s, const char *prompt, const tl_sampling *p, tl_emit_fn emit,
+static tl_status draw_all(generator *s, stream *st, const tl_sampling *p, tl_emit_fn emit,
                           void *user, tl_generate_stats *stats, tl_err *err) {
-  TL_TRY(feed_prompt(s, prompt, stats, err));
-  stream st = {0};
   int eos = tl_tokenizer_special(s->tok, TL_TOK_EOS);
-  double start = tl_now();
-  tl_status r = TL_OK;
-  while (r == TL_OK && stats->new_tokens < p->max_tokens) {
+  while (stats->new_tokens < p->max_tokens) {
     uint32_t id = draw(s, p, stats->new_tokens);
     stats->new_tokens++;
     stats->ended = (int)id == eos;
     if (stats->ended) break;
-    tl_ids_push(&st.ids, id);
-    if (st.ids.oom) r = tl_fail(err, TL_NOMEM, "out of memory");
-    if (r == TL_OK) r = emit_new(s, &st, false, emit, user, err);
+    tl_ids_push(&st->ids, id);
+    if (st->ids.oom) return tl_fail(err, TL_NOMEM, "out of memory");
+    TL_TRY(emit_new(s, st, false, emit, user, err));
     if (s->pos >= s->model->c.max_len) break;
-    if (r == TL_OK) feed(s, &id, 1);
-    if (r == TL_OK && tl_ctx_cancelled(s->ctx))
-      r = tl_fail(err, TL_PREEMPTED, "stopped by request after %lld tokens",
-                  (long long)stats->new_tokens);
+    feed(s, &id, 1);
+    if (tl_ctx_cancelled(s->ctx))
+      return tl_fail(err, TL_PREEMPTED, "stopped by request after %lld tokens",
+                     (long long)stats->new_tokens);
   }
-  stats->new_seconds = tl_now() - start;
+  return TL_OK;
+}
+
+static tl_status generate(generator *s, const char *prompt, const tl_sampling *p, tl_emit_fn emit,
+                          void *user, tl_generate_stats *stats, tl_err *err) {
+  stream st = {0};
+  tl_status r = feed_prompt(s, prompt, &st, stats, err);
+  if (r == TL_OK) {
+    double start = tl_now();
+    r = draw_all(s, &st, p, emit, user, stats, err);
+    stats->new_seconds = tl_now() - start;
+  }
   if (r == TL_OK || r == TL_PREEMPTED) {
     tl_status shown = emit_new(s, &st, true, emit, user, err);
     if (shown != TL_OK) r = shown;

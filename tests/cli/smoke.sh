@@ -98,7 +98,10 @@ check 0 eval --data data "$both/model"
 holds out 'bits per byte'
 check 0 fill "$both/model" 'the [MASK] bird'
 holds out '^mask 1: '
-check 0 generate -q -n 5 -p 'the small' "$both/model"
+for seed in 1 2 3 4 5; do # a piece of a word is joined to the prompt's
+  check 0 generate -q -n 5 -s $seed -p 'the small' "$both/model"
+  grep -q '^##' out && fail "generate: the text begins with '$(cat out)'"
+done
 
 # SIGTERM: saves and exits with 75; resume goes on to the end.
 cmd='train, stopped'
