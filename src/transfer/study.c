@@ -12,6 +12,7 @@
 #include "base/rng.h"
 #include "eval/naive_bayes.h"
 #include "eval/stats.h"
+#include "models/model.h"
 #include "tilth/transfer.h"
 
 /* DEV_MAX: held-out texts to choose a learning rate with; above as many labels the choice of the
@@ -26,7 +27,8 @@ typedef struct study {
   tl_model_config config;
   json_t *doc, *cells, *rates; /* cells and rates are in doc */
   int64_t max_labels;
-  size_t *order; /* of the training texts for order_seed */
+  uint64_t inputs_hash; /* of the model, its tokenizer and the texts */
+  size_t *order;        /* of the training texts for order_seed */
   uint64_t order_seed;
   tl_study_fn report;
   void *user;
@@ -56,17 +58,50 @@ static json_t *object_in(json_t *parent, const char *key) {
   return v;
 }
 
-/* What makes results comparable; a file made with other settings is not continued. */
+/* What makes results comparable; a file made with other settings is not continued. Paths alone are
+ * not enough: a model trained anew and texts changed may stand in the same place. */
 static json_t *settings(const study *s) {
   json_t *labels = json_array(), *lrs = json_array();
   for (int i = 0; i < s->o->n_labels; i++)
     json_array_append_new(labels, json_integer(s->o->labels[i]));
   for (int i = 0; i < s->o->n_lrs; i++) json_array_append_new(lrs, json_real(s->o->lrs[i]));
-  return json_pack("{s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "from", s->o->from,
-                   "train", s->o->train, "test", s->o->test, "labels", labels, "learning_rates",
-                   lrs, "epochs", (json_int_t)s->o->tune.epochs, "batch",
-                   (json_int_t)s->o->tune.batch, "min_steps", (json_int_t)s->o->tune.min_steps,
-                   "max_len", (json_int_t)s->o->tune.max_len, "test_size", (json_int_t)s->test.n);
+  const tl_finetune_options *t = &s->o->tune;
+  char hash[20];
+  snprintf(hash, sizeof hash, "%016llx", (unsigned long long)s->inputs_hash);
+  return json_pack(
+      "{s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:s, s:s}", "from",
+      s->o->from, "train", s->o->train, "test", s->o->test, "labels", labels, "learning_rates", lrs,
+      "epochs", (json_int_t)t->epochs, "batch", (json_int_t)t->batch, "min_steps",
+      (json_int_t)t->min_steps, "max_len", (json_int_t)t->max_len, "test_size",
+      (json_int_t)s->test.n, "dropout", t->dropout, "weight_decay", t->weight_decay,
+      "warmup_fraction", t->warmup_fraction, "clip", t->clip, "dtype", t->dtype, "inputs_hash",
+      hash);
+}
+
+/* Files of earlier versions lack some of the settings. */
+static bool same_settings(const json_t *before, json_t *now) {
+  const char *key;
+  json_t *value;
+  if (!json_object_get(before, "from")) return false;
+  json_object_foreach(now, key, value) {
+    const json_t *old = json_object_get(before, key);
+    if (old && !json_equal(old, value)) return false;
+  }
+  return true;
+}
+
+static uint64_t hash_examples(const tl_examples *e, uint64_t h) {
+  for (size_t i = 0; i < e->n; i++)
+    h = tl_mix64(h, tl_hash64(e->text[i], strlen(e->text[i])) + (uint64_t)e->label[i]);
+  return h;
+}
+
+static uint64_t hash_model(const tl_model *m, uint64_t h) {
+  for (int i = 0; i < m->params.n; i++) {
+    const tl_param *p = m->params.p[i];
+    h = tl_mix64(h, tl_hash64(p->data, (size_t)p->n * sizeof *p->data));
+  }
+  return h;
 }
 
 static tl_status open_results(study *s, tl_err *err) {
@@ -83,7 +118,7 @@ static tl_status open_results(study *s, tl_err *err) {
     s->doc = json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, &je);
     tl_buf_free(&text);
     const json_t *before = json_object_get(json_object_get(s->doc, "progress"), "settings");
-    if (!json_is_object(s->doc) || !json_equal(before, now)) {
+    if (!json_is_object(s->doc) || !same_settings(before, now)) {
       json_decref(s->doc);
       s->doc = NULL;
       json_decref(now);
@@ -453,6 +488,8 @@ static tl_status load(study *s, tl_err *err) {
   tl_model *m = NULL;
   TL_TRY(tl_model_load(s->o->from, false, &m, err));
   s->config = *tl_model_get_config(m);
+  s->inputs_hash = hash_model(m, tl_tokenizer_fingerprint(s->tok));
+  s->inputs_hash = hash_examples(&s->test, hash_examples(&s->train, s->inputs_hash));
   tl_model_free(m);
   for (int i = 0; i < s->o->n_labels; i++)
     if (s->o->labels[i] > s->max_labels) s->max_labels = s->o->labels[i];

@@ -412,6 +412,13 @@ static void other_settings_are_refused(void **state) {
   assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_CREATE);
   o.max_test = 50;
   assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_OK);
+  o.tune.dropout = 0.3;
+  assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_CREATE);
+  o.tune.dropout = 0.1;
+  free(write_task("test.tsv", N_TEST, 3)); /* other texts in the same file */
+  assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_CREATE);
+  free(write_task("test.tsv", N_TEST, 2));
+  assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_OK);
   assert_int_equal(tl_file_write_atomic(out, "[1, 2", 5, NULL), TL_OK);
   assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_CREATE);
   assert_int_equal(unlink(out), 0);
