@@ -6,7 +6,12 @@
  * `window` good steps) above the trend of that window and above the newest steps. Logarithms,
  * because near a loss of 0 ordinary batches differ by factors. Deviations below 1 % of the loss and
  * 20 % of the norm count as that much, and only non-finite values are bad before
- * TL_GUARD_MIN_WINDOW steps were seen. */
+ * TL_GUARD_MIN_WINDOW steps were seen.
+ *
+ * A rate that is too high shows in no single step: the loss climbs and stays up. So the level of
+ * the loss (the median of the newest TL_GUARD_LEVEL good steps) is compared with the lowest one so
+ * far; when it has risen by more than `rise` and than its noise explains, the weights are to blame.
+ */
 #ifndef TL_TRAIN_GUARD_H
 #define TL_TRAIN_GUARD_H
 
@@ -16,6 +21,7 @@
 enum {
   TL_GUARD_MIN_WINDOW = 32,
   TL_GUARD_MAX_WINDOW = 1024,
+  TL_GUARD_LEVEL = 32,
   TL_GUARD_ROLLBACK_AFTER = 3, /* bad steps in a row: the weights, not the batch, are to blame */
   TL_GUARD_MAX_ROLLBACKS = 5,  /* without `window` good steps in a row after one of them */
 };
@@ -48,6 +54,7 @@ typedef struct tl_guard_options {
   double z_threshold;
   int max_consecutive; /* bad steps in a row after which to stop */
   double lr_factor;    /* multiplies the learning rate at each rollback */
+  double rise;         /* of the logarithm of the loss's level, over the lowest; 0: not looked at */
 } tl_guard_options;
 
 /* Plain data, without pointers: a checkpoint may store it as it is. */
@@ -56,6 +63,10 @@ typedef struct tl_guard {
   int n, at; /* good steps held, and where the next goes */
   float loss[TL_GUARD_MAX_WINDOW], norm[TL_GUARD_MAX_WINDOW]; /* logarithms */
   int bad_in_a_row, good_in_a_row, rollbacks;
+  /* The lowest level, once there is one, and how far the present one has climbed from it to where
+   * it counts as risen (1). */
+  bool has_level;
+  double lowest, climbed;
   int64_t n_bad, n_skipped, n_rollbacks; /* over the whole run */
   /* Product of the lr_factor of all rollbacks; multiply the schedule by it. It stays: the run has
    * shown that the rate was too high for it. */
@@ -69,6 +80,8 @@ typedef struct tl_guard_verdict {
 } tl_guard_verdict;
 
 void tl_guard_init(tl_guard *g, const tl_guard_options *options);
+/* True if the weights are worth a snapshot: no trouble, and the loss near its lowest level. */
+bool tl_guard_is_calm(const tl_guard *g);
 /* Judges one step before its update. loss: the mean over the step, >= 0; norm: of the gradient,
  * before clipping. */
 tl_guard_verdict tl_guard_check(tl_guard *g, int64_t step, double loss, double norm);

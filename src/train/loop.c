@@ -102,7 +102,7 @@ static void apply_update(tl_trainer *t, step_stats *st) {
 static tl_status train_step(tl_trainer *t, step_stats *st, tl_err *err) {
   *st = compute_gradient(t);
   tl_guard_verdict v = tl_guard_check(&t->guard, t->s.step + 1, st->loss, st->norm);
-  if (*v.reason) tl_trainer_note(t, "spike", "step %lld: %s", (long long)t->s.step + 1, v.reason);
+  if (*v.reason) tl_trainer_note(t, "spike", "%s", v.reason);
   switch (v.action) {
   case TL_GUARD_DO_APPLY:
   case TL_GUARD_DO_WARN:
@@ -112,6 +112,9 @@ static tl_status train_step(tl_trainer *t, step_stats *st, tl_err *err) {
     break;
   case TL_GUARD_DO_ROLLBACK:
     tl_snapshot_restore(t);
+    /* In the warm-up the rate would soon be back at where it went wrong: that is the new peak. */
+    if (t->s.step < t->schedule.warmup)
+      t->guard.lr_scale *= tl_schedule_at(&t->schedule, t->s.step + 1, t->s.steps);
     tl_trainer_note(t, "rollback", "back to the weights of step %lld; learning rate x %g from here",
                     (long long)t->snap.step, t->guard.lr_scale);
     break;
@@ -122,7 +125,8 @@ static tl_status train_step(tl_trainer *t, step_stats *st, tl_err *err) {
                    (long long)t->s.step + 1, v.reason);
   }
   t->s.step++;
-  if (t->snap.values && t->guard.bad_in_a_row == 0 && t->s.step % t->cfg->guard.snapshot_every == 0)
+  if (t->snap.values && tl_guard_is_calm(&t->guard) &&
+      t->s.step % t->cfg->guard.snapshot_every == 0)
     tl_snapshot_take(t);
   return TL_OK;
 }

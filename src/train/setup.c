@@ -120,7 +120,9 @@ static tl_status make_optim(tl_trainer *t, tl_err *err) {
   tl_guard_options go = {.window = (int)c->guard.window,
                          .z_threshold = c->guard.z_threshold,
                          .max_consecutive = (int)c->guard.max_consecutive,
-                         .lr_factor = c->guard.lr_factor};
+                         .lr_factor = c->guard.lr_factor,
+                         /* a growing masking rate makes the task harder, and the loss rise */
+                         .rise = c->objective.mask_rate_end > c->objective.mask_rate ? 0 : 0.1};
   if (!tl_optim_parse(c->optim.type, &oo.type) ||
       !tl_schedule_parse(c->optim.schedule, &t->schedule.kind) ||
       !tl_guard_parse(c->guard.policy, &go.policy))

@@ -10,7 +10,7 @@
 #include "base/rng.h"
 #include "train/guard.h"
 
-static const tl_guard_options base = {TL_GUARD_ROLLBACK, 128, 8, 10, 0.5};
+static const tl_guard_options base = {TL_GUARD_ROLLBACK, 128, 8, 10, 0.5, 0.1};
 
 static tl_guard make(tl_guard_policy policy) {
   tl_guard g;
@@ -170,6 +170,31 @@ static void rollbacks_are_limited(void **state) {
   }
 }
 
+/* No step of a slow climb is a spike, but the loss stays up. */
+static void climbs_are_caught(void **state) {
+  (void)state;
+  for (int policy = 0; policy < TL_N_GUARD_POLICIES; policy++) {
+    tl_guard g = make((tl_guard_policy)policy);
+    series s = make_series(700);
+    int64_t step = 1;
+    train(&g, &s, &step, 150);
+    assert_true(tl_guard_is_calm(&g));
+    tl_guard_action last = TL_GUARD_DO_APPLY;
+    int i = 0;
+    for (; i < 150 && last == TL_GUARD_DO_APPLY; i++, step++)
+      last = tl_guard_check(&g, step, loss_at(&s, 150) * exp(0.003 * i), norm_at(&s, step)).action;
+    const tl_guard_action expected[] = {TL_GUARD_DO_APPLY, TL_GUARD_DO_WARN, TL_GUARD_DO_WARN,
+                                        TL_GUARD_DO_ROLLBACK, TL_GUARD_DO_STOP};
+    assert_int_equal(last, expected[policy]);
+    if (policy == TL_GUARD_OFF) continue;
+    assert_true(i > 30 && i < 100);
+    if (policy != TL_GUARD_ROLLBACK) continue;
+    assert_true(g.lr_scale == 0.5 && !tl_guard_is_calm(&g));
+    train(&g, &s, &step, 40);
+    assert_true(tl_guard_is_calm(&g));
+  }
+}
+
 /* A copy of the struct, as a checkpoint makes it, goes on in the same way. */
 static void state_is_plain_data(void **state) {
   (void)state;
@@ -206,6 +231,7 @@ int main(void) {
       cmocka_unit_test(policies_act_as_they_say),
       cmocka_unit_test(bad_rows_escalate),
       cmocka_unit_test(rollbacks_are_limited),
+      cmocka_unit_test(climbs_are_caught),
       cmocka_unit_test(state_is_plain_data),
       cmocka_unit_test(names_are_parsed),
   };
