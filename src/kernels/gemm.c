@@ -83,10 +83,11 @@ typedef struct gemm_job {
   bool pack_a;
 } gemm_job;
 
-/* Cuts C into tiles: as large as the cache blocks allow, but at least MIN_TASKS of them while the
- * tiles are worth a task. Tiles do not affect the result. */
+/* Cuts C into tiles: as large as the cache blocks allow, but at least TASKS_PER_THREAD of them for
+ * each thread while they are worth a task. Tiles do not affect the result. */
 static void choose_tiles(gemm_job *job) {
-  enum { MIN_TASKS = 48 };
+  enum { TASKS_PER_THREAD = 8 };
+  int64_t wanted = TASKS_PER_THREAD * (int64_t)tl_ctx_threads(job->ctx);
   static const struct {
     int mc, nc;
   } sizes[] = {{TL_GEMM_MC, TL_GEMM_NC}, {96, 256}, {96, 128}, {48, 128}, {24, 128}, {24, 64}};
@@ -95,7 +96,7 @@ static void choose_tiles(gemm_job *job) {
     job->nc = sizes[i].nc;
     job->m_tiles = ceil_div(job->a.M, job->mc);
     job->n_tiles = ceil_div(job->a.N, job->nc);
-    if (job->m_tiles * job->n_tiles >= MIN_TASKS) return;
+    if (job->m_tiles * job->n_tiles >= wanted) return;
   }
 }
 
