@@ -109,9 +109,10 @@ static int64_t weight_in(const tl_param *w, bool conv1d) {
   return conv1d ? w->shape[0] : w->shape[1];
 }
 
-static bool same_key(const tl_pack *k, tl_pack_kind kind, tl_dtype dt, int n, tl_param *const *w,
-                     bool conv1d) {
-  if (k->kind != kind || k->dt != dt || k->n != n || k->conv1d != conv1d) return false;
+static bool same_key(const tl_pack *k, const tl_kernels *kern, tl_pack_kind kind, tl_dtype dt,
+                     int n, tl_param *const *w, bool conv1d) {
+  if (k->kernels != kern || k->kind != kind || k->dt != dt || k->n != n || k->conv1d != conv1d)
+    return false;
   for (int i = 0; i < n; i++)
     if (k->w[i] != w[i]) return false;
   return true;
@@ -120,10 +121,10 @@ static bool same_key(const tl_pack *k, tl_pack_kind kind, tl_dtype dt, int n, tl
 const tl_pack *tl_params_pack(tl_params *ps, const tl_kernels *kern, tl_pack_kind kind, tl_dtype dt,
                               int n, tl_param *const *w, bool conv1d) {
   for (tl_pack *k = ps->packs; k; k = k->next)
-    if (same_key(k, kind, dt, n, w, conv1d)) return k;
+    if (same_key(k, kern, kind, dt, n, w, conv1d)) return k;
   tl_pack *k = tl_arena_alloc(&ps->arena, sizeof *k);
   if (!k) return NULL;
-  *k = (tl_pack){.kind = kind, .dt = dt, .n = n, .conv1d = conv1d};
+  *k = (tl_pack){.kind = kind, .dt = dt, .kernels = kern, .n = n, .conv1d = conv1d};
   k->in = weight_in(w[0], conv1d);
   for (int i = 0; i < n; i++) {
     if (w[i]->ndim != 2 || weight_in(w[i], conv1d) != k->in) return NULL;
@@ -167,7 +168,8 @@ static void pack_one(tl_ctx *ctx, tl_pack *k) {
 
 void tl_params_refresh(tl_ctx *ctx, tl_params *ps) {
   for (tl_pack *k = ps->packs; k; k = k->next) {
-    if (k->version == ps->version + 1) continue; /* a new pack has version 0: never filled */
+    /* A new pack has version 0: never filled. */
+    if (k->kernels != ctx->k || k->version == ps->version + 1) continue;
     pack_one(ctx, k);
     k->version = ps->version + 1;
   }

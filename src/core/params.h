@@ -43,6 +43,7 @@ typedef enum tl_pack_kind { TL_PACK_FORWARD, TL_PACK_BACKWARD } tl_pack_kind;
 typedef struct tl_pack {
   tl_pack_kind kind;
   tl_dtype dt;
+  const tl_kernels *kernels; /* whose layout it has */
   int n;
   const tl_param *w[TL_MAX_CAT];
   bool conv1d;     /* weights are stored [in, out] (GPT-2's Conv1D); otherwise [out, in] */
@@ -80,7 +81,8 @@ const tl_pack *tl_params_pack(tl_params *ps, const tl_kernels *k, tl_pack_kind k
                               int n, tl_param *const *w, bool conv1d);
 /* Call after values changed: marks all packs stale. */
 void tl_params_changed(tl_params *ps);
-/* Repacks what is stale. The executor calls it before each forward pass. */
+/* Repacks what is stale among the packs for ctx's kernels. The executor calls it before each
+ * forward pass. */
 void tl_params_refresh(tl_ctx *ctx, tl_params *ps);
 
 #endif

@@ -2,18 +2,17 @@
 
 #include <string.h>
 
-static tl_status check_fit(const tl_model *m, const tl_objective *o, tl_err *err) {
-  bool ok = m->arch->encoder ? o->encoder : o->decoder;
-  if (ok || (o->encoder && o->decoder)) return TL_OK;
+tl_status tl_lm_check(const tl_arch *a, const tl_objective *o, tl_err *err) {
+  if (a->encoder ? o->encoder : o->decoder) return TL_OK;
   return tl_fail(err, TL_CONFIG, "objective.type %s does not fit model.type %s (%s); use %s",
-                 o->name, m->arch->name, m->arch->encoder ? "an encoder" : "a decoder",
-                 m->arch->encoder ? "masked or hybrid" : "next_token or hybrid");
+                 o->name, a->name, a->encoder ? "an encoder" : "a decoder",
+                 a->encoder ? "masked or hybrid" : "next_token or hybrid");
 }
 
 tl_status tl_lm_new(tl_ctx *ctx, tl_model *m, const tl_objective *o, const tl_lm_options *options,
                     tl_lm *lm, tl_err *err) {
   *lm = (tl_lm){.model = m, .objective = o};
-  TL_TRY(check_fit(m, o, err));
+  TL_TRY(tl_lm_check(m->arch, o, err));
   tl_graph *g = tl_graph_new(ctx, &m->params, &(tl_graph_options){options->dt, options->training});
   if (!g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
   lm->g = g;

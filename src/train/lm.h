@@ -21,6 +21,9 @@ typedef struct tl_lm_options {
   double smoothing, z_loss;
 } tl_lm_options;
 
+/* CONFIG when an architecture cannot serve the objective. */
+tl_status tl_lm_check(const tl_arch *a, const tl_objective *o, tl_err *err);
+
 /* Borrows model and objective. CONFIG when the model cannot serve the objective. */
 tl_status tl_lm_new(tl_ctx *ctx, tl_model *m, const tl_objective *o, const tl_lm_options *options,
                     tl_lm *out, tl_err *err);

@@ -65,10 +65,6 @@ static tl_status prepare_text(tl_trainer *t, const char *dir, tl_err *err) {
 
 static tl_status open_data(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
-  if (!*c->data.path && c->data.text.n == 0)
-    return tl_fail(
-        err, TL_CONFIG,
-        "no data: set data.path (a folder made by `tilth prepare`) or data.text (files)");
   char *own = tl_path_join(tl_run_dir(t->run), "data");
   if (!own) return tl_fail(err, TL_NOMEM, "data: out of memory");
   const char *dir = *c->data.path ? c->data.path : own;
@@ -132,22 +128,32 @@ static tl_status make_optim(tl_trainer *t, tl_err *err) {
   return go.policy == TL_GUARD_ROLLBACK ? tl_snapshot_init(t, err) : TL_OK;
 }
 
-static tl_status plan_steps(tl_trainer *t, tl_err *err) {
-  const tl_config *c = t->cfg;
-  int64_t per_step = c->train.batch * c->train.seq_len * c->train.accum;
-  if (c->run.minutes > 0) return TL_OK; /* planned from the measured speed */
-  t->s.steps = c->train.steps;
-  if (t->s.steps == 0 && c->train.tokens > 0)
-    t->s.steps = (c->train.tokens + per_step - 1) / per_step;
-  if (t->s.steps == 0)
+tl_status tl_trainer_check(const tl_config *c, tl_err *err) {
+  const tl_arch *arch = tl_arch_find(c->model.type);
+  const tl_objective *objective = tl_objective_find(c->objective.type);
+  if (!*c->data.path && c->data.text.n == 0)
+    return tl_fail(
+        err, TL_CONFIG,
+        "no data: set data.path (a folder made by `tilth prepare`) or data.text (files)");
+  if (c->run.minutes == 0 && c->train.steps == 0 && c->train.tokens == 0)
     return tl_fail(err, TL_CONFIG,
                    "how long to train? set train.steps, train.tokens or run.minutes");
-  return TL_OK;
+  if (!arch || !objective)
+    return tl_fail(err, TL_INTERNAL, "model.type or objective.type has no code");
+  return tl_lm_check(arch, objective, err);
+}
+
+static void plan_steps(tl_trainer *t) {
+  const tl_config *c = t->cfg;
+  int64_t per_step = c->train.batch * c->train.seq_len * c->train.accum;
+  if (c->run.minutes > 0) return; /* planned from the measured speed */
+  t->s.steps = c->train.steps;
+  if (t->s.steps == 0) t->s.steps = (c->train.tokens + per_step - 1) / per_step;
 }
 
 tl_status tl_trainer_init(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
-  TL_TRY(plan_steps(t, err));
+  plan_steps(t);
   TL_TRY(open_data(t, err));
   TL_TRY(make_model(t, err));
   TL_TRY(make_batches(t, err));

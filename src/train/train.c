@@ -99,6 +99,7 @@ static tl_status run_in(tl_ctx *ctx, const tl_config *cfg, tl_run *run, bool res
 tl_status tl_train(tl_ctx *ctx, const tl_config *cfg, const tl_train_options *options,
                    tl_train_result *result, tl_err *err) {
   char *yaml = NULL;
+  TL_TRY(tl_trainer_check(cfg, err));
   TL_TRY(tl_config_dump(cfg, false, &yaml, err));
   tl_run_options ro = {.dir = cfg->run.dir,
                        .name = cfg->run.name,
