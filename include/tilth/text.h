@@ -24,6 +24,9 @@ typedef enum tl_text_unit {
   TL_UNIT_JSONL,     /* one JSON object a line; blank lines are passed over */
 } tl_text_unit;
 
+/* "auto", "file", "line", "paragraph" or "jsonl"; false (and *out as it was) for another name. */
+bool tl_text_unit_parse(const char *name, tl_text_unit *out);
+
 typedef struct tl_text_options {
   const char *text_key; /* JSON Lines: key of the text; NULL: "text" */
   tl_text_unit unit;

@@ -50,6 +50,8 @@ typedef tl_status (*tl_text_next_fn)(void *user, const char **text, size_t *len,
 tl_status tl_tokenizer_train(tl_ctx *ctx, const tl_tokenizer_train_options *options,
                              tl_text_next_fn next, void *user, tl_tokenizer **out, tl_err *err);
 
+/* name: "bytes" for one token per byte, else a path for tl_tokenizer_load. */
+tl_status tl_tokenizer_open(tl_ctx *ctx, const char *name, tl_tokenizer **out, tl_err *err);
 /* path: a tokenizer.json or a folder that holds one. Read are BPE with ByteLevel, WordPiece with
  * BertPreTokenizer, Unigram with Metaspace; normalizers: none, or BertNormalizer for the latter
  * two. The file is not trusted. Errors: DATA (ill-formed, ids that repeat or leave holes, merges of

@@ -24,10 +24,6 @@ bool tl_cli_quiet(void) {
   return g.quiet;
 }
 
-bool tl_cli_verbose(void) {
-  return g.verbose;
-}
-
 bool tl_cli_is_tty(void) {
   const char *term = getenv("TERM");
   return isatty(STDERR_FILENO) && !(term && !strcmp(term, "dumb"));
@@ -149,4 +145,11 @@ const tl_opt *tl_cli_common_opts(void) {
       {"verbose", 'v', TL_OPT_FLAG, &g.verbose, NULL, "more messages"},
       {0}};
   return common;
+}
+
+tl_status tl_cli_load_config(const char *preset, const tl_cli_args *args, tl_config **out,
+                             tl_err *err) {
+  size_t first = args->n > 0 && !strchr(args->item[0], '=') ? 1 : 0;
+  return tl_config_load(preset, first ? args->item[0] : NULL, args->item + first, args->n - first,
+                        out, err);
 }

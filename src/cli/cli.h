@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "tilth/config.h"
 #include "tilth/context.h"
 #include "tilth/status.h"
 
@@ -80,6 +81,11 @@ int tl_cli_parse(const tl_usage *u, int argc, char **argv, tl_cli_args *args);
 void tl_cli_args_free(tl_cli_args *args);
 const tl_opt *tl_cli_common_opts(void); /* the options every command has, as a table */
 
+/* The configuration of `[CONFIG.yaml] [section.key=value ...]`: the first argument without '=' is a
+ * file. */
+tl_status tl_cli_load_config(const char *preset, const tl_cli_args *args, tl_config **out,
+                             tl_err *err);
+
 /* Context options from --threads and --cpu, with the log and cancel callbacks below. */
 tl_ctx_options tl_cli_ctx_options(void);
 int tl_cli_threads(void); /* --threads, or -1 when it was not given */
@@ -96,7 +102,6 @@ int tl_cli_usage_error(const char *name, const char *fmt, ...)
 /* A tl_log_fn: to stderr. -q drops INFO, -v shows DEBUG. */
 void tl_cli_log(void *user, tl_log_level level, const char *line);
 bool tl_cli_quiet(void);
-bool tl_cli_verbose(void);
 
 /* A status line on stderr: rewritten in place on a terminal, else a line of its own (so call it
  * only as often as lines are wanted there: see tl_cli_is_tty). Nothing under -q. */

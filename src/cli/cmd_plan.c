@@ -76,10 +76,8 @@ int tl_cmd_plan(int argc, char **argv) {
   tl_ctx *ctx = NULL;
   tl_plan plan;
   int64_t vocab = 0;
-  size_t first = args.n > 0 && !strchr(args.item[0], '=') ? 1 : 0;
   tl_ctx_options o = tl_cli_ctx_options();
-  tl_status s = tl_config_load(preset, first ? args.item[0] : NULL, args.item + first,
-                               args.n - first, &cfg, &err);
+  tl_status s = tl_cli_load_config(preset, &args, &cfg, &err);
   if (s == TL_OK) s = find_vocab(cfg, &vocab, &err);
   if (s == TL_OK) s = tl_ctx_new(&o, &ctx, &err);
   if (s == TL_OK) s = tl_plan_run(ctx, cfg, vocab, &plan, &err);

@@ -87,12 +87,6 @@ static void print_report(const tl_prepare_report *r, const tl_text_stats *t, uin
   printf("%s is ready: tilth train data.path=%s\n", out, out);
 }
 
-static tl_status load_tokenizer(tl_ctx *ctx, const char *name, tl_tokenizer **out, tl_err *err) {
-  static const tl_tokenizer_train_options bytes = {.type = "bytes"};
-  if (!strcmp(name, "bytes")) return tl_tokenizer_train(ctx, &bytes, NULL, NULL, out, err);
-  return tl_tokenizer_load(name, out, err);
-}
-
 static tl_status fingerprint_of(const char *dir, uint64_t *out, tl_err *err) {
   tl_dataset *d = NULL;
   TL_TRY(tl_dataset_open(dir, false, &d, err));
@@ -116,7 +110,7 @@ static int run(const choices *c, const tl_cli_args *args) {
   uint64_t fingerprint = 0;
   tl_err err = {0};
   tl_status s = tl_ctx_new(&co, &ctx, &err);
-  if (s == TL_OK) s = load_tokenizer(ctx, c->tokenizer, &tok, &err);
+  if (s == TL_OK) s = tl_tokenizer_open(ctx, c->tokenizer, &tok, &err);
   if (s == TL_OK) s = tl_text_open(args->item, args->n, &text, &reader, &err);
   if (s == TL_OK) s = tl_prepare(ctx, reader, tok, &o, c->out, c->overwrite, &report, &err);
   if (s == TL_OK) s = fingerprint_of(c->out, &fingerprint, &err);

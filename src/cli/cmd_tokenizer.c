@@ -18,22 +18,11 @@ typedef struct input {
 
 static tl_status open_input(input *in, const tl_cli_args *args, size_t first, bool any_bytes,
                             tl_err *err) {
-  static const struct {
-    const char *name;
-    tl_text_unit unit;
-  } units[] = {{"auto", TL_UNIT_AUTO},
-               {"file", TL_UNIT_FILE},
-               {"line", TL_UNIT_LINE},
-               {"paragraph", TL_UNIT_PARAGRAPH},
-               {"jsonl", TL_UNIT_JSONL}};
   tl_text_options o = {.text_key = in->text_key,
                        .utf8 = any_bytes ? TL_UTF8_KEEP : TL_UTF8_REPLACE};
-  size_t i = 0;
-  while (i < 5 && strcmp(units[i].name, in->unit) != 0) i++;
-  if (i == 5)
+  if (!tl_text_unit_parse(in->unit, &o.unit))
     return tl_fail(err, TL_USAGE, "--unit %s: expected auto, file, line, paragraph or jsonl",
                    in->unit);
-  o.unit = units[i].unit;
   static const char *const standard[] = {"-"};
   if (args->n == first) return tl_text_open(standard, 1, &o, &in->reader, err);
   return tl_text_open(args->item + first, args->n - first, &o, &in->reader, err);
@@ -62,13 +51,6 @@ static tl_status check_out(const train_choices *c, tl_err *err) {
   return TL_OK;
 }
 
-static tl_status no_text(void *user, const char **text, size_t *len, tl_err *err) {
-  (void)user, (void)err;
-  *text = NULL;
-  *len = 0;
-  return TL_OK;
-}
-
 static tl_status train(tl_ctx *ctx, train_choices *c, const tl_cli_args *args, tl_tokenizer **t,
                        tl_err *err) {
   tl_tokenizer_train_options o = {.type = c->type,
@@ -80,7 +62,7 @@ static tl_status train(tl_ctx *ctx, train_choices *c, const tl_cli_args *args, t
   TL_TRY(check_out(c, err));
   if (args->n == 0 && strcmp(c->type, "bytes") != 0)
     return tl_fail(err, TL_USAGE, "no input: name the files to train on (- for standard input)");
-  if (args->n == 0) return tl_tokenizer_train(ctx, &o, no_text, NULL, t, err);
+  if (args->n == 0) return tl_tokenizer_train(ctx, &o, NULL, NULL, t, err);
   TL_TRY(open_input(&c->in, args, 0, is_byte_level(c->type), err));
   return tl_tokenizer_train(ctx, &o, tl_text_next, c->in.reader, t, err);
 }

@@ -77,18 +77,6 @@ static tl_status make_ctx(const tl_config *cfg, tl_ctx **ctx, tl_err *err) {
   return tl_ctx_new(&o, ctx, err);
 }
 
-/* config is the first positional without '='; the rest are overrides. */
-static tl_status load_config(const char *preset, const tl_cli_args *args, tl_config **cfg,
-                             tl_err *err) {
-  const char *file = NULL;
-  size_t first = 0;
-  if (args->n > 0 && !strchr(args->item[0], '=')) {
-    file = args->item[0];
-    first = 1;
-  }
-  return tl_config_load(preset, file, args->item + first, args->n - first, cfg, err);
-}
-
 int tl_cmd_train(int argc, char **argv) {
   const char *preset = NULL;
   int64_t depth = 0;
@@ -118,7 +106,7 @@ int tl_cmd_train(int argc, char **argv) {
   tl_config *cfg = NULL;
   tl_ctx *ctx = NULL;
   tl_train_result result = {0};
-  tl_status s = load_config(preset, &args, &cfg, &err);
+  tl_status s = tl_cli_load_config(preset, &args, &cfg, &err);
   if (s == TL_OK && depth > 0) {
     char text[32];
     snprintf(text, sizeof text, "%lld", (long long)depth);

@@ -59,16 +59,3 @@ tl_cost tl_graph_cost(const tl_graph *g) {
   }
   return sum;
 }
-
-void tl_graph_dot(const tl_graph *g, tl_buf *out) {
-  tl_buf_puts(out, "digraph tilth {\n  rankdir=BT; node [shape=box];\n");
-  for (int i = 0; i < g->n_nodes; i++) {
-    const tl_node *n = g->node[i];
-    tl_buf_printf(out, "  n%d [label=\"%s\\n%s", i, n->name, tl_dtype_name(n->dt));
-    for (int d = 0; d < n->ndim; d++) tl_buf_printf(out, " %lld", (long long)n->shape[d]);
-    tl_buf_puts(out, "\"];\n");
-    for (int k = 0; k < n->n_in; k++)
-      if (n->in[k]) tl_buf_printf(out, "  n%d -> n%d;\n", n->in[k]->id, i);
-  }
-  tl_buf_puts(out, "}\n");
-}

@@ -5,7 +5,6 @@
 #ifndef TL_CORE_GRAPH_H
 #define TL_CORE_GRAPH_H
 
-#include "base/buf.h"
 #include "core/op.h"
 
 typedef struct tl_graph_options {
@@ -47,6 +46,7 @@ void tl_graph_scope(tl_graph *g, const char *fmt, ...) __attribute__((format(pri
 int tl_graph_dim(tl_graph *g, int64_t max);
 void tl_graph_set_dim(tl_graph *g, int dim, int64_t current); /* 0 <= current <= max */
 
+/* Inputs have memory of their own: zeros after compile, then what the caller wrote last. */
 tl_node *tl_graph_input(tl_graph *g, const char *name, tl_dtype dt, int ndim, const int64_t *shape,
                         int dim);
 tl_node *tl_graph_param(tl_graph *g, tl_param *p); /* the same node for the same parameter */
@@ -72,8 +72,6 @@ typedef struct tl_pass {
 void tl_graph_run(tl_graph *g, const tl_pass *run);
 /* FLOPs and bytes of one forward + backward at the current dynamic sizes. */
 tl_cost tl_graph_cost(const tl_graph *g);
-/* Graphviz text of the graph, appended to out. */
-void tl_graph_dot(const tl_graph *g, tl_buf *out);
 
 /* For operators' test cases: a differentiable leaf with values from N(0, 1), as an activation of
  * the graph's type; and plain parameters. Values depend on the order of the calls. */

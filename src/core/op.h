@@ -102,6 +102,12 @@ int64_t tl_cols(const tl_node *n);
 int64_t tl_count(const tl_graph *g, const tl_node *n);
 int64_t tl_max_count(const tl_node *n);
 
+/* Element i of an activation as f32. */
+static inline float tl_value(const tl_node *n, int64_t i) {
+  return n->dt == TL_BF16 ? tl_bf16_to_f32(((const tl_bf16 *)n->data)[i])
+                          : ((const float *)n->data)[i];
+}
+
 static inline bool tl_wants_grad(const tl_node *n, int i) {
   return n->in[i] && n->in[i]->needs_grad;
 }

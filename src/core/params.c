@@ -71,9 +71,6 @@ static void init_one(tl_param *w, uint64_t seed) {
     case TL_INIT_NORMAL:
       w->data[i] = w->init_scale * tl_rng_normal(&r);
       break;
-    case TL_INIT_UNIFORM:
-      w->data[i] = w->init_scale * (2 * tl_rng_f32(&r) - 1);
-      break;
     case TL_INIT_CONST:
       w->data[i] = w->init_scale;
       break;

@@ -13,9 +13,8 @@
 enum { TL_MAX_NDIM = 4, TL_MAX_CAT = 3 };
 
 typedef enum tl_init {
-  TL_INIT_NORMAL,  /* N(0, scale) */
-  TL_INIT_UNIFORM, /* U(-scale, scale) */
-  TL_INIT_CONST,   /* scale */
+  TL_INIT_NORMAL, /* N(0, scale) */
+  TL_INIT_CONST,  /* scale */
 } tl_init;
 
 typedef enum tl_param_flags {

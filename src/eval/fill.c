@@ -53,7 +53,7 @@ static tl_status encode(filler *f, const char *text, tl_err *err) {
 }
 
 static tl_status run(tl_ctx *ctx, filler *f, tl_node **prob, tl_err *err) {
-  tl_dtype dt = ctx->k->native_bf16 ? TL_BF16 : TL_F32;
+  tl_dtype dt = tl_kernels_dtype(ctx->k, "auto");
   f->g = tl_graph_new(ctx, &f->model->params, &(tl_graph_options){dt, false});
   if (!f->g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
   int64_t n = (int64_t)f->ids.len, m = (int64_t)f->masks.len;
@@ -64,16 +64,10 @@ static tl_status run(tl_ctx *ctx, filler *f, tl_node **prob, tl_err *err) {
   TL_TRY(tl_graph_compile(f->g, NULL, prob, 1, err));
   for (int64_t i = 0; i < n; i++) ((int32_t *)io.tokens->data)[i] = (int32_t)f->ids.data[i];
   for (int64_t i = 0; io.pos->live && i < n; i++) ((int32_t *)io.pos->data)[i] = (int32_t)i;
-  if (io.types && io.types->live) memset(io.types->data, 0, (size_t)n * sizeof(int32_t));
   for (int64_t i = 0; i < m; i++) ((int32_t *)idx->data)[i] = (int32_t)f->masks.data[i];
   *(tl_segment *)io.segments->data = (tl_segment){0, (int32_t)n, 0, (int32_t)n, false};
   tl_graph_run(f->g, &(tl_pass){.loss_scale = 1});
   return TL_OK;
-}
-
-static double prob_at(const tl_node *p, int64_t i) {
-  return (double)(p->dt == TL_BF16 ? tl_bf16_to_f32(((const tl_bf16 *)p->data)[i])
-                                   : ((const float *)p->data)[i]);
 }
 
 /* The n likeliest tokens of one row, by insertion into a short sorted list. */
@@ -81,7 +75,7 @@ static void best_of_row(const filler *f, const tl_node *prob, int64_t row, tl_fi
                         int n) {
   int vocab = tl_tokenizer_vocab_size(f->tok), held = 0;
   for (int v = 0; v < vocab; v++) {
-    double p = prob_at(prob, row * f->model->c.vocab + v);
+    double p = (double)tl_value(prob, row * f->model->c.vocab + v);
     if (held == n && p <= best[n - 1].probability) continue;
     int at = held < n ? held++ : n - 1;
     for (; at > 0 && best[at - 1].probability < p; at--) best[at] = best[at - 1];

@@ -34,7 +34,7 @@ tl_sampling tl_sampling_defaults(void) {
 }
 
 static tl_status build(generator *s, tl_err *err) {
-  tl_dtype dt = s->ctx->k->native_bf16 ? TL_BF16 : TL_F32;
+  tl_dtype dt = tl_kernels_dtype(s->ctx->k, "auto");
   s->g = tl_graph_new(s->ctx, &s->model->params, &(tl_graph_options){dt, false});
   if (!s->g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
   int64_t one = 1;
@@ -84,11 +84,6 @@ static void feed(generator *s, const uint32_t *ids, int64_t n) {
   s->pos += n;
 }
 
-static float value_at(const tl_node *n, int64_t i) {
-  return n->dt == TL_BF16 ? tl_bf16_to_f32(((const tl_bf16 *)n->data)[i])
-                          : ((const float *)n->data)[i];
-}
-
 static int by_logit(const void *a, const void *b) {
   const candidate *x = a, *y = b;
   if (x->logit != y->logit) return x->logit < y->logit ? 1 : -1;
@@ -98,7 +93,7 @@ static int by_logit(const void *a, const void *b) {
 /* Draws from the softmax of the current logits, cut to top-k and top-p; number `at` of the text. */
 static uint32_t draw(generator *s, const tl_sampling *p, int64_t at) {
   for (int i = 0; i < s->vocab; i++) {
-    float logit = value_at(s->logits, i);
+    float logit = tl_value(s->logits, i);
     s->cand[i] = (candidate){logit == logit ? logit : -INFINITY, i}; /* NaN has no order */
   }
   qsort(s->cand, (size_t)s->vocab, sizeof *s->cand, by_logit);

@@ -1,5 +1,7 @@
 #include "kernels/kernels.h"
 
+#include <string.h>
+
 #include <pthread.h>
 #include <stddef.h>
 
@@ -90,4 +92,9 @@ static void init_tables(void) {
 const tl_kernels *tl_kernels_get(tl_cpu_level level) {
   pthread_once(&tables_once, init_tables);
   return &tables[level];
+}
+
+tl_dtype tl_kernels_dtype(const tl_kernels *k, const char *name) {
+  if (!strcmp(name, "f32")) return TL_F32;
+  return !strcmp(name, "bf16") || k->native_bf16 ? TL_BF16 : TL_F32;
 }

@@ -204,6 +204,9 @@ typedef struct tl_kernels {
   tl_gemm_kernels gemm[2]; /* by dtype: TL_F32, TL_BF16 */
 } tl_kernels;
 
+/* The compute type that "f32", "bf16" or "auto" stands for: auto is bf16 where it is faster. */
+tl_dtype tl_kernels_dtype(const tl_kernels *k, const char *name);
+
 /* The best level of this CPU (cpuid, and xgetbv for what the system saves). */
 tl_cpu_level tl_cpu_detect(void);
 const char *tl_cpu_level_name(tl_cpu_level level);

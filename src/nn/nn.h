@@ -44,7 +44,8 @@ typedef struct tl_self_attention {
   float dropout;
 } tl_self_attention;
 
-/* What a model reads: i32 nodes. cache: NULL, or one state [max_len, 2*n_kv*hd] per layer. */
+/* What a model reads: i32 nodes; types (BERT only, else NULL) stay 0 unless written. cache: NULL,
+ * or one state [max_len, 2*n_kv*hd] per layer. */
 typedef struct tl_model_io {
   tl_node *tokens, *pos, *types, *segments;
   tl_node **cache;

@@ -14,16 +14,11 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   return TL_OK;
 }
 
-static float element(const tl_node *x, int64_t i) {
-  return x->dt == TL_BF16 ? tl_bf16_to_f32(((const tl_bf16 *)x->data)[i])
-                          : ((const float *)x->data)[i];
-}
-
 static void forward(tl_exec *x, tl_node *n) {
   const float *r = n->in[1]->data;
   double sum = 0;
   int64_t count = tl_count(x->g, n->in[0]);
-  for (int64_t i = 0; i < count; i++) sum += (double)element(n->in[0], i) * (double)r[i];
+  for (int64_t i = 0; i < count; i++) sum += (double)tl_value(n->in[0], i) * (double)r[i];
   float *y = n->data;
   y[TL_LOSS_SUM] = (float)sum;
   y[TL_LOSS_Z] = y[TL_LOSS_CORRECT] = 0;

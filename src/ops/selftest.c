@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/buf.h"
 #include "base/rng.h"
 #include "ops/ops.h"
 #include "tilth/suggest.h"
@@ -89,10 +90,10 @@ static tl_status build(const tester *t, tl_ctx *ctx, built *b, tl_err *err) {
 
 static void run(built *b, bool accumulate) {
   tl_graph_run(b->g, &(tl_pass){.training = b->loss != NULL,
-                               .accumulate = accumulate,
-                               .loss_scale = LOSS_SCALE,
-                               .seed = 5,
-                               .tick = 9});
+                                .accumulate = accumulate,
+                                .loss_scale = LOSS_SCALE,
+                                .seed = 5,
+                                .tick = 9});
 }
 
 /* Fills everything that a run must write itself with NaN, so that reading stale memory, or adding

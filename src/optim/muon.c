@@ -91,7 +91,7 @@ tl_status tl_muon_new(tl_ctx *ctx, int n, const int64_t (*shapes)[2], tl_muon **
   tl_muon *u = calloc(1, sizeof *u);
   if (!u) return tl_fail(err, TL_NOMEM, "muon: out of memory");
   u->ctx = ctx;
-  u->dt = ctx->k->native_bf16 ? TL_BF16 : TL_F32;
+  u->dt = tl_kernels_dtype(ctx->k, "auto");
   int64_t elements = 0, side = 0;
   size_t work = 0;
   for (int i = 0; i < n; i++) {

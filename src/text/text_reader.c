@@ -87,6 +87,20 @@ void tl_text_close(tl_text_reader *r) {
   free(r);
 }
 
+bool tl_text_unit_parse(const char *name, tl_text_unit *out) {
+  static const char *const names[] = {[TL_UNIT_AUTO] = "auto",
+                                      [TL_UNIT_FILE] = "file",
+                                      [TL_UNIT_LINE] = "line",
+                                      [TL_UNIT_PARAGRAPH] = "paragraph",
+                                      [TL_UNIT_JSONL] = "jsonl"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (!strcmp(names[i], name)) {
+      *out = (tl_text_unit)i;
+      return true;
+    }
+  return false;
+}
+
 void tl_text_get_stats(const tl_text_reader *r, tl_text_stats *out) {
   *out = r->stats;
 }

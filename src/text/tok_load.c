@@ -222,6 +222,12 @@ static tl_status load_file(const char *path, tl_tokenizer **out, tl_err *err) {
   return s;
 }
 
+tl_status tl_tokenizer_open(tl_ctx *ctx, const char *name, tl_tokenizer **out, tl_err *err) {
+  static const tl_tokenizer_train_options bytes = {.type = "bytes"};
+  if (!strcmp(name, "bytes")) return tl_tokenizer_train(ctx, &bytes, NULL, NULL, out, err);
+  return tl_tokenizer_load(name, out, err);
+}
+
 tl_status tl_tokenizer_load(const char *path, tl_tokenizer **out, tl_err *err) {
   *out = NULL;
   if (!tl_is_dir(path)) return load_file(path, out, err);

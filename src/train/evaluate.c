@@ -12,19 +12,14 @@ tl_status tl_lm_evaluate(tl_lm *lm, tl_loader *val, const tl_objective_args *arg
   uint64_t all = tl_loader_per_epoch(val), n = all, window = val->order.window;
   if (tokens > 0 && (uint64_t)tokens / window < all) n = (uint64_t)tokens / window;
   if (n == 0) n = 1;
-  uint64_t stride = all / n; /* windows spread evenly; batches of neighbours when all are taken */
+  uint64_t stride = all / n; /* the windows are spread evenly */
   tl_objective_args a = *args;
   a.progress = 0;
   a.causal = !lm->objective->needs_mask;
   double sum = 0, correct = 0;
   for (uint64_t i = 0; i < n;) {
-    if (stride == 1) {
-      tl_loader_fill(val, &a, i, batch, b);
-      i += (uint64_t)batch;
-    } else {
-      tl_loader_fill(val, &a, i * stride, 1, b);
-      i++;
-    }
+    tl_batch_clear(b);
+    for (int64_t k = 0; k < batch && i < n; k++) tl_loader_add(val, &a, i++ * stride, b);
     tl_lm_loss l = tl_lm_run(lm, b, &(tl_pass){.loss_scale = 1});
     sum += l.sum;
     correct += l.correct;
@@ -34,10 +29,8 @@ tl_status tl_lm_evaluate(tl_lm *lm, tl_loader *val, const tl_objective_args *arg
   }
   if (r->targets == 0)
     return tl_fail(err, TL_DATA, "evaluation: no targets in %llu windows", (unsigned long long)n);
-  double per_byte = (double)tl_dataset_tokens(val->data, val->split) /
-                    fmax(1, (double)tl_dataset_bytes(val->data, val->split));
   r->loss = sum / (double)r->targets;
-  r->bpb = r->loss / log(2) * per_byte;
+  r->bpb = tl_loader_bpb(val, r->loss);
   r->perplexity = exp(r->loss);
   r->accuracy = correct / (double)r->targets;
   r->seconds = tl_now() - start;
@@ -66,9 +59,10 @@ static tl_status evaluate(tl_ctx *ctx, tl_model *m, const tl_tokenizer *tok, con
   if (s == TL_OK) s = tl_loader_init(&val, data, TL_VAL, 1, (uint32_t)seq_len, true, o, err);
   if (s == TL_OK) s = tl_batch_init(&batch, rows * seq_len, err);
   if (s == TL_OK)
-    s = tl_lm_new(ctx, m, o,
-                  &(tl_lm_options){.dt = tl_pick_dtype(ctx, "auto"), .max_tokens = rows * seq_len},
-                  &lm, err);
+    s = tl_lm_new(
+        ctx, m, o,
+        &(tl_lm_options){.dt = tl_kernels_dtype(ctx->k, "auto"), .max_tokens = rows * seq_len}, &lm,
+        err);
   if (s == TL_OK) s = tl_lm_evaluate(&lm, &val, &args, rows, tokens, &batch, r, err);
   tl_lm_free(&lm);
   tl_batch_free(&batch);

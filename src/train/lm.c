@@ -56,8 +56,6 @@ tl_lm_loss tl_lm_run(tl_lm *lm, const tl_batch *b, const tl_pass *run) {
   fill(lm->io.segments, b->segments, b->n_segments, sizeof *b->segments);
   fill(lm->idx, b->idx, b->n_targets, sizeof *b->idx);
   fill(lm->targets, b->targets, b->n_targets, sizeof *b->targets);
-  if (lm->io.types && lm->io.types->live)
-    memset(lm->io.types->data, 0, (size_t)b->n_tokens * sizeof(int32_t));
   tl_graph_run(g, run);
   const float *l = lm->loss->data;
   return (tl_lm_loss){l[TL_LOSS_SUM], l[TL_LOSS_Z], l[TL_LOSS_COUNT], l[TL_LOSS_CORRECT]};

@@ -1,5 +1,6 @@
 #include "train/loader.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 tl_status tl_loader_init(tl_loader *l, const tl_dataset *data, tl_split split, uint64_t seed,
@@ -33,17 +34,24 @@ uint64_t tl_loader_per_epoch(const tl_loader *l) {
   return tl_order_per_epoch(&l->order);
 }
 
+bool tl_loader_add(tl_loader *l, const tl_objective_args *a, uint64_t position, tl_batch *b) {
+  if (l->order.sequential && position >= tl_loader_per_epoch(l)) return false;
+  tl_sample s = {.tok = l->tok, .has_next = true, .position = position, .starts = l->starts};
+  uint64_t begin = tl_order_at(&l->order, position, &s.n);
+  tl_dataset_read(l->data, l->split, begin, s.n + 1, l->tok);
+  if (l->documents)
+    s.n_starts = tl_dataset_doc_starts(l->data, l->split, begin, s.n + 1, l->starts);
+  l->objective->add(a, &s, b);
+  return true;
+}
+
 void tl_loader_fill(tl_loader *l, const tl_objective_args *a, uint64_t position, int64_t n,
                     tl_batch *b) {
   tl_batch_clear(b);
-  for (int64_t i = 0; i < n; i++) {
-    uint64_t at = position + (uint64_t)i;
-    if (l->order.sequential && at >= tl_loader_per_epoch(l)) return;
-    tl_sample s = {.tok = l->tok, .has_next = true, .position = at, .starts = l->starts};
-    uint64_t begin = tl_order_at(&l->order, at, &s.n);
-    tl_dataset_read(l->data, l->split, begin, s.n + 1, l->tok);
-    if (l->documents)
-      s.n_starts = tl_dataset_doc_starts(l->data, l->split, begin, s.n + 1, l->starts);
-    l->objective->add(a, &s, b);
-  }
+  for (int64_t i = 0; i < n && tl_loader_add(l, a, position + (uint64_t)i, b);) i++;
+}
+
+double tl_loader_bpb(const tl_loader *l, double loss) {
+  double bytes = (double)tl_dataset_bytes(l->data, l->split);
+  return loss / log(2) * (double)tl_dataset_tokens(l->data, l->split) / fmax(1, bytes);
 }

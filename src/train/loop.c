@@ -17,18 +17,13 @@ typedef struct meter {
   uint64_t tokens;
 } meter;
 
-static double train_per_byte(const tl_trainer *t) {
-  return (double)tl_dataset_tokens(t->data, TL_TRAIN) /
-         fmax(1, (double)tl_dataset_bytes(t->data, TL_TRAIN)) / log(2);
-}
-
 static tl_progress progress_of(const tl_trainer *t, const step_stats *st, const meter *m) {
   double now = tl_now(), dt = now - m->time;
   tl_progress p = {.step = t->s.step,
                    .steps = t->s.steps,
                    .tokens = t->s.tokens,
                    .loss = st->loss,
-                   .bpb = st->loss * train_per_byte(t),
+                   .bpb = tl_loader_bpb(&t->train, st->loss),
                    .val_loss = t->s.val_loss,
                    .lr = st->lr,
                    .grad_norm = st->norm,
@@ -36,7 +31,7 @@ static tl_progress progress_of(const tl_trainer *t, const step_stats *st, const 
                    .flops_per_s = dt > 0 ? (t->s.flops - m->flops) / dt : 0,
                    .seconds = now - t->started,
                    .eta = NAN};
-  p.val_bpb = p.val_loss * train_per_byte(t);
+  p.val_bpb = t->val_ready ? tl_loader_bpb(&t->val, p.val_loss) : NAN;
   p.peak = t->peak > 0 ? p.flops_per_s / t->peak : NAN;
   if (t->s.steps > 0 && t->s.step > 0)
     p.eta = p.seconds / (double)t->s.step * (double)(t->s.steps - t->s.step);

@@ -28,15 +28,17 @@ static void made_up_batch(const tl_config *c, const tl_objective *o, int64_t voc
   b->n_counted = b->n_targets;
 }
 
-static double optimizer_bytes(const tl_config *c, const tl_params *ps) {
-  double n = 0;
-  for (int i = 0; i < ps->n; i++) {
-    bool one = !strcmp(c->optim.type, "sgd") ||
-               (!strcmp(c->optim.type, "muon") && (ps->p[i]->flags & TL_PARAM_HIDDEN));
-    n += (double)ps->p[i]->n * (one ? 4 : 8);
-    if (c->optim.ema > 0) n += 4 * (double)ps->p[i]->n;
-  }
-  return n;
+/* Of the optimizer's state: its memory is taken, but never touched. */
+static tl_status optimizer_bytes(tl_ctx *ctx, const tl_config *c, tl_params *ps, double *bytes,
+                                 tl_err *err) {
+  tl_optim_options o;
+  tl_optim *optim = NULL;
+  TL_TRY(tl_trainer_optim(c, &o, err));
+  TL_TRY(tl_optim_new(ctx, ps, &o, &optim, err));
+  for (int i = 0; i < tl_optim_n_tensors(optim); i++)
+    *bytes += (double)tl_optim_tensor_at(optim, i)->param->n * sizeof(float);
+  tl_optim_free(optim);
+  return TL_OK;
 }
 
 static void measure(tl_lm *lm, const tl_batch *b, tl_plan *p) {
@@ -53,7 +55,8 @@ static void measure(tl_lm *lm, const tl_batch *b, tl_plan *p) {
   p->seconds_per_step = best;
 }
 
-static void conclude(const tl_ctx *ctx, const tl_config *c, const tl_lm *lm, tl_plan *p) {
+static void conclude(const tl_ctx *ctx, const tl_config *c, const tl_lm *lm, double state_bytes,
+                     tl_plan *p) {
   const tl_params *ps = &lm->model->params;
   p->params = tl_model_params(lm->model);
   p->body_params = tl_model_body_params(lm->model);
@@ -69,13 +72,13 @@ static void conclude(const tl_ctx *ctx, const tl_config *c, const tl_lm *lm, tl_
   p->flops = p->tokens * p->flops_per_token;
   p->seconds = (double)p->steps * p->seconds_per_step;
   p->weights_bytes = 2.0 * (double)ps->n_values * sizeof(float);
-  p->optimizer_bytes = optimizer_bytes(c, ps);
+  p->optimizer_bytes = state_bytes;
   if (!strcmp(c->guard.policy, "rollback"))
     p->optimizer_bytes += p->optimizer_bytes + (double)ps->n_values * sizeof(float);
   p->activations_bytes = (double)lm->g->stats.slab_bytes;
   for (const tl_pack *k = ps->packs; k; k = k->next) p->packed_bytes += (double)k->bytes;
   p->total_bytes = p->weights_bytes + p->optimizer_bytes + p->activations_bytes + p->packed_bytes;
-  p->checkpoint_bytes = (double)ps->n_values * sizeof(float) + optimizer_bytes(c, ps);
+  p->checkpoint_bytes = (double)ps->n_values * sizeof(float) + state_bytes;
   double peak = 1e9 * tl_peak_gflops(ctx->k->level, lm->g->opt.dt) * tl_pool_size(ctx->pool);
   p->peak_fraction = p->tokens_per_s * p->flops_per_token / peak;
 }
@@ -91,13 +94,15 @@ tl_status tl_plan_run(tl_ctx *ctx, const tl_config *c, int64_t vocab, tl_plan *p
   TL_TRY(tl_model_new(&mc, 1, true, &m, err));
   int64_t tokens = c->train.batch * c->train.seq_len;
   tl_lm_options lo = {
-      .dt = tl_pick_dtype(ctx, c->run.dtype), .max_tokens = tokens, .training = true};
+      .dt = tl_kernels_dtype(ctx->k, c->run.dtype), .max_tokens = tokens, .training = true};
   tl_status s = tl_lm_new(ctx, m, o, &lo, &lm, err);
   if (s == TL_OK) s = tl_batch_init(&batch, tokens, err);
+  double state_bytes = 0;
+  if (s == TL_OK) s = optimizer_bytes(ctx, c, &m->params, &state_bytes, err);
   if (s == TL_OK) {
     made_up_batch(c, o, vocab, &batch);
     measure(&lm, &batch, plan);
-    conclude(ctx, c, &lm, plan);
+    conclude(ctx, c, &lm, state_bytes, plan);
   }
   tl_batch_free(&batch);
   tl_lm_free(&lm);

@@ -5,35 +5,6 @@
 #include "base/file.h"
 #include "train/trainer.h"
 
-tl_dtype tl_pick_dtype(const tl_ctx *ctx, const char *name) {
-  if (!strcmp(name, "f32")) return TL_F32;
-  return !strcmp(name, "bf16") || ctx->k->native_bf16 ? TL_BF16 : TL_F32;
-}
-
-static tl_status no_text(void *user, const char **text, size_t *len, tl_err *err) {
-  (void)user;
-  (void)err;
-  *text = NULL;
-  *len = 0;
-  return TL_OK;
-}
-
-static tl_status open_tokenizer(tl_ctx *ctx, const char *name, tl_tokenizer **out, tl_err *err) {
-  if (!strcmp(name, "bytes"))
-    return tl_tokenizer_train(ctx, &(tl_tokenizer_train_options){.type = "bytes"}, no_text, NULL,
-                              out, err);
-  return tl_tokenizer_load(name, out, err);
-}
-
-static tl_text_unit unit_of(const char *name) {
-  static const char *const names[] = {"auto", "file", "line", "paragraph", "jsonl"};
-  static const tl_text_unit units[] = {TL_UNIT_AUTO, TL_UNIT_FILE, TL_UNIT_LINE, TL_UNIT_PARAGRAPH,
-                                       TL_UNIT_JSONL};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    if (!strcmp(names[i], name)) return units[i];
-  return TL_UNIT_AUTO;
-}
-
 /* Prepares data.text into <run>/data; a resumed run finds it there. */
 static tl_status prepare_text(tl_trainer *t, const char *dir, tl_err *err) {
   const tl_config *c = t->cfg;
@@ -43,8 +14,11 @@ static tl_status prepare_text(tl_trainer *t, const char *dir, tl_err *err) {
                    "train`, or \"bytes\"");
   tl_tokenizer *tok = NULL;
   tl_text_reader *r = NULL;
-  TL_TRY(open_tokenizer(t->ctx, c->data.tokenizer, &tok, err));
-  tl_text_options to = {.text_key = c->data.text_key, .unit = unit_of(c->data.unit)};
+  TL_TRY(tl_tokenizer_open(t->ctx, c->data.tokenizer, &tok, err));
+  tl_text_options to = {
+      .text_key = c->data.text_key,
+  };
+  tl_text_unit_parse(c->data.unit, &to.unit);
   bool byte_level =
       strcmp(tl_tokenizer_type(tok), "wordpiece") && strcmp(tl_tokenizer_type(tok), "unigram");
   if (byte_level) to.utf8 = TL_UTF8_KEEP;
@@ -92,7 +66,7 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
   TL_TRY(tl_model_new(&mc, (uint64_t)c->run.seed, true, &t->model, err));
   t->objective = tl_objective_find(c->objective.type);
   TL_TRY(tl_objective_args_from(t->objective, c, t->tok, &t->args, err));
-  tl_lm_options lo = {.dt = tl_pick_dtype(t->ctx, c->run.dtype),
+  tl_lm_options lo = {.dt = tl_kernels_dtype(t->ctx->k, c->run.dtype),
                       .max_tokens = c->train.batch * c->train.seq_len,
                       .training = true,
                       .smoothing = c->objective.label_smoothing,
@@ -100,16 +74,23 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
   return tl_lm_new(t->ctx, t->model, t->objective, &lo, &t->lm, err);
 }
 
+tl_status tl_trainer_optim(const tl_config *c, tl_optim_options *o, tl_err *err) {
+  *o = (tl_optim_options){.lr = (float)c->optim.lr,
+                          .muon_lr = (float)c->optim.muon_lr,
+                          .beta1 = (float)c->optim.beta1,
+                          .beta2 = (float)c->optim.beta2,
+                          .eps = (float)c->optim.eps,
+                          .momentum = (float)c->optim.momentum,
+                          .weight_decay = (float)c->optim.weight_decay,
+                          .ema = (float)c->optim.ema};
+  if (tl_optim_parse(c->optim.type, &o->type)) return TL_OK;
+  return tl_fail(err, TL_INTERNAL, "optim.type has no code");
+}
+
 static tl_status make_optim(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
-  tl_optim_options oo = {.lr = (float)c->optim.lr,
-                         .muon_lr = (float)c->optim.muon_lr,
-                         .beta1 = (float)c->optim.beta1,
-                         .beta2 = (float)c->optim.beta2,
-                         .eps = (float)c->optim.eps,
-                         .momentum = (float)c->optim.momentum,
-                         .weight_decay = (float)c->optim.weight_decay,
-                         .ema = (float)c->optim.ema};
+  tl_optim_options oo;
+  TL_TRY(tl_trainer_optim(c, &oo, err));
   t->schedule = (tl_schedule){.warmup = c->optim.warmup,
                               .decay_fraction = c->optim.decay_fraction,
                               .min_lr_ratio = c->optim.min_lr_ratio};
@@ -119,10 +100,9 @@ static tl_status make_optim(tl_trainer *t, tl_err *err) {
                          .lr_factor = c->guard.lr_factor,
                          /* a growing masking rate makes the task harder, and the loss rise */
                          .rise = c->objective.mask_rate_end > c->objective.mask_rate ? 0 : 0.1};
-  if (!tl_optim_parse(c->optim.type, &oo.type) ||
-      !tl_schedule_parse(c->optim.schedule, &t->schedule.kind) ||
+  if (!tl_schedule_parse(c->optim.schedule, &t->schedule.kind) ||
       !tl_guard_parse(c->guard.policy, &go.policy))
-    return tl_fail(err, TL_INTERNAL, "optim.type, optim.schedule or guard.policy has no code");
+    return tl_fail(err, TL_INTERNAL, "optim.schedule or guard.policy has no code");
   tl_guard_init(&t->guard, &go);
   TL_TRY(tl_optim_new(t->ctx, &t->model->params, &oo, &t->optim, err));
   return go.policy == TL_GUARD_ROLLBACK ? tl_snapshot_init(t, err) : TL_OK;

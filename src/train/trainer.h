@@ -58,11 +58,11 @@ typedef struct tl_trainer {
 } tl_trainer;
 
 /* setup.c */
+tl_status tl_trainer_optim(const tl_config *c, tl_optim_options *o, tl_err *err);
 /* What can be known to be wrong before a run folder is made. */
 tl_status tl_trainer_check(const tl_config *c, tl_err *err);
 tl_status tl_trainer_init(tl_trainer *t, tl_err *err); /* ctx, cfg, opt and run are set */
 void tl_trainer_free(tl_trainer *t);
-tl_dtype tl_pick_dtype(const tl_ctx *ctx, const char *name); /* "auto", "f32", "bf16" */
 
 /* loop.c */
 tl_status tl_trainer_run(tl_trainer *t, tl_err *err);

@@ -50,11 +50,6 @@ tl_finetune_options tl_finetune_defaults(void) {
                                .dtype = "auto"};
 }
 
-static tl_dtype compute_dtype(const tl_classifier *c) {
-  if (!strcmp(c->opt.dtype, "f32")) return TL_F32;
-  return !strcmp(c->opt.dtype, "bf16") || c->ctx->k->native_bf16 ? TL_BF16 : TL_F32;
-}
-
 static void declare_head(tl_model *m, tl_declare *d, void *user) {
   tl_classifier *c = user;
   c->w = tl_declare_matrix(d, "classifier.weight", c->n_classes, m->c.dim, (float)m->c.init_std,
@@ -65,7 +60,8 @@ static void declare_head(tl_model *m, tl_declare *d, void *user) {
 static tl_status build(tl_classifier *c, text_graph *p, bool training, int64_t max_tokens,
                        int64_t max_texts, tl_err *err) {
   tl_graph *g =
-      tl_graph_new(c->ctx, &c->model->params, &(tl_graph_options){compute_dtype(c), training});
+      tl_graph_new(c->ctx, &c->model->params,
+                   &(tl_graph_options){tl_kernels_dtype(c->ctx->k, c->opt.dtype), training});
   if (!g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
   *p = (text_graph){.g = g, .max_tokens = max_tokens, .max_texts = max_texts};
   p->dim_tokens = tl_graph_dim(g, max_tokens);
@@ -163,8 +159,6 @@ static tl_status append_text(tl_classifier *c, text_graph *p, const char *text, 
 static void set_sizes(text_graph *p, int64_t n_tokens, int64_t n_texts) {
   tl_graph_set_dim(p->g, p->dim_tokens, n_tokens);
   tl_graph_set_dim(p->g, p->dim_texts, n_texts);
-  if (p->io.types && p->io.types->live)
-    memset(p->io.types->data, 0, (size_t)n_tokens * sizeof(int32_t));
 }
 
 typedef struct plan {
@@ -239,20 +233,15 @@ tl_status tl_classifier_train(tl_classifier *c, const tl_examples *e, const size
   return s;
 }
 
-static float prob_at(const tl_node *n, int64_t i) {
-  return n->dt == TL_BF16 ? tl_bf16_to_f32(((const tl_bf16 *)n->data)[i])
-                          : ((const float *)n->data)[i];
-}
-
 static void read_batch(const tl_classifier *c, int64_t n, int32_t *label, float *prob) {
   for (int64_t t = 0; t < n; t++) {
     int best = 0;
     for (int k = 1; k < c->n_classes; k++)
-      if (prob_at(c->predict.prob, t * c->n_classes + k) >
-          prob_at(c->predict.prob, t * c->n_classes + best))
+      if (tl_value(c->predict.prob, t * c->n_classes + k) >
+          tl_value(c->predict.prob, t * c->n_classes + best))
         best = k;
     label[t] = best;
-    if (prob) prob[t] = prob_at(c->predict.prob, t * c->n_classes + best);
+    if (prob) prob[t] = tl_value(c->predict.prob, t * c->n_classes + best);
   }
 }
 
