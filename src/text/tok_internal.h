@@ -193,6 +193,9 @@ typedef struct tok_corpus {
   uint64_t *count;
   size_t n;
 } tok_corpus;
+/* Room for the words: a symbol per byte at most. To be freed after a failure, too. */
+tl_status tok_corpus_init(tok_corpus *c, const tok_words *w, tl_err *err);
+void tok_corpus_free(tok_corpus *c);
 /* Makes the token for (a, b); may give an id that exists. TOK_NONE when out of memory. */
 typedef uint32_t (*tok_make_fn)(tl_tokenizer *t, uint32_t a, uint32_t b);
 /* Merges the most frequent pair (ties: the smallest ids) until the vocabulary has vocab_size

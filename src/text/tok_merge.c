@@ -230,6 +230,22 @@ static void learn(learner *l, tl_tokenizer *t, uint32_t vocab_size, tok_make_fn 
   }
 }
 
+tl_status tok_corpus_init(tok_corpus *c, const tok_words *w, tl_err *err) {
+  size_t total = 0;
+  for (size_t i = 0; i < w->n; i++) total += w->word[i].len;
+  c->n = w->n;
+  c->sym = malloc((total + 1) * sizeof *c->sym);
+  c->at = malloc((w->n + 1) * sizeof *c->at);
+  c->count = malloc((w->n + 1) * sizeof *c->count);
+  return c->sym && c->at && c->count ? TL_OK : tok_nomem(err);
+}
+
+void tok_corpus_free(tok_corpus *c) {
+  free(c->sym);
+  free(c->at);
+  free(c->count);
+}
+
 tl_status tok_learn_merges(tl_tokenizer *t, tok_corpus *c, uint32_t vocab_size, tok_make_fn make,
                            tl_err *err) {
   learner l = {.c = c, .len = malloc((c->n + 1) * sizeof *l.len)};

@@ -131,13 +131,7 @@ static uint32_t make(tl_tokenizer *t, uint32_t a, uint32_t b) {
 
 /* Characters that are not in the alphabet separate. */
 static tl_status corpus_of(const tl_tokenizer *t, const tok_words *w, tok_corpus *c, tl_err *err) {
-  size_t total = 0;
-  for (size_t i = 0; i < w->n; i++) total += w->word[i].len;
-  c->n = w->n;
-  c->sym = malloc((total + 1) * sizeof *c->sym);
-  c->at = malloc((w->n + 1) * sizeof *c->at);
-  c->count = malloc((w->n + 1) * sizeof *c->count);
-  if (!c->sym || !c->at || !c->count) return tok_nomem(err);
+  TL_TRY(tok_corpus_init(c, w, err));
   size_t k = 0;
   for (size_t i = 0; i < w->n; i++) {
     const tok_word *word = &w->word[i];
@@ -162,9 +156,7 @@ static tl_status train(tl_tokenizer *t, tl_ctx *ctx, const tok_words *w, int voc
   tl_status s = corpus_of(t, w, &c, err);
   if (s == TL_OK) s = tok_learn_merges(t, &c, (uint32_t)vocab_size, make, err);
   if (s == TL_OK && t->n < (uint32_t)vocab_size) s = tok_too_large(t, vocab_size, err);
-  free(c.sym);
-  free(c.at);
-  free(c.count);
+  tok_corpus_free(&c);
   free(t->merge); /* encoding covers greedily: the merges are not needed */
   t->merge = NULL;
   t->n_merges = 0;
