@@ -14,6 +14,7 @@ enum tl_stream {
   TL_STREAM_SAMPLE = 5,
   TL_STREAM_SPLIT = 6,
   TL_STREAM_TEST = 7,
+  TL_STREAM_BOOTSTRAP = 8, /* position: draw; seed: mixed with the resample */
 };
 
 typedef struct tl_philox {

@@ -1,6 +1,8 @@
 #include "eval/stats.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include "base/rng.h"
 
 double tl_mean(const double *x, size_t n) {
   double sum = 0;
@@ -98,4 +100,65 @@ int tl_labels_needed(const double *labels, const double *score, size_t n, double
   }
   *needed = labels[n - 1];
   return 1;
+}
+
+double tl_quantile(const double *sorted, size_t n, double q) {
+  if (!n) return NAN;
+  double at = q * (double)(n - 1);
+  size_t i = (size_t)at;
+  if (i + 1 >= n) return sorted[n - 1];
+  return sorted[i] + (at - (double)i) * (sorted[i + 1] - sorted[i]);
+}
+
+static int rising(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+static double metric_of(tl_metric_fn metric, void *a, void *b, const size_t *index, size_t n) {
+  double v = metric(index, n, a);
+  return b ? v - metric(index, n, b) : v;
+}
+
+/* b: NULL, or the second system of a paired difference. */
+static tl_status bootstrap(tl_metric_fn metric, void *a, void *b, size_t n, uint64_t seed,
+                           size_t resamples, double level, tl_bootstrap_interval *out,
+                           tl_err *err) {
+  if (!n) return tl_fail(err, TL_DATA, "the bootstrap needs at least one example");
+  if (!resamples) return tl_fail(err, TL_USAGE, "the bootstrap needs at least one resample");
+  if (!(level > 0 && level < 1))
+    return tl_fail(err, TL_USAGE, "the level of an interval is between 0 and 1, not %g", level);
+  size_t *index = calloc(n, sizeof *index);
+  double *values = calloc(resamples, sizeof *values);
+  if (!index || !values) {
+    free(index);
+    free(values);
+    return tl_fail(err, TL_NOMEM, "out of memory to resample %zu examples %zu times", n, resamples);
+  }
+  for (size_t i = 0; i < n; i++) index[i] = i;
+  *out = (tl_bootstrap_interval){.value = metric_of(metric, a, b, index, n)};
+  for (size_t r = 0; r < resamples; r++) {
+    tl_rng rng = tl_rng_make(tl_mix64(seed, r), TL_STREAM_BOOTSTRAP, 0, 0);
+    for (size_t i = 0; i < n; i++) index[i] = (size_t)tl_rng_below(&rng, n);
+    double v = metric_of(metric, a, b, index, n);
+    if (!isnan(v)) values[out->n_defined++] = v;
+  }
+  qsort(values, out->n_defined, sizeof *values, rising);
+  out->low = tl_quantile(values, out->n_defined, (1 - level) / 2);
+  out->high = tl_quantile(values, out->n_defined, (1 + level) / 2);
+  free(index);
+  free(values);
+  return TL_OK;
+}
+
+tl_status tl_bootstrap(tl_metric_fn metric, void *user, size_t n, uint64_t seed, size_t resamples,
+                       double level, tl_bootstrap_interval *out, tl_err *err) {
+  return bootstrap(metric, user, NULL, n, seed, resamples, level, out, err);
+}
+
+tl_status tl_bootstrap_paired(tl_metric_fn metric, void *a, void *b, size_t n, uint64_t seed,
+                              size_t resamples, double level, tl_bootstrap_interval *out,
+                              tl_err *err) {
+  if (!b) return tl_fail(err, TL_USAGE, "a paired bootstrap needs a second system");
+  return bootstrap(metric, a, b, n, seed, resamples, level, out, err);
 }
