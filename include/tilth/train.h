@@ -2,9 +2,11 @@
 #ifndef TILTH_TRAIN_H
 #define TILTH_TRAIN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "tilth/config.h"
 #include "tilth/context.h"
+#include "tilth/profile.h"
 #include "tilth/status.h"
 
 typedef struct tl_progress {
@@ -27,6 +29,7 @@ typedef struct tl_train_options {
   char *const *argv;
   tl_progress_fn progress; /* may be NULL */
   void *user;
+  bool profile; /* measure where the time goes, for the result and <run>/profile.json */
 } tl_train_options;
 
 typedef struct tl_train_result {
@@ -38,10 +41,12 @@ typedef struct tl_train_result {
   int64_t best_step;
   double seconds, flops;
   int64_t params;
+  tl_profile *profile; /* NULL unless asked for; of this process's steps; free: tl_profile_free */
 } tl_train_result;
 
 /* Trains by the configuration into a new run folder; the finished model is <run>/model. On
- * TL_PREEMPTED (cancel) and TL_DIVERGED the run folder is complete and can be resumed. */
+ * TL_PREEMPTED (cancel) and TL_DIVERGED the run folder is complete and can be resumed; a profile
+ * comes with TL_PREEMPTED too. */
 tl_status tl_train(tl_ctx *ctx, const tl_config *cfg, const tl_train_options *options,
                    tl_train_result *result, tl_err *err);
 /* Goes on from the newest good checkpoint of run_dir, to the same bits as without the interruption.

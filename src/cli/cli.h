@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include "tilth/config.h"
 #include "tilth/context.h"
+#include "tilth/profile.h"
 #include "tilth/status.h"
 
 /* --- the command table (main.c) ------------------------------------------------------------- */
@@ -108,6 +109,9 @@ bool tl_cli_quiet(void);
 void tl_cli_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void tl_cli_progress_end(void); /* keeps the last line, moves below it */
 bool tl_cli_is_tty(void);
+
+/* The table of a profile, on stdout. */
+void tl_cli_print_profile(const tl_profile *p);
 
 /* --- signals -------------------------------------------------------------------------------- */
 

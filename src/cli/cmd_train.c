@@ -6,6 +6,8 @@
 #include "cli/cli.h"
 #include "tilth/train.h"
 
+#define PROFILE_HELP "print where the time of the steps went (and write it to RUN/profile.json)"
+
 static void format_time(double s, char *out, size_t size) {
   if (!(s >= 0)) {
     snprintf(out, size, "?");
@@ -44,18 +46,26 @@ static void print_number(const char *key, double value) {
     printf(",\"%s\":null", key);
 }
 
+static void print_json(const tl_train_result *r) {
+  printf("{\"schema_version\":1,\"run\":\"%s\",\"steps\":%lld,\"tokens\":%llu,\"parameters\":%lld",
+         r->run_dir, (long long)r->steps, (unsigned long long)r->tokens, (long long)r->params);
+  print_number("val_loss", r->val_loss);
+  print_number("val_bpb", r->val_bpb);
+  print_number("best_val_loss", r->best_val_loss);
+  printf(",\"best_step\":%lld", (long long)r->best_step);
+  print_number("seconds", r->seconds);
+  print_number("flops", r->flops);
+  if (r->profile) {
+    char *profile = tl_profile_json(r->profile);
+    printf(",\"profile\":%s", profile ? profile : "null");
+    free(profile);
+  }
+  printf("}\n");
+}
+
 static void print_result(const tl_train_result *r, bool json) {
   if (json) {
-    printf(
-        "{\"schema_version\":1,\"run\":\"%s\",\"steps\":%lld,\"tokens\":%llu,\"parameters\":%lld",
-        r->run_dir, (long long)r->steps, (unsigned long long)r->tokens, (long long)r->params);
-    print_number("val_loss", r->val_loss);
-    print_number("val_bpb", r->val_bpb);
-    print_number("best_val_loss", r->best_val_loss);
-    printf(",\"best_step\":%lld", (long long)r->best_step);
-    print_number("seconds", r->seconds);
-    print_number("flops", r->flops);
-    printf("}\n");
+    print_json(r);
     return;
   }
   printf("run          %s\nmodel        %s/model\nparameters   %lld\nsteps        %lld\ntokens     "
@@ -67,6 +77,15 @@ static void print_result(const tl_train_result *r, bool json) {
            r->val_bpb, r->best_val_loss, (long long)r->best_step);
   printf("time         %.1f s, %.3g FLOPs, %.1f GFLOP/s\n", r->seconds, r->flops,
          r->seconds > 0 ? r->flops / r->seconds * 1e-9 : 0);
+  if (r->profile) tl_cli_print_profile(r->profile);
+}
+
+/* An interrupted run says nothing on stdout but its profile, if it has one. */
+static int end(tl_status s, tl_train_result *r, bool json, const tl_err *err) {
+  tl_cli_progress_end();
+  if (s == TL_OK || r->profile) print_result(r, json);
+  tl_profile_free(r->profile);
+  return s == TL_OK ? 0 : tl_cli_fail(err);
 }
 
 /* A context for a run: threads from --threads, else from the configuration. */
@@ -80,11 +99,12 @@ static tl_status make_ctx(const tl_config *cfg, tl_ctx **ctx, tl_err *err) {
 int tl_cmd_train(int argc, char **argv) {
   const char *preset = NULL;
   int64_t depth = 0;
-  bool json = false;
+  bool json = false, profile = false;
   const tl_opt opts[] = {
       {"preset", 'p', TL_OPT_STR, &preset, "NAME",
        "begin with a preset (see: tilth config --presets)"},
       {"depth", 0, TL_OPT_INT, &depth, "N", "size by one dial: layers = heads = N, dim = 64 N"},
+      {"profile", 0, TL_OPT_FLAG, &profile, NULL, PROFILE_HELP},
       {"json", 0, TL_OPT_FLAG, &json, NULL, "print the result as JSON"},
       {0}};
   const tl_usage usage = {
@@ -114,11 +134,9 @@ int tl_cmd_train(int argc, char **argv) {
     if (s == TL_OK) s = tl_config_finish(cfg, &err);
   }
   if (s == TL_OK) s = make_ctx(cfg, &ctx, &err);
-  tl_train_options o = {.argc = argc, .argv = argv, .progress = show};
+  tl_train_options o = {.argc = argc, .argv = argv, .progress = show, .profile = profile};
   if (s == TL_OK) s = tl_train(ctx, cfg, &o, &result, &err);
-  tl_cli_progress_end();
-  if (s == TL_OK) print_result(&result, json);
-  rc = s == TL_OK ? 0 : tl_cli_fail(&err);
+  rc = end(s, &result, json, &err);
   tl_ctx_free(ctx);
   tl_config_free(cfg);
   tl_cli_args_free(&args);
@@ -126,8 +144,10 @@ int tl_cmd_train(int argc, char **argv) {
 }
 
 int tl_cmd_resume(int argc, char **argv) {
-  bool json = false;
-  const tl_opt opts[] = {{"json", 0, TL_OPT_FLAG, &json, NULL, "print the result as JSON"}, {0}};
+  bool json = false, profile = false;
+  const tl_opt opts[] = {{"profile", 0, TL_OPT_FLAG, &profile, NULL, PROFILE_HELP},
+                         {"json", 0, TL_OPT_FLAG, &json, NULL, "print the result as JSON"},
+                         {0}};
   const tl_usage usage = {
       .name = "resume",
       .synopsis = "RUN",
@@ -145,11 +165,9 @@ int tl_cmd_resume(int argc, char **argv) {
   tl_ctx *ctx = NULL;
   tl_train_result result = {0};
   tl_status s = make_ctx(NULL, &ctx, &err);
-  tl_train_options o = {.argc = argc, .argv = argv, .progress = show};
+  tl_train_options o = {.argc = argc, .argv = argv, .progress = show, .profile = profile};
   if (s == TL_OK) s = tl_resume(ctx, args.item[0], &o, &result, &err);
-  tl_cli_progress_end();
-  if (s == TL_OK) print_result(&result, json);
-  rc = s == TL_OK ? 0 : tl_cli_fail(&err);
+  rc = end(s, &result, json, &err);
   tl_ctx_free(ctx);
   tl_cli_args_free(&args);
   return rc;

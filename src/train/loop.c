@@ -65,7 +65,9 @@ static int64_t load_step(tl_trainer *t) {
 }
 
 static step_stats compute_gradient(tl_trainer *t) {
+  double start = tl_profiler_start(t->prof);
   int64_t targets = load_step(t);
+  tl_profiler_add(t->prof, TL_PHASE_BATCHES, start);
   step_stats st = {.targets = (double)targets};
   double sum = 0;
   for (int64_t m = 0; m < t->cfg->train.accum; m++) {
@@ -74,14 +76,16 @@ static step_stats compute_gradient(tl_trainer *t) {
                    .loss_scale = targets > 0 ? 1.0f / (float)targets : 0,
                    .seed = (uint64_t)t->cfg->run.seed,
                    .tick = (uint64_t)(t->s.step * t->cfg->train.accum + m)};
-    tl_lm_loss l = tl_lm_run(&t->lm, &t->micro[m], &run);
-    tl_cost c = tl_graph_cost(t->lm.g);
+    tl_cost c;
+    tl_lm_loss l = tl_profiler_lm_run(t->prof, &t->lm, &t->micro[m], &run, &c);
     sum += l.sum + l.z;
     st.flops += c.flops_fwd + c.flops_bwd;
     t->s.tokens += (uint64_t)t->micro[m].n_tokens;
   }
   st.loss = targets > 0 ? sum / (double)targets : 0;
+  start = tl_profiler_start(t->prof);
   st.norm = tl_grad_norm(t->ctx, &t->model->params);
+  tl_profiler_add(t->prof, TL_PHASE_NORM, start);
   t->s.flops += st.flops;
   return st;
 }
@@ -91,12 +95,17 @@ static void apply_update(tl_trainer *t, step_stats *st) {
   float scale = clip > 0 && st->norm > clip ? (float)(clip / st->norm) : 1;
   float lr = tl_schedule_at(&t->schedule, t->s.step + 1, t->s.steps) * (float)t->guard.lr_scale;
   st->lr = lr * t->cfg->optim.lr;
+  double start = tl_profiler_start(t->prof);
   tl_optim_step(t->optim, ++t->s.updates, lr, scale);
+  tl_profiler_add(t->prof, TL_PHASE_OPTIMIZER, start);
 }
 
 static tl_status train_step(tl_trainer *t, step_stats *st, tl_err *err) {
+  double began = tl_profiler_begin_step(t->prof);
   *st = compute_gradient(t);
+  double start = tl_profiler_start(t->prof);
   tl_guard_verdict v = tl_guard_check(&t->guard, t->s.step + 1, st->loss, st->norm);
+  tl_profiler_add(t->prof, TL_PHASE_GUARD, start);
   if (*v.reason) tl_trainer_note(t, "spike", "%s", v.reason);
   switch (v.action) {
   case TL_GUARD_DO_APPLY:
@@ -120,9 +129,12 @@ static tl_status train_step(tl_trainer *t, step_stats *st, tl_err *err) {
                    (long long)t->s.step + 1, v.reason);
   }
   t->s.step++;
+  start = tl_profiler_start(t->prof);
   if (t->snap.values && tl_guard_is_calm(&t->guard) &&
       t->s.step % t->cfg->guard.snapshot_every == 0)
     tl_snapshot_take(t);
+  tl_profiler_add(t->prof, TL_PHASE_GUARD, start);
+  tl_profiler_end_step(t->prof, began);
   return TL_OK;
 }
 
@@ -138,6 +150,7 @@ static void plan_by_time(tl_trainer *t) {
 }
 
 static tl_status log_step(tl_trainer *t, const step_stats *st, meter *m, tl_err *err) {
+  double start = tl_profiler_start(t->prof);
   tl_progress p = progress_of(t, st, m);
   const tl_metric list[] = {{"loss", p.loss},
                             {"bpb", p.bpb},
@@ -150,12 +163,16 @@ static tl_status log_step(tl_trainer *t, const step_stats *st, meter *m, tl_err 
                             {"seconds", p.seconds}};
   if (t->opt->progress) t->opt->progress(t->opt->user, &p);
   *m = (meter){tl_now(), t->s.flops, t->s.tokens};
-  return tl_run_metrics(t->run, t->s.step, list, sizeof list / sizeof *list, err);
+  tl_status s = tl_run_metrics(t->run, t->s.step, list, sizeof list / sizeof *list, err);
+  tl_profiler_add(t->prof, TL_PHASE_LOGGING, start);
+  return s;
 }
 
 static tl_status evaluate_step(tl_trainer *t, tl_err *err) {
   tl_eval_result r;
+  double start = tl_profiler_start(t->prof);
   TL_TRY(tl_trainer_evaluate(t, &r, err));
+  tl_profiler_add(t->prof, TL_PHASE_EVALUATION, start);
   t->s.val_loss = r.loss;
   if (!(t->s.best_val_loss <= r.loss)) {
     t->s.best_val_loss = r.loss;
@@ -189,7 +206,9 @@ static bool save_due(const tl_trainer *t) {
 /* A save that fails loses nothing that was saved before: training goes on and tries again later. */
 static tl_status save_or_warn(tl_trainer *t, bool must, tl_err *err) {
   tl_err e = {0};
+  double start = tl_profiler_start(t->prof);
   tl_status s = tl_trainer_save(t, &e);
+  tl_profiler_add(t->prof, TL_PHASE_CHECKPOINTS, start);
   if (s == TL_OK) return TL_OK;
   if (must) return tl_fail(err, s, "%s", e.msg);
   tl_trainer_note(t, "warning",
@@ -202,9 +221,11 @@ static tl_status finish(tl_trainer *t, tl_err *err) {
   TL_TRY(save_or_warn(t, true, err));
   char *dir = tl_path_join(tl_run_dir(t->run), "model");
   if (!dir) return tl_fail(err, TL_NOMEM, "out of memory");
+  double start = tl_profiler_start(t->prof);
   tl_optim_swap_ema(t->optim); /* the finished model is the averaged one, if there is one */
   tl_status s = tl_model_save(t->model, t->tok, dir, err);
   tl_optim_swap_ema(t->optim);
+  tl_profiler_add(t->prof, TL_PHASE_CHECKPOINTS, start);
   free(dir);
   return s;
 }

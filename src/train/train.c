@@ -49,6 +49,21 @@ static tl_status record_end(tl_trainer *t, const tl_train_result *r, tl_err *err
   return TL_OK;
 }
 
+/* Makes the profile and writes it to <run>/profile.json. The run is worth more: failures are only
+ * told. */
+static void report_profile(const tl_trainer *t, double started, tl_profile **out) {
+  tl_err e = {0};
+  tl_status s = tl_profiler_report(t->prof, started, out, &e);
+  if (s == TL_OK) {
+    char *path = tl_path_join(tl_run_dir(t->run), "profile.json"), *text = tl_profile_json(*out);
+    s = path && text ? tl_file_write_atomic(path, text, strlen(text), &e)
+                     : tl_fail(&e, TL_NOMEM, "profile: out of memory");
+    free(path);
+    free(text);
+  }
+  if (s != TL_OK) tl_log(t->ctx, TL_LOG_WARN, "%s", e.msg);
+}
+
 static tl_status work(tl_trainer *t, bool resume, tl_train_result *result, tl_err *err) {
   TL_TRY(tl_trainer_init(t, err));
   TL_TRY(record(t, err));
@@ -67,8 +82,11 @@ static tl_status work(tl_trainer *t, bool resume, tl_train_result *result, tl_er
          (long long)(t->model->params.n_values * 8 >> 20), tl_optim_bytes(t->optim) >> 20,
          plan.slab_bytes >> 20);
   t->peak = 1e9 * tl_peak_gflops(t->ctx->k->level, t->lm.g->opt.dt) * tl_ctx_threads(t->ctx);
+  if (t->opt->profile) TL_TRY(tl_profiler_new(&t->lm, t->optim, &t->prof, err));
+  double started = tl_now();
   tl_status s = tl_trainer_run(t, err);
   fill_result(t, result);
+  if (t->prof && (s == TL_OK || s == TL_PREEMPTED)) report_profile(t, started, &result->profile);
   return s == TL_OK ? record_end(t, result, err) : s;
 }
 
@@ -87,6 +105,7 @@ static tl_status run_in(tl_ctx *ctx, const tl_config *cfg, tl_run *run, bool res
   t->run = run;
   snprintf(result->run_dir, sizeof result->run_dir, "%s", tl_run_dir(run));
   tl_status s = work(t, resume, result, &e);
+  tl_profiler_free(t->prof);
   tl_trainer_free(t);
   free(t);
   tl_status closed = tl_run_close(run, s, s == TL_OK ? NULL : e.msg, s == TL_OK ? &e : NULL);

@@ -10,6 +10,7 @@
 #include "train/guard.h"
 #include "train/lm.h"
 #include "train/loader.h"
+#include "train/profiler.h"
 
 /* All that changes from step to step, besides weights and optimizer state: plain data, stored as it
  * is in a checkpoint. */
@@ -49,6 +50,7 @@ typedef struct tl_trainer {
   tl_guard guard;
   tl_train_state s;
   tl_snapshot snap;
+  tl_profiler *prof;  /* NULL unless profiling */
   double peak;        /* measured FLOP/s of the compute type */
   double loss;        /* of the last step */
   double started;     /* tl_now() minus the seconds of earlier parts of the run */

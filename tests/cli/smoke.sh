@@ -103,6 +103,18 @@ for seed in 1 2 3 4 5; do # a piece of a word is joined to the prompt's
   grep -q '^##' out && fail "generate: the text begins with '$(cat out)'"
 done
 
+cmd='train --profile'
+# shellcheck disable=SC2086
+check 0 train -q $tiny run.name=prof train.steps=5 --profile
+holds out '^linear 32 x 96 *backward  *1 '
+holds out '^optimizer '
+holds out '^step .* 100.0%'
+# shellcheck disable=SC2086
+check 0 train -q $tiny run.name=prof2 train.steps=5 --profile --json
+holds out '"profile":{"schema_version":1,"steps":4,'
+[ "$(cat runs/prof2-*/profile.json)" = "$(sed 's/.*"profile":\(.*\)}$/\1/' out)" ] ||
+  fail "train --profile --json: not what profile.json says"
+
 # SIGTERM: saves and exits with 75; resume goes on to the end.
 cmd='train, stopped'
 # shellcheck disable=SC2086
