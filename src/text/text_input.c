@@ -164,7 +164,7 @@ static bool ends_with(const char *s, size_t n, const char *suffix) {
   return n >= m && !strncasecmp(s + n - m, suffix, m);
 }
 
-static bool names_json_lines(const char *name) {
+bool tl_input_has_extension(const char *name, const char *extension) {
   static const char *const packed[] = {".gz", ".zst", ".xz", ".bz2", ".lz4"};
   size_t n = strlen(name);
   for (size_t i = 0; i < sizeof packed / sizeof *packed; i++) {
@@ -172,7 +172,7 @@ static bool names_json_lines(const char *name) {
     n -= strlen(packed[i]);
     break;
   }
-  return ends_with(name, n, ".jsonl") || ends_with(name, n, ".ndjson");
+  return ends_with(name, n, extension);
 }
 
 /* Sets the printable name: a member's name comes from outside and may hold control characters. */
@@ -185,7 +185,8 @@ static tl_status set_name(tl_source *s, const char *member, tl_err *err) {
   }
   for (size_t i = 0; i < s->name.len; i++)
     if ((unsigned char)s->name.data[i] < 0x20 || s->name.data[i] == 0x7F) s->name.data[i] = '?';
-  s->json_lines = names_json_lines(member ? member : s->path);
+  const char *name = member ? member : s->path;
+  s->json_lines = tl_input_has_extension(name, ".jsonl") || tl_input_has_extension(name, ".ndjson");
   return tl_buf_check(&s->name, err);
 }
 

@@ -12,6 +12,10 @@
  * matches; folders and globs in bytewise order. Errors: NOINPUT, PERM, IO, NOMEM. */
 tl_status tl_input_expand(const char *const *inputs, size_t n_inputs, tl_names *out, tl_err *err);
 
+/* Whether the name ends in `extension` (".jsonl"; case is ignored), perhaps with that of a
+ * compression behind it. */
+bool tl_input_has_extension(const char *name, const char *extension);
+
 /* The members of the files, one after the other; a plain or merely compressed file is one member.
  * Zero-initialise, set `files`; tl_source_close frees everything, `files` included. */
 typedef struct tl_source {
