@@ -63,11 +63,10 @@ static tl_node *body(const tl_model *m, tl_graph *g, const tl_model_io *io) {
   for (int i = 0; i < m->c.layers; i++) {
     const tl_block *b = &m->block[i];
     tl_graph_scope(g, "layer.%d.attn", i);
-    tl_node *h = tl_nn_self_attention(g, x, &b->attn, io, i);
-    x = tl_nn_norm(g, tl_add(g, x, tl_model_dropout(m, g, h)), &b->norm1);
+    tl_residual to = {x, (float)m->c.dropout};
+    to.x = x = tl_nn_norm(g, tl_nn_self_attention(g, x, &b->attn, io, i, &to), &b->norm1);
     tl_graph_scope(g, "layer.%d.mlp", i);
-    h = tl_nn_mlp(g, x, &b->mlp);
-    x = tl_nn_norm(g, tl_add(g, x, tl_model_dropout(m, g, h)), &b->norm2);
+    x = tl_nn_norm(g, tl_nn_mlp(g, x, &b->mlp, &to), &b->norm2);
   }
   return x;
 }

@@ -67,11 +67,10 @@ tl_node *tl_prenorm_blocks(const tl_model *m, tl_graph *g, tl_node *x, const tl_
     const tl_block *b = &m->block[i];
     tl_graph_scope(g, "layer.%d.attn", i);
     tl_node *h = b->norm1.gain ? tl_nn_norm(g, x, &b->norm1) : x;
-    h = tl_nn_self_attention(g, h, &b->attn, io, i);
-    x = tl_add(g, x, tl_model_dropout(m, g, h));
+    tl_residual to = {x, (float)m->c.dropout};
+    to.x = x = tl_nn_self_attention(g, h, &b->attn, io, i, &to);
     tl_graph_scope(g, "layer.%d.mlp", i);
-    h = tl_nn_mlp(g, tl_nn_norm(g, x, &b->norm2), &b->mlp);
-    x = tl_add(g, x, tl_model_dropout(m, g, h));
+    x = tl_nn_mlp(g, tl_nn_norm(g, x, &b->norm2), &b->mlp, &to);
   }
   tl_graph_scope(g, "final");
   return x;

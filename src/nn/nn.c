@@ -50,8 +50,18 @@ tl_node *tl_nn_norm(tl_graph *g, tl_node *x, const tl_norm *n) {
                                 : tl_layer_norm(g, x, n->gain, n->bias, n->eps);
 }
 
+/* residual + dropout(x W): in the product's own pass where there is no dropout. */
+static tl_node *project(tl_graph *g, tl_node *x, const tl_linear_spec *spec,
+                        const tl_residual *to) {
+  tl_linear_spec s = *spec;
+  bool drops = to->dropout != 0 && g->opt.training;
+  if (!drops) s.residual = to->x;
+  tl_node *h = tl_linear(g, x, &s);
+  return drops ? tl_add(g, to->x, tl_dropout_node(g, h, to->dropout)) : h;
+}
+
 tl_node *tl_nn_self_attention(tl_graph *g, tl_node *x, const tl_self_attention *a,
-                              const tl_model_io *io, int layer) {
+                              const tl_model_io *io, int layer, const tl_residual *to) {
   int q = a->n_heads * a->hd, kv = a->n_kv * a->hd;
   tl_node *qkv = tl_linear(g, x, &a->qkv);
   if (a->qk_norm)
@@ -73,12 +83,12 @@ tl_node *tl_nn_self_attention(tl_graph *g, tl_node *x, const tl_self_attention *
     spec.v_col = kv;
   }
   tl_node *o = tl_attention(g, qkv, kv_src, io->segments, &spec);
-  return tl_linear(g, o, &a->out);
+  return project(g, o, &a->out, to);
 }
 
-tl_node *tl_nn_mlp(tl_graph *g, tl_node *x, const tl_mlp *m) {
-  if (m->gated) return tl_linear(g, tl_glu(g, tl_linear(g, x, &m->in), m->act), &m->out);
+tl_node *tl_nn_mlp(tl_graph *g, tl_node *x, const tl_mlp *m, const tl_residual *to) {
+  if (m->gated) return project(g, tl_glu(g, tl_linear(g, x, &m->in), m->act), &m->out, to);
   tl_linear_spec in = m->in;
   in.act = m->act;
-  return tl_linear(g, tl_linear(g, x, &in), &m->out);
+  return project(g, tl_linear(g, x, &in), &m->out, to);
 }

@@ -50,15 +50,20 @@ typedef struct tl_model_io {
   tl_node *tokens, *pos, *types, *segments;
   tl_node **cache;
 } tl_model_io;
-/* x [N, D] -> [N, D]. */
+/* Where a layer's result goes: x + dropout(result). */
+typedef struct tl_residual {
+  tl_node *x; /* [N, D] */
+  float dropout;
+} tl_residual;
+/* x [N, D] -> [N, D], added to `to`. */
 tl_node *tl_nn_self_attention(tl_graph *g, tl_node *x, const tl_self_attention *a,
-                              const tl_model_io *io, int layer);
-/* act(x W1 + b1) W2 + b2; or with `gated`: (act(a) * b) W2 where (a | b) = x W1. */
+                              const tl_model_io *io, int layer, const tl_residual *to);
+/* act(x W1 + b1) W2 + b2; or with `gated`: (act(a) * b) W2 where (a | b) = x W1. Added to `to`. */
 typedef struct tl_mlp {
   tl_linear_spec in, out;
   bool gated;
   tl_act act;
 } tl_mlp;
-tl_node *tl_nn_mlp(tl_graph *g, tl_node *x, const tl_mlp *m);
+tl_node *tl_nn_mlp(tl_graph *g, tl_node *x, const tl_mlp *m, const tl_residual *to);
 
 #endif

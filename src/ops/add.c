@@ -13,7 +13,6 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
 typedef struct job {
   tl_exec *x;
   tl_node *n;
-  int i; /* backward: which input */
 } job;
 
 static void forward_range(void *arg, int64_t begin, int64_t end, int worker) {
@@ -25,25 +24,11 @@ static void forward_range(void *arg, int64_t begin, int64_t end, int worker) {
 }
 
 static void forward(tl_exec *x, tl_node *n) {
-  tl_parallel_ranges(x->ctx, tl_count(x->g, n), TL_CHUNK, forward_range, &(job){x, n, 0});
-}
-
-static void backward_range(void *arg, int64_t begin, int64_t end, int worker) {
-  (void)worker;
-  const job *j = arg;
-  const tl_node *n = j->n;
-  void *dx = tl_at(n->dt, n->in[j->i]->grad, begin);
-  const void *dy = tl_at(n->dt, n->grad, begin);
-  if (tl_grad_adds(j->x, n, j->i))
-    j->x->k->row.acc(n->dt, end - begin, dy, dx);
-  else
-    j->x->k->row.convert(n->dt, dy, n->dt, dx, end - begin);
+  tl_parallel_ranges(x->ctx, tl_count(x->g, n), TL_CHUNK, forward_range, &(job){x, n});
 }
 
 static void backward(tl_exec *x, tl_node *n) {
-  for (int i = 0; i < 2; i++)
-    if (tl_wants_grad(n, i) && n->in[i]->grad != n->grad)
-      tl_parallel_ranges(x->ctx, tl_count(x->g, n), TL_CHUNK, backward_range, &(job){x, n, i});
+  for (int i = 0; i < 2; i++) tl_grad_pass(x, n, i);
 }
 
 static void cost(const tl_graph *g, const tl_node *n, tl_cost *c) {

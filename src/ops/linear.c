@@ -1,10 +1,14 @@
-/* y [N, out] = act(x [N, in] W^T + b), W one to three weights side by side on the output axis.
+/* y [N, out] = act(x [N, in] W^T + b) + residual, W one to three weights side by side on the output
+ * axis.
  *
- * dx = dpre W, dW_i = dpre_i^T x, db_i = column sums of dpre_i, with dpre = dy * act'(pre). */
+ * dx = dpre W, dW_i = dpre_i^T x, db_i = column sums of dpre_i, with dpre = dy * act'(pre); the
+ * residual's gradient is dy. */
 #include <string.h>
 
 #include "ops/ops.h"
 #include "ops/partials.h"
+
+enum { IN_RESIDUAL = TL_MAX_IN - 1 };
 
 typedef struct attr {
   tl_linear_spec spec;
@@ -27,6 +31,7 @@ static int64_t out_of(const tl_linear_spec *s, int i) {
 
 static tl_gemm_args forward_args(const tl_node *n, int64_t rows) {
   const attr *a = n->attr;
+  const tl_node *residual = n->in[IN_RESIDUAL];
   return (tl_gemm_args){.M = rows,
                         .N = a->fwd->out,
                         .K = a->fwd->in,
@@ -38,7 +43,9 @@ static tl_gemm_args forward_args(const tl_node *n, int64_t rows) {
                         .ldc = a->fwd->out,
                         .c_dt = n->dt,
                         .act = a->spec.act,
-                        .pre_act = n->saved};
+                        .pre_act = n->saved,
+                        .residual = residual ? residual->data : NULL,
+                        .ldr = a->fwd->out};
 }
 
 static tl_gemm_args dx_args(const tl_node *n, const void *dpre, int64_t rows) {
@@ -120,6 +127,10 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   if (!a->fwd || (g->opt.training && !a->bwd))
     return tl_fail(err, TL_NOMEM, "out of memory for packed weights");
   n->shape[1] = a->fwd->out;
+  const tl_node *residual = n->in[IN_RESIDUAL];
+  if (residual && (residual->dt != n->dt || residual->dim != n->dim ||
+                   residual->shape[0] != n->shape[0] || tl_cols(residual) != tl_cols(n)))
+    return tl_fail(err, TL_INTERNAL, "residual %s is not of the output's shape", residual->name);
   a->bias_bytes = has_bias(s) && s->n > 1 ? align64((size_t)a->fwd->out * sizeof(float)) : 0;
   tl_gemm_args y = forward_args(n, n->shape[0]);
   n->scratch_fwd = a->bias_bytes + tl_gemm_work_bytes(g->ctx, &y);
@@ -202,6 +213,7 @@ static void backward(tl_exec *x, tl_node *n) {
     col += out_of(&a->spec, i);
   }
   if (has_bias(&a->spec) && tl_wants_grad(n, 1 + a->spec.n)) backward_bias(&j, rows);
+  tl_grad_pass(x, n, IN_RESIDUAL);
 }
 
 static void cost(const tl_graph *g, const tl_node *n, tl_cost *c) {
@@ -215,7 +227,7 @@ static void cost(const tl_graph *g, const tl_node *n, tl_cost *c) {
   c->bytes_bwd = grads * size * (rows * in + rows * out) + (size + 4) * in * out;
 }
 
-/* {rows, in, out, weights, bias, conv1d, activation} */
+/* {rows, in, out, weights, bias, conv1d, activation, residual} */
 static tl_node *build_case(tl_graph *g, const int64_t *d) {
   tl_node *x = tl_case_input(g, d[0], d[1]);
   tl_linear_spec s = {.n = (int)d[3], .conv1d = d[5], .act = (tl_act)d[6]};
@@ -225,6 +237,7 @@ static tl_node *build_case(tl_graph *g, const int64_t *d) {
     s.w[i] = tl_case_param(g, 2, shape, 0, 0.3f);
     if (d[4]) s.b[i] = tl_case_param(g, 1, &out, 0, 0.5f);
   }
+  if (d[7]) s.residual = tl_case_input(g, d[0], s.n * (d[2] + s.n - 1));
   return tl_linear(g, x, &s);
 }
 
@@ -232,16 +245,18 @@ static const int64_t cases[][TL_MAX_CASE_DIMS] = {
     {1, 1, 1, 1, 0, 0, TL_ACT_NONE},         {3, 5, 7, 1, 1, 0, TL_ACT_NONE},
     {33, 64, 48, 1, 1, 1, TL_ACT_GELU_TANH}, {17, 31, 10, 3, 1, 0, TL_ACT_NONE},
     {65, 40, 34, 2, 0, 0, TL_ACT_SILU},      {129, 257, 66, 1, 1, 0, TL_ACT_GELU},
-    {20, 16, 12, 2, 1, 1, TL_ACT_RELU2},     {0}};
+    {20, 16, 12, 2, 1, 1, TL_ACT_RELU2},     {65, 40, 34, 1, 1, 0, TL_ACT_NONE, 1},
+    {19, 24, 10, 2, 0, 1, TL_ACT_TANH, 1},   {0}};
 
 const tl_op tl_op_linear = {
     .name = "linear",
-    .formula = "y = act(x concat(W)^T + concat(b))",
+    .formula = "y = act(x concat(W)^T + concat(b)) + residual",
     .infer = infer,
     .forward = forward,
     .backward = backward,
     .cost = cost,
     .bwd_inputs = 1,
+    .grad_alias = 1u << IN_RESIDUAL,
     .build_case = build_case,
     .cases = cases,
     .bench = {1024, 768, 768, 1, 1, 0, TL_ACT_NONE},
@@ -257,8 +272,9 @@ tl_node *tl_linear(tl_graph *g, tl_node *x, const tl_linear_spec *spec) {
     in[1 + i] = tl_graph_param(g, spec->w[i]);
     if (bias) in[1 + spec->n + i] = tl_graph_param(g, spec->b[i]);
   }
+  in[IN_RESIDUAL] = spec->residual;
   attr a = {.spec = *spec};
-  return tl_graph_op(g, &tl_op_linear, in, 1 + spec->n * (bias ? 2 : 1), &a, sizeof a);
+  return tl_graph_op(g, &tl_op_linear, in, TL_MAX_IN, &a, sizeof a);
 }
 
 tl_node *tl_linear1(tl_graph *g, tl_node *x, tl_param *w, tl_param *b) {

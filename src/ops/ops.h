@@ -13,13 +13,14 @@
 extern const tl_op *const tl_ops[];
 extern const int tl_n_ops;
 
-/* y [N, sum(out)] = act(x [N, in] concat(w)^T + concat(b)). Weights are stored [out, in], or [in,
- * out] with conv1d. b[i] may be NULL (all or none). */
+/* y [N, sum(out)] = act(x [N, in] concat(w)^T + concat(b)) + residual. Weights are stored [out,
+ * in], or [in, out] with conv1d. b[i] may be NULL (all or none), and residual too. */
 typedef struct tl_linear_spec {
   int n;
   tl_param *w[TL_MAX_CAT], *b[TL_MAX_CAT];
   bool conv1d;
   tl_act act;
+  tl_node *residual; /* [N, sum(out)] */
 } tl_linear_spec;
 tl_node *tl_linear(tl_graph *g, tl_node *x, const tl_linear_spec *spec);
 /* One weight [out, in], optional bias, no activation. */

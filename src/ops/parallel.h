@@ -18,6 +18,10 @@ static inline int64_t tl_row_grain(int64_t cols) {
   return cols >= TL_CHUNK ? 1 : (TL_CHUNK + cols - 1) / (cols > 0 ? cols : 1);
 }
 
+/* The gradient of n passes to in[i] as it is: copied or added (tl_grad_adds), unless both have the
+ * same memory (tl_op.grad_alias). */
+void tl_grad_pass(tl_exec *x, tl_node *n, int i);
+
 static inline void *tl_at(tl_dtype dt, const void *p, int64_t i) {
   return (char *)(uintptr_t)p + i * (int64_t)tl_dtype_size(dt);
 }
