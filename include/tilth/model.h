@@ -31,7 +31,8 @@ tl_status tl_model_config_from(const tl_config *c, int64_t vocab, int64_t max_le
 tl_status tl_model_new(const tl_model_config *config, uint64_t seed, bool with_grads,
                        tl_model **out, tl_err *err);
 /* dir: a folder with config.json and model.safetensors, as tl_model_save or Hugging Face's
- * libraries write it. */
+ * libraries write it. Without gradients the model is only to be run: its f32 values are read-only
+ * views of the mapped file, which must not be changed in place. */
 tl_status tl_model_load(const char *dir, bool with_grads, tl_model **out, tl_err *err);
 /* Writes dir/config.json and dir/model.safetensors (f32), and the tokenizer's files if tok is not
  * NULL. dir is created. Each file is replaced in one step. */

@@ -63,7 +63,7 @@ tl_status tl_params_alloc(tl_params *ps, bool with_grads, tl_err *err) {
   return TL_OK;
 }
 
-static void init_one(tl_param *w, uint64_t seed) {
+void tl_param_init(tl_param *w, uint64_t seed) {
   uint32_t sub = (uint32_t)tl_hash64(w->name, strlen(w->name));
   tl_rng r = tl_rng_make(seed, TL_STREAM_INIT, sub, 0);
   for (int64_t i = 0; i < w->n; i++) {
@@ -79,7 +79,7 @@ static void init_one(tl_param *w, uint64_t seed) {
 }
 
 void tl_params_init(tl_params *ps, uint64_t seed) {
-  for (int i = 0; i < ps->n; i++) init_one(ps->p[i], seed);
+  for (int i = 0; i < ps->n; i++) tl_param_init(ps->p[i], seed);
   tl_params_changed(ps);
 }
 

@@ -71,6 +71,7 @@ tl_param *tl_params_find(const tl_params *ps, const char *name); /* NULL if abse
 tl_status tl_params_alloc(tl_params *ps, bool with_grads, tl_err *err);
 /* Fills every parameter from (seed, name): independent of order and of the other parameters. */
 void tl_params_init(tl_params *ps, uint64_t seed);
+void tl_param_init(tl_param *p, uint64_t seed); /* one of them */
 int64_t tl_params_count(const tl_params *ps, bool trainable_only);
 void tl_params_free(tl_params *ps);
 

@@ -11,6 +11,11 @@
 
 enum { PREFILL = 256 }; /* prompt tokens per pass */
 
+typedef struct candidate {
+  float weight;
+  int32_t id;
+} candidate;
+
 typedef struct generator {
   tl_ctx *ctx;
   tl_model *model;
@@ -19,15 +24,11 @@ typedef struct generator {
   int dim;
   tl_model_io io;
   tl_node *last, *logits;
-  int64_t pos; /* tokens in the cache */
-  int vocab;   /* of the tokenizer: rows beyond it are padding */
-  struct candidate *cand;
+  int64_t pos;     /* tokens in the cache */
+  int vocab;       /* of the tokenizer: rows beyond it are padding */
+  candidate *cand; /* [vocab] */
+  float *weight;   /* [vocab] */
 } generator;
-
-typedef struct candidate {
-  float logit;
-  int32_t id;
-} candidate;
 
 tl_sampling tl_sampling_defaults(void) {
   return (tl_sampling){.max_tokens = 200, .temperature = 0.8, .top_k = 200, .top_p = 1, .seed = 1};
@@ -58,7 +59,8 @@ static tl_status open_generator(generator *s, const char *dir, tl_err *err) {
     return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %d tokens, the model %lld", dir, s->vocab,
                    (long long)s->model->c.vocab);
   s->cand = malloc((size_t)s->vocab * sizeof *s->cand);
-  if (!s->cand) return tl_fail(err, TL_NOMEM, "out of memory");
+  s->weight = malloc((size_t)s->vocab * sizeof *s->weight);
+  if (!s->cand || !s->weight) return tl_fail(err, TL_NOMEM, "out of memory");
   return build(s, err);
 }
 
@@ -67,6 +69,7 @@ static void close_generator(generator *s) {
   tl_tokenizer_free(s->tok);
   tl_model_free(s->model);
   free(s->cand);
+  free(s->weight);
 }
 
 /* Appends n <= PREFILL tokens to the cache; logits are of the last one. */
@@ -84,35 +87,86 @@ static void feed(generator *s, const uint32_t *ids, int64_t n) {
   s->pos += n;
 }
 
-static int by_logit(const void *a, const void *b) {
-  const candidate *x = a, *y = b;
-  if (x->logit != y->logit) return x->logit < y->logit ? 1 : -1;
-  return x->id < y->id ? -1 : 1;
+/* Weights of all tokens: the softmax of logits / temperature. NaN has no weight. */
+static void weigh(generator *s, double temperature) {
+  float max = -INFINITY;
+  for (int i = 0; i < s->vocab; i++) {
+    float x = tl_value(s->logits, i);
+    s->weight[i] = x == x ? x : -INFINITY;
+    if (s->weight[i] > max) max = s->weight[i];
+  }
+  float t = (float)temperature;
+  for (int i = 0; i < s->vocab; i++) s->weight[i] = (s->weight[i] - max) / t;
+  s->ctx->k->row.softmax(TL_F32, 1, s->vocab, s->weight, s->weight);
+  for (int i = 0; i < s->vocab; i++) s->cand[i] = (candidate){s->weight[i], i};
+}
+
+static uint32_t likeliest(const generator *s) {
+  int best = 0;
+  float max = -INFINITY;
+  for (int i = 0; i < s->vocab; i++) {
+    float x = tl_value(s->logits, i);
+    if (x > max) max = x, best = i;
+  }
+  return (uint32_t)best;
+}
+
+static bool before(candidate a, candidate b) {
+  return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
+}
+
+/* Moves the heaviest of c[n] to the front, the fewest that are `count` or weigh `enough`; returns
+ * how many. Quickselect: their order is arbitrary, but the same for the same weights. */
+static int heaviest(candidate *c, int n, int count, double enough) {
+  int begin = 0, end = n; /* those before begin are chosen, those from end on are not */
+  double chosen = 0;
+  while (begin < end && begin < count && chosen < enough) {
+    candidate pivot = c[begin + (end - begin) / 2];
+    c[begin + (end - begin) / 2] = c[end - 1];
+    int at = begin;
+    double weight = 0;
+    for (int i = begin; i < end - 1; i++) {
+      candidate x = c[i];
+      bool first = before(x, pivot);
+      c[i] = c[at];
+      c[at] = x;
+      at += first;
+      weight += first ? (double)x.weight : 0;
+    }
+    c[end - 1] = c[at];
+    c[at] = pivot;
+    if (at >= count || chosen + weight >= enough) {
+      end = at;
+    } else {
+      chosen += weight + (double)pivot.weight;
+      begin = at + 1;
+    }
+  }
+  return begin;
 }
 
 /* Draws from the softmax of the current logits, cut to top-k and top-p; number `at` of the text. */
 static uint32_t draw(generator *s, const tl_sampling *p, int64_t at) {
-  for (int i = 0; i < s->vocab; i++) {
-    float logit = tl_value(s->logits, i);
-    s->cand[i] = (candidate){logit == logit ? logit : -INFINITY, i}; /* NaN has no order */
+  if (p->temperature <= 0) return likeliest(s);
+  weigh(s, p->temperature);
+  candidate *c = s->cand;
+  int n = s->vocab;
+  if (p->top_k > 0 && p->top_k < n) n = heaviest(c, n, (int)p->top_k, INFINITY);
+  double sum = 0;
+  for (int i = 0; i < n; i++) sum += (double)c[i].weight;
+  if (p->top_p < 1) {
+    n = heaviest(c, n, n, p->top_p * sum);
+    sum = 0;
+    for (int i = 0; i < n; i++) sum += (double)c[i].weight;
   }
-  qsort(s->cand, (size_t)s->vocab, sizeof *s->cand, by_logit);
-  if (p->temperature <= 0) return (uint32_t)s->cand[0].id;
-  int n = p->top_k > 0 && p->top_k < s->vocab ? (int)p->top_k : s->vocab;
-  double sum = 0, top = s->cand[0].logit;
-  for (int i = 0; i < n; i++) sum += exp((s->cand[i].logit - top) / p->temperature);
-  double kept = 0;
-  int m = 0;
-  while (m < n && (m == 0 || kept < p->top_p * sum))
-    kept += exp((s->cand[m++].logit - top) / p->temperature);
   tl_rng r = tl_rng_make(p->seed, TL_STREAM_SAMPLE, 0, (uint64_t)at);
-  double u = kept * (double)tl_rng_f32(&r);
+  double u = sum * (double)tl_rng_f32(&r);
   int i = 0;
-  for (; i < m - 1; i++) {
-    u -= exp((s->cand[i].logit - top) / p->temperature);
+  for (; i < n - 1; i++) {
+    u -= (double)c[i].weight;
     if (u < 0) break;
   }
-  return (uint32_t)s->cand[i].id;
+  return (uint32_t)c[i].id;
 }
 
 /* Bytes at the end of text that begin a UTF-8 character without completing it. */
@@ -126,10 +180,28 @@ static size_t incomplete_tail(const char *text, size_t len) {
   return 0;
 }
 
+/* The text on its way out. Only the last tokens are decoded again for a new one. */
 typedef struct stream {
-  tl_ids ids;
-  size_t sent; /* bytes emitted */
+  tl_ids ids;  /* since the last token that ended a piece of text */
+  size_t sent; /* bytes of their text that are out */
 } stream;
+
+/* Where the text of the last token alone is how the whole text ends, what follows decodes the same
+ * after that token as after all of them; those before it are then done with. */
+static tl_status forget_sent(generator *s, stream *st, const char *text, size_t len, tl_err *err) {
+  char *tail = NULL;
+  size_t n = 0;
+  if (st->ids.len < 2) return TL_OK;
+  uint32_t last = st->ids.data[st->ids.len - 1];
+  TL_TRY(tl_tokenizer_decode(s->tok, &last, 1, true, &tail, &n, err));
+  if (n > 0 && n <= len && !memcmp(text + len - n, tail, n)) {
+    st->ids.data[0] = last;
+    st->ids.len = 1;
+    st->sent = n;
+  }
+  free(tail);
+  return TL_OK;
+}
 
 static tl_status emit_new(generator *s, stream *st, bool end, tl_emit_fn emit, void *user,
                           tl_err *err) {
@@ -141,8 +213,9 @@ static tl_status emit_new(generator *s, stream *st, bool end, tl_emit_fn emit, v
     if (emit) emit(user, text + st->sent, len - keep - st->sent);
     st->sent = len - keep;
   }
+  tl_status r = keep == 0 && st->sent == len ? forget_sent(s, st, text, len, err) : TL_OK;
   free(text);
-  return TL_OK;
+  return r;
 }
 
 /* The last token of the prompt comes first in the stream, as already sent: whether the text goes on

@@ -107,7 +107,9 @@ tl_node *tl_model_head(const tl_model *m, tl_graph *g, tl_node *h) {
 }
 
 tl_node *tl_model_logits(const tl_model *m, tl_graph *g, tl_node *h) {
-  return tl_linear1(g, tl_model_head(m, g, h), m->out_w, m->out_b);
+  tl_linear_spec s = tl_spec1(m->out_w, m->out_b, false);
+  s.f32_out = true; /* bf16 keeps 8 bits: the likeliest tokens would often be equal */
+  return tl_linear(g, tl_model_head(m, g, h), &s);
 }
 
 static tl_status check_config(tl_model_config *c, const tl_arch *a, tl_err *err) {
@@ -198,8 +200,8 @@ static void common_attention(tl_model *m) {
   }
 }
 
-tl_status tl_model_new_with(const tl_model_config *config, uint64_t seed, bool with_grads,
-                            tl_declare_extra_fn extra, void *user, tl_model **out, tl_err *err) {
+tl_status tl_model_alloc(const tl_model_config *config, bool with_grads, tl_declare_extra_fn extra,
+                         void *user, tl_model **out, tl_err *err) {
   tl_model *m = calloc(1, sizeof *m);
   if (!m) return tl_fail(err, TL_NOMEM, "model: out of memory");
   m->c = *config;
@@ -225,8 +227,14 @@ tl_status tl_model_new_with(const tl_model_config *config, uint64_t seed, bool w
     tl_model_free(m);
     return s;
   }
-  tl_params_init(&m->params, seed);
   *out = m;
+  return TL_OK;
+}
+
+tl_status tl_model_new_with(const tl_model_config *config, uint64_t seed, bool with_grads,
+                            tl_declare_extra_fn extra, void *user, tl_model **out, tl_err *err) {
+  TL_TRY(tl_model_alloc(config, with_grads, extra, user, out, err));
+  tl_params_init(&(*out)->params, seed);
   return TL_OK;
 }
 
@@ -238,6 +246,7 @@ tl_status tl_model_new(const tl_model_config *config, uint64_t seed, bool with_g
 void tl_model_free(tl_model *m) {
   if (!m) return;
   tl_params_free(&m->params);
+  tl_st_close(m->weights);
   tl_arena_free(&m->arena);
   free(m);
 }

@@ -71,6 +71,7 @@ struct tl_model {
   tl_param *head_dense, *head_dense_bias; /* the transform before the output matrix (encoders) */
   tl_norm head_norm;
   tl_param *out_w, *out_b; /* output matrix (tok_embed when tied) and bias (may be NULL) */
+  tl_st *weights;          /* the file that values are views of (a model only to be run), or NULL */
 };
 
 const tl_arch *tl_arch_find(const char *name);          /* by model.type; NULL if unknown */
@@ -101,6 +102,9 @@ typedef void (*tl_declare_extra_fn)(tl_model *m, tl_declare *d, void *user);
 /* As tl_model_new, with extra parameters declared by the caller (task heads) before allocation. */
 tl_status tl_model_new_with(const tl_model_config *config, uint64_t seed, bool with_grads,
                             tl_declare_extra_fn extra, void *user, tl_model **out, tl_err *err);
+/* The same without values: they are the caller's to set. */
+tl_status tl_model_alloc(const tl_model_config *config, bool with_grads, tl_declare_extra_fn extra,
+                         void *user, tl_model **out, tl_err *err);
 /* The text of config.json (malloc'ed; NULL when out of memory), and all parameters as tensors for
  * model.safetensors (malloc'ed array of params.n; data borrowed). */
 char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok);

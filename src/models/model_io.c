@@ -214,6 +214,20 @@ static bool is_body(const tl_model *m, const tl_param *p) {
   return !strncmp(p->name, m->arch->body_prefix, strlen(m->arch->body_prefix));
 }
 
+static tl_status check_tensor(const tl_model *m, const tl_param *p, const tl_st_tensor *t,
+                              const char *dir, tl_err *err) {
+  if (!t && is_body(m, p))
+    return tl_fail(err, TL_DATA,
+                   "%s: tensor \"%s\" is missing; config.json describes a model that has it", dir,
+                   p->name);
+  if (t && !same_shape(p, t))
+    return tl_fail(err, TL_DATA,
+                   "%s: tensor \"%s\" has %d axes, first %lld; config.json implies [%lld, %lld]",
+                   dir, p->name, t->ndim, (long long)(t->ndim ? t->shape[0] : 0),
+                   (long long)p->shape[0], (long long)(p->ndim > 1 ? p->shape[1] : 1));
+  return TL_OK;
+}
+
 tl_status tl_model_read_weights(tl_model *m, const char *dir, tl_err *err) {
   tl_st *st = NULL;
   TL_TRY(tl_st_open(dir, &st, err));
@@ -221,29 +235,40 @@ tl_status tl_model_read_weights(tl_model *m, const char *dir, tl_err *err) {
   for (int i = 0; s == TL_OK && i < m->params.n; i++) {
     tl_param *p = m->params.p[i];
     const tl_st_tensor *t = find_tensor(st, m, p->name);
-    if (!t && is_body(m, p))
-      s = tl_fail(err, TL_DATA,
-                  "%s: tensor \"%s\" is missing; config.json describes a model that has it", dir,
-                  p->name);
-    else if (t && !same_shape(p, t))
-      s = tl_fail(err, TL_DATA,
-                  "%s: tensor \"%s\" has %d axes, first %lld; config.json implies [%lld, %lld]",
-                  dir, p->name, t->ndim, (long long)(t->ndim ? t->shape[0] : 0),
-                  (long long)p->shape[0], (long long)(p->ndim > 1 ? p->shape[1] : 1));
-    else if (t)
-      s = tl_st_read_f32(t, p->data, err);
+    s = check_tensor(m, p, t, dir, err);
+    if (s == TL_OK && t) s = tl_st_read_f32(t, p->data, err);
   }
   tl_st_close(st);
   tl_params_changed(&m->params);
   return s;
 }
 
+/* As tl_model_read_weights into a model without values, which is only to be run: f32 values stay in
+ * the mapped file. */
+static tl_status view_weights(tl_model *m, const char *dir, tl_err *err) {
+  TL_TRY(tl_st_open(dir, &m->weights, err));
+  for (int i = 0; i < m->params.n; i++) {
+    tl_param *p = m->params.p[i];
+    const tl_st_tensor *t = find_tensor(m->weights, m, p->name);
+    TL_TRY(check_tensor(m, p, t, dir, err));
+    if (!t)
+      tl_param_init(p, 0);
+    else if (t->dtype == TL_ST_F32 && (uintptr_t)t->data % sizeof(float) == 0)
+      p->data = (float *)(uintptr_t)t->data;
+    else
+      TL_TRY(tl_st_read_f32(t, p->data, err));
+  }
+  tl_params_changed(&m->params);
+  return TL_OK;
+}
+
 tl_status tl_model_load(const char *dir, bool with_grads, tl_model **out, tl_err *err) {
   tl_model_config c;
   TL_TRY(tl_model_read_config(dir, &c, err));
   tl_model *m = NULL;
-  TL_TRY(tl_model_new(&c, 0, with_grads, &m, err));
-  tl_status s = tl_model_read_weights(m, dir, err);
+  TL_TRY(with_grads ? tl_model_new(&c, 0, true, &m, err)
+                    : tl_model_alloc(&c, false, NULL, NULL, &m, err));
+  tl_status s = with_grads ? tl_model_read_weights(m, dir, err) : view_weights(m, dir, err);
   if (s != TL_OK) {
     tl_model_free(m);
     return s;

@@ -35,7 +35,7 @@ static tl_gemm_args forward_args(const tl_node *n, int64_t rows) {
   return (tl_gemm_args){.M = rows,
                         .N = a->fwd->out,
                         .K = a->fwd->in,
-                        .dt = n->dt,
+                        .dt = n->in[0]->dt,
                         .a = n->in[0]->data,
                         .lda = a->fwd->in,
                         .b_packed = a->fwd->data,
@@ -82,8 +82,10 @@ static tl_gemm_args dw_args(const tl_node *n, int i, const void *dpre, int64_t c
                         .c_dt = TL_F32};
 }
 
-static tl_status check(const tl_node *n, const tl_linear_spec *s, tl_err *err) {
+static tl_status check(const tl_graph *g, const tl_node *n, const tl_linear_spec *s, tl_err *err) {
   const tl_node *x = n->in[0];
+  if (s->f32_out && g->opt.training)
+    return tl_fail(err, TL_INTERNAL, "%s: an f32 output has no gradient", n->name);
   if (x->ndim != 2 || x->dt == TL_I32)
     return tl_fail(err, TL_INTERNAL, "%s must be [N, in]", x->name);
   for (int i = 0; i < s->n; i++) {
@@ -119,9 +121,10 @@ static void backward_memory(tl_graph *g, tl_node *n, int64_t rows) {
 
 static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   attr *a = n->attr;
-  TL_TRY(check(n, &a->spec, err));
+  TL_TRY(check(g, n, &a->spec, err));
   const tl_linear_spec *s = &a->spec;
   a->fwd = tl_params_pack(g->params, g->ctx->k, TL_PACK_FORWARD, n->dt, s->n, s->w, s->conv1d);
+  if (s->f32_out) n->dt = TL_F32;
   if (g->opt.training)
     a->bwd = tl_params_pack(g->params, g->ctx->k, TL_PACK_BACKWARD, n->dt, s->n, s->w, s->conv1d);
   if (!a->fwd || (g->opt.training && !a->bwd))

@@ -21,6 +21,7 @@ typedef struct tl_linear_spec {
   bool conv1d;
   tl_act act;
   tl_node *residual; /* [N, sum(out)] */
+  bool f32_out; /* y is f32 whatever the type of x; forward only */
 } tl_linear_spec;
 tl_node *tl_linear(tl_graph *g, tl_node *x, const tl_linear_spec *spec);
 /* One weight [out, in], optional bias, no activation. */
