@@ -3,14 +3,14 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 MINUTES ?= 10
 
-.PHONY: help deps build quickstart check check-long bench format format-check asan ubsan tsan clean
+.PHONY: help deps build quickstart check check-long bench bench-peers format format-check asan ubsan tsan clean
 
 help:
 	@echo "make build        build $(BUILD)/tilth"
 	@echo "make quickstart   corpus, pretraining, fine-tuning, report on this machine (MINUTES=$(MINUTES) of pretraining)"
 	@echo "make check        build, tests, sanitizers on the unit tests (under 25 minutes on 2 cores)"
 	@echo "make check-long   longer fault, fuzz and training tests"
-	@echo "make bench        speed of operators and kernels beside the machine's peak"
+	@echo "make bench        speed and memory beside other programs (make bench-peers installs them)"
 	@echo "make format       clang-format all sources"
 
 deps:
@@ -31,7 +31,10 @@ check-long: build
 	@BUILD=$(BUILD) JOBS=$(JOBS) TILTH_LONG=1 scripts/check.sh
 
 bench: build
-	@$(BUILD)/tilth bench
+	@TILTH=$(BUILD)/tilth python3 bench/compare.py $(BENCH)
+
+bench-peers:
+	@bench/setup-peers.sh
 
 asan ubsan tsan: deps
 	@cmake -S . -B build-$@ -G Ninja -DCMAKE_BUILD_TYPE=Debug -DTILTH_SANITIZE=$(if $(filter asan,$@),address,$(if $(filter ubsan,$@),undefined,thread)) > /dev/null
