@@ -6,7 +6,10 @@
 #include "base/file.h"
 #include "base/rng.h"
 
-enum { PARAM_ALIGN = 16 }; /* elements: one cache line of f32 */
+enum {
+  PARAM_ALIGN = 16,       /* elements: one cache line of f32 */
+  STREAM_BYTES = 8 << 20, /* packs of more than this do not stay in the cache until they are read */
+};
 
 tl_param *tl_params_find(const tl_params *ps, const char *name) {
   for (int i = 0; i < ps->n; i++)
@@ -120,20 +123,27 @@ const tl_pack *tl_params_pack(tl_params *ps, const tl_kernels *kern, tl_pack_kin
   for (tl_pack *k = ps->packs; k; k = k->next)
     if (same_key(k, kern, kind, dt, n, w, conv1d)) return k;
   tl_pack *k = tl_arena_alloc(&ps->arena, sizeof *k);
-  if (!k) return NULL;
+  tl_pack_use *use = tl_arena_alloc(&ps->arena, (size_t)n * sizeof *use);
+  if (!k || !use) return NULL;
   *k = (tl_pack){.kind = kind, .dt = dt, .kernels = kern, .n = n, .conv1d = conv1d};
   k->in = weight_in(w[0], conv1d);
   for (int i = 0; i < n; i++) {
     if (w[i]->ndim != 2 || weight_in(w[i], conv1d) != k->in) return NULL;
     k->w[i] = w[i];
+    use[i] = (tl_pack_use){k, k->out, NULL};
     k->out += weight_out(w[i], conv1d);
   }
   k->bytes = kind == TL_PACK_FORWARD ? tl_gemm_packed_bytes(kern, dt, k->in, k->out)
                                      : tl_gemm_packed_bytes(kern, dt, k->out, k->in);
   k->data = tl_slab_alloc(k->bytes);
   if (!k->data) return NULL;
+  for (int i = 0; i < n; i++) {
+    use[i].next = w[i]->uses;
+    w[i]->uses = &use[i];
+  }
   k->next = ps->packs;
   ps->packs = k;
+  ps->pack_bytes += k->bytes;
   return k;
 }
 
@@ -141,33 +151,52 @@ void tl_params_changed(tl_params *ps) {
   ps->version++;
 }
 
-static void pack_one(tl_ctx *ctx, tl_pack *k) {
-  int64_t at = 0;
-  bool fwd = k->kind == TL_PACK_FORWARD;
-  for (int i = 0; i < k->n; i++) {
-    const tl_param *w = k->w[i];
-    int64_t out = weight_out(w, k->conv1d);
-    tl_gemm_pack(ctx, &(tl_gemm_pack_args){.dt = k->dt,
-                                           .K = fwd ? k->in : k->out,
-                                           .N = fwd ? k->out : k->in,
-                                           .src = w->data,
-                                           .src_dt = TL_F32,
-                                           .ld = w->shape[1],
-                                           .trans = fwd != k->conv1d,
-                                           .k0 = fwd ? 0 : at,
-                                           .n0 = fwd ? at : 0,
-                                           .rows = fwd ? k->in : out,
-                                           .cols = fwd ? out : k->in,
-                                           .packed = k->data});
-    at += out;
+static bool is_fresh(const tl_ctx *ctx, const tl_params *ps, const tl_pack *k) {
+  return k->kernels == ctx->k && k->version == ps->version + 1;
+}
+
+/* A block of weight w, which begins at `at` on the output axis, as a part of the pack's B. */
+static tl_gemm_pack_args part_of(const tl_pack *k, const tl_param *w, int64_t at, tl_rect b) {
+  bool fwd = k->kind == TL_PACK_FORWARD, swap = fwd != k->conv1d; /* B's rows are w's columns */
+  int64_t row0 = b.row0 + (k->conv1d ? 0 : at), col0 = b.col0 + (k->conv1d ? at : 0);
+  return (tl_gemm_pack_args){.dt = k->dt,
+                             .K = fwd ? k->in : k->out,
+                             .N = fwd ? k->out : k->in,
+                             .src = w->data + b.row0 * w->shape[1] + b.col0,
+                             .src_dt = TL_F32,
+                             .ld = w->shape[1],
+                             .trans = swap,
+                             .k0 = swap ? col0 : row0,
+                             .n0 = swap ? row0 : col0,
+                             .rows = swap ? b.cols : b.rows,
+                             .cols = swap ? b.rows : b.cols,
+                             .packed = k->data};
+}
+
+void tl_params_pack_block(const tl_ctx *ctx, const tl_params *ps, const tl_param *w, tl_rect b) {
+  for (const tl_pack_use *u = w->uses; u; u = u->next) {
+    if (!is_fresh(ctx, ps, u->pack)) continue;
+    tl_gemm_pack_args a = part_of(u->pack, w, u->at, b);
+    tl_gemm_pack_here(ctx->k, &a, ps->pack_bytes > STREAM_BYTES);
   }
+}
+
+void tl_params_followed(const tl_ctx *ctx, tl_params *ps) {
+  for (tl_pack *k = ps->packs; k; k = k->next)
+    if (is_fresh(ctx, ps, k)) k->version++;
+  tl_params_changed(ps);
 }
 
 void tl_params_refresh(tl_ctx *ctx, tl_params *ps) {
   for (tl_pack *k = ps->packs; k; k = k->next) {
-    /* A new pack has version 0: never filled. */
-    if (k->kernels != ctx->k || k->version == ps->version + 1) continue;
-    pack_one(ctx, k);
+    if (k->kernels != ctx->k || is_fresh(ctx, ps, k)) continue;
+    int64_t at = 0;
+    for (int i = 0; i < k->n; i++) {
+      const tl_param *w = k->w[i];
+      tl_gemm_pack_args a = part_of(k, w, at, (tl_rect){0, w->shape[0], 0, w->shape[1]});
+      tl_gemm_pack(ctx, &a);
+      at += weight_out(w, k->conv1d);
+    }
     k->version = ps->version + 1;
   }
 }

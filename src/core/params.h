@@ -22,6 +22,8 @@ typedef enum tl_param_flags {
   TL_PARAM_HIDDEN = 2, /* a hidden matrix: Muon may train it */
 } tl_param_flags;
 
+struct tl_pack_use;
+
 typedef struct tl_param {
   const char *name; /* the name in the checkpoint and in Hugging Face's files */
   int ndim;
@@ -30,8 +32,9 @@ typedef struct tl_param {
   float init_scale;
   unsigned flags;
   bool trainable;
-  float *data, *grad; /* views of the slabs; grad is NULL unless trainable */
-  int64_t offset;     /* element offset of data in the value slab */
+  float *data, *grad;       /* views of the slabs; grad is NULL unless trainable */
+  int64_t offset;           /* element offset of data in the value slab */
+  struct tl_pack_use *uses; /* the packs that hold it */
 } tl_param;
 
 /* A packed copy of one weight, or of several side by side on their output axis, as the B operand of
@@ -49,9 +52,15 @@ typedef struct tl_pack {
   int64_t in, out; /* out: the sum */
   void *data;
   size_t bytes;
-  uint64_t version;
+  uint64_t version; /* that of the values in it, plus 1; 0: never filled */
   struct tl_pack *next;
 } tl_pack;
+
+typedef struct tl_pack_use {
+  tl_pack *pack;
+  int64_t at; /* where this weight begins on the pack's output axis */
+  struct tl_pack_use *next;
+} tl_pack_use;
 
 typedef struct tl_params {
   tl_arena arena;
@@ -60,7 +69,8 @@ typedef struct tl_params {
   float *values, *grads; /* the slabs; each parameter starts at a multiple of 16 elements */
   int64_t n_values;      /* elements of each slab, padding included */
   tl_pack *packs;
-  uint64_t version; /* bumped whenever values change */
+  size_t pack_bytes; /* of all packs */
+  uint64_t version;  /* bumped whenever values change */
 } tl_params;
 
 /* Adds a parameter before tl_params_alloc; NULL when out of memory or the name is taken. */
@@ -81,6 +91,17 @@ const tl_pack *tl_params_pack(tl_params *ps, const tl_kernels *k, tl_pack_kind k
                               int n, tl_param *const *w, bool conv1d);
 /* Call after values changed: marks all packs stale. */
 void tl_params_changed(tl_params *ps);
+/* For an update that packs what it writes while the cache has it: after elements [row0, row0+rows)
+ * x [col0, col0+cols) of a matrix were written, this writes them to the packs for ctx's kernels
+ * that were fresh before; row0 and col0 are multiples of TL_PACK_ALIGN. Blocks of one update may
+ * run in parallel. When all that changed was written so, tl_params_followed stands for
+ * tl_params_changed: those packs are fresh again. */
+enum { TL_PACK_ALIGN = 64 };
+typedef struct tl_rect {
+  int64_t row0, rows, col0, cols;
+} tl_rect;
+void tl_params_pack_block(const tl_ctx *ctx, const tl_params *ps, const tl_param *w, tl_rect b);
+void tl_params_followed(const tl_ctx *ctx, tl_params *ps);
 /* Repacks what is stale among the packs for ctx's kernels. The executor calls it before each
  * forward pass. */
 void tl_params_refresh(tl_ctx *ctx, tl_params *ps);

@@ -71,6 +71,39 @@ void tl_gemm_pack(tl_ctx *ctx, const tl_gemm_pack_args *a) {
   tl_parallel(ctx->pool, panels * job.row_tasks, pack_task, &job);
 }
 
+/* pack_panel of a panel that the source fills, by way of a buffer that stays in the first cache. */
+static void stream_panel(const tl_kernels *kern, const pack_job *job, int64_t panel) {
+  enum { BUFFER = 16384 };
+  _Alignas(64) char buffer[BUFFER];
+  const tl_gemm_kernels *g = job->g;
+  const tl_gemm_pack_args *a = &job->a;
+  pack_job part = *job;
+  int64_t row = g->nr * tl_gemm_elem(g), step = BUFFER / row, c = panel * g->nr - a->n0;
+  char *dst = (char *)a->packed + (panel * tl_gemm_round_k(g, a->K) + a->k0) * row;
+  part.a.N = part.a.cols = g->nr;
+  part.a.k0 = part.a.n0 = 0;
+  part.a.packed = buffer;
+  for (int64_t r = 0; r < a->rows; r += step) {
+    int64_t at = a->trans ? c * a->ld + r : r * a->ld + c;
+    part.a.src = (const char *)a->src + at * (int64_t)tl_dtype_size(a->src_dt);
+    part.a.K = part.a.rows = min64(step, a->rows - r);
+    pack_panel(&part, 0, 0, part.a.rows);
+    kern->optim.stream(dst + r * row, buffer, (size_t)(tl_gemm_round_k(g, part.a.rows) * row));
+  }
+}
+
+void tl_gemm_pack_here(const tl_kernels *k, const tl_gemm_pack_args *a, bool stream) {
+  if (a->rows <= 0 || a->cols <= 0) return;
+  pack_job job = {.g = &k->gemm[a->dt], .a = *a};
+  int64_t nr = job.g->nr, end = a->n0 + a->cols;
+  for (int64_t p = a->n0 / nr; p < ceil_div(end, nr); p++) {
+    if (stream && p * nr >= a->n0 && (p + 1) * nr <= end)
+      stream_panel(k, &job, p);
+    else
+      pack_panel(&job, p, 0, a->rows);
+  }
+}
+
 /* --- product ------------------------------------------------------------------------------- */
 
 typedef struct gemm_job {

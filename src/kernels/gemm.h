@@ -18,8 +18,7 @@ size_t tl_gemm_packed_bytes(const tl_kernels *k, tl_dtype dt, int64_t K, int64_t
 
 /* Packs src into rows [k0, k0+rows) and columns [n0, n0+cols) of a packed B [K, N]. src is
  * [rows, cols] with row stride ld, or, when trans, [cols, rows]. src_dt is TL_F32 or TL_BF16.
- * Padding of the last panel is zeroed. k0 and n0 may be any values; k0 must be a multiple of 2.
- * Threaded. */
+ * Padding of the last panel is zeroed. k0 and n0 may be any values; k0 must be a multiple of 2. */
 typedef struct tl_gemm_pack_args {
   tl_dtype dt;
   int64_t K, N;
@@ -30,7 +29,9 @@ typedef struct tl_gemm_pack_args {
   int64_t k0, n0, rows, cols;
   void *packed;
 } tl_gemm_pack_args;
-void tl_gemm_pack(tl_ctx *ctx, const tl_gemm_pack_args *a);
+void tl_gemm_pack(tl_ctx *ctx, const tl_gemm_pack_args *a); /* on all threads */
+/* In the caller; with stream, whole panels are written past the caches. */
+void tl_gemm_pack_here(const tl_kernels *k, const tl_gemm_pack_args *a, bool stream);
 
 typedef struct tl_gemm_args {
   int64_t M, N, K;

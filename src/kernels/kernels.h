@@ -133,6 +133,8 @@ typedef struct tl_optim_kernels {
   void (*sgd)(float lr, float mu, bool nesterov, float wd, float grad_scale, int64_t n,
               const float *g, float *m, float *p);
   void (*ema)(float decay, int64_t n, const float *p, float *avg); /* avg += (1-decay)(p - avg) */
+  /* Copies whole 64-byte lines to memory that will not be read soon, past the caches. */
+  void (*stream)(void *dst, const void *src, size_t bytes);
 } tl_optim_kernels;
 
 /* Attention over packed segments. Row r of q is token r; heads are hd columns each, head h at

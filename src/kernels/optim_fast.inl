@@ -37,8 +37,15 @@ static void ema_fast(float decay, int64_t n, const float *p, float *avg) {
   });
 }
 
+static void stream_fast(void *dst, const void *src, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += VL * sizeof(float))
+    vf_stream((float *)((char *)dst + at), vf_load((const float *)((const char *)src + at), VL));
+  _mm_sfence(); /* streamed lines are not ordered with the stores that tell of them */
+}
+
 static void init_optim(tl_optim_kernels *k) {
   k->adamw = adamw_fast;
   k->sgd = sgd_fast;
   k->ema = ema_fast;
+  k->stream = stream_fast;
 }

@@ -30,6 +30,11 @@ VEC_INLINE void vf_store(float *p, int m, vf v) {
     _mm256_maskstore_ps(p, vec_mask(m), v);
 }
 
+/* Past the caches; p is aligned to the register. */
+VEC_INLINE void vf_stream(float *p, vf v) {
+  _mm256_stream_ps(p, v);
+}
+
 VEC_INLINE vf vf_load_bf16(const tl_bf16 *p, int m) {
   tl_bf16 part[VL] = {0};
   if (m != VL) {

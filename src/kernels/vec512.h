@@ -29,6 +29,11 @@ VEC_INLINE void vf_store(float *p, int m, vf v) {
     _mm512_mask_storeu_ps(p, vec_mask(m), v);
 }
 
+/* Past the caches; p is aligned to the register. */
+VEC_INLINE void vf_stream(float *p, vf v) {
+  _mm512_stream_ps(p, v);
+}
+
 VEC_INLINE vf vf_load_bf16(const tl_bf16 *p, int m) {
   __m256i half =
       m == VL ? _mm256_loadu_si256((const __m256i *)p) : _mm256_maskz_loadu_epi16(vec_mask(m), p);

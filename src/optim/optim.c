@@ -5,8 +5,11 @@
 #include <string.h>
 #include "optim/muon.h"
 
-/* Elements per task: a multiple of sum_sq's blocks. GROUP: chunks whose sums fit on the stack. */
-enum { CHUNK = 32768, GROUP = 256, MAX_TENSORS_PER_PARAM = 3 };
+/* PART: elements of an update's task; COLS: columns of one in a matrix. Its weights stay in the
+ * second cache until they are packed, and its rows are long enough for prefetching.
+ * CHUNK: elements per task of the norm, a multiple of sum_sq's blocks; GROUP: chunks whose sums fit
+ * on the stack. */
+enum { PART = 49152, COLS = 3072, CHUNK = 32768, GROUP = 256, MAX_TENSORS_PER_PARAM = 3 };
 
 typedef enum rule { RULE_NONE, RULE_ADAMW, RULE_MUON, RULE_SGD } rule;
 
@@ -17,10 +20,11 @@ typedef struct slot {
   float *m, *v, *ema;
 } slot;
 
-typedef struct chunk {
+/* A part of a parameter; vectors count as one row. */
+typedef struct part {
   int param;
-  int64_t begin, n;
-} chunk;
+  tl_rect b;
+} part;
 
 struct tl_optim {
   tl_ctx *ctx;
@@ -29,8 +33,8 @@ struct tl_optim {
   tl_arena arena;
   slot *slot;       /* by parameter */
   float *lr_factor; /* by parameter */
-  chunk *chunk;
-  int64_t n_chunks;
+  part *part;       /* of all that elementwise rules update, then of muon's matrices */
+  int64_t n_parts, n_elementwise;
   float *state; /* one slab */
   size_t state_bytes;
   tl_optim_tensor *tensor;
@@ -58,15 +62,33 @@ static rule rule_of(tl_optim_type type, const tl_param *p) {
 }
 
 /* Whether the products read this weight as [in, out]. */
-static bool is_conv1d(const tl_params *ps, const tl_param *p) {
-  for (const tl_pack *k = ps->packs; k; k = k->next)
-    for (int i = 0; i < k->n; i++)
-      if (k->w[i] == p) return k->conv1d;
-  return false;
+static bool is_conv1d(const tl_param *p) {
+  return p->uses && p->uses->pack->conv1d;
 }
 
 static int64_t padded(int64_t n) {
   return (n + 15) / 16 * 16;
+}
+
+static int64_t min64(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+static int64_t row_length(const tl_param *p) {
+  return p->ndim == 2 ? p->shape[1] : p->n;
+}
+
+/* Cuts parameter i into parts, which are stored if `out` is given; returns their number. */
+static int64_t cut(const tl_params *ps, int i, part *out) {
+  const tl_param *p = ps->p[i];
+  bool matrix = p->ndim == 2;
+  int64_t width = row_length(p), height = p->n / width, n = 0;
+  int64_t cols = min64(matrix ? COLS : PART, width);
+  int64_t rows = (PART / cols + TL_PACK_ALIGN - 1) / TL_PACK_ALIGN * TL_PACK_ALIGN;
+  for (int64_t r = 0; r < height; r += rows)
+    for (int64_t c = 0; c < width; c += cols, n++)
+      if (out) out[n] = (part){i, {r, min64(rows, height - r), c, min64(cols, width - c)}};
+  return n;
 }
 
 static tl_status alloc_tables(tl_optim *o, tl_err *err) {
@@ -76,20 +98,23 @@ static tl_status alloc_tables(tl_optim *o, tl_err *err) {
   o->lr_factor = tl_arena_alloc(&o->arena, (size_t)n * sizeof *o->lr_factor + 1);
   o->tensor = tl_arena_alloc(&o->arena, tensors * sizeof *o->tensor + 1);
   if (!o->slot || !o->lr_factor || !o->tensor) goto oom;
-  int64_t chunks = 0;
+  int64_t parts = 0;
   for (int i = 0; i < n; i++) {
     const tl_param *p = o->ps->p[i];
     o->lr_factor[i] = 1;
     o->slot[i].rule = rule_of(o->opt.type, p);
-    o->slot[i].conv1d = is_conv1d(o->ps, p);
-    if (o->slot[i].rule != RULE_NONE) chunks += (p->n + CHUNK - 1) / CHUNK;
+    o->slot[i].conv1d = is_conv1d(p);
+    if (o->slot[i].rule != RULE_NONE) parts += cut(o->ps, i, NULL);
   }
-  o->chunk = tl_arena_alloc(&o->arena, (size_t)chunks * sizeof *o->chunk + 1);
-  if (!o->chunk) goto oom;
-  for (int i = 0; i < n; i++) {
-    int64_t count = o->slot[i].rule == RULE_NONE ? 0 : o->ps->p[i]->n;
-    for (int64_t at = 0; at < count; at += CHUNK)
-      o->chunk[o->n_chunks++] = (chunk){i, at, count - at < CHUNK ? count - at : CHUNK};
+  o->part = tl_arena_alloc(&o->arena, (size_t)parts * sizeof *o->part + 1);
+  if (!o->part) goto oom;
+  for (int pass = 0; pass < 2; pass++) {
+    for (int i = 0; i < n; i++) {
+      rule r = o->slot[i].rule;
+      if (r == RULE_NONE || (r == RULE_MUON) != (pass == 1)) continue;
+      o->n_parts += cut(o->ps, i, &o->part[o->n_parts]);
+    }
+    if (pass == 0) o->n_elementwise = o->n_parts;
   }
   return TL_OK;
 oom:
@@ -179,32 +204,56 @@ static float decay_of(const tl_optim *o, const tl_param *p) {
   return p->flags & TL_PARAM_DECAY ? o->opt.weight_decay : 0;
 }
 
-static void step_chunk(void *arg, int64_t task, int worker) {
-  (void)worker;
-  const tl_optim *o = arg;
-  const chunk *c = &o->chunk[task];
-  const slot *s = &o->slot[c->param];
-  const tl_param *p = o->ps->p[c->param];
+/* Updates n elements from element `at` of a parameter. */
+static void step_row(const tl_optim *o, int param, int64_t at, int64_t n) {
+  const slot *s = &o->slot[param];
+  const tl_param *p = o->ps->p[param];
   const tl_optim_kernels *k = &o->ctx->k->optim;
-  float lr = o->opt.lr * o->lr_scale * o->lr_factor[c->param], decay = decay_of(o, p);
-  const float *g = p->grad + c->begin;
-  float *w = p->data + c->begin, *m = s->m + c->begin;
+  float lr = o->opt.lr * o->lr_scale * o->lr_factor[param], decay = decay_of(o, p);
+  const float *g = p->grad + at;
+  float *w = p->data + at, *m = s->m + at;
   if (s->rule == RULE_ADAMW) {
     tl_adamw_args a = o->adam;
     a.lr = lr;
     a.weight_decay = decay;
-    k->adamw(&a, c->n, g, m, s->v + c->begin, w);
+    k->adamw(&a, n, g, m, s->v + at, w);
   } else if (s->rule == RULE_SGD) {
-    k->sgd(lr, o->opt.momentum, true, decay, o->adam.grad_scale, c->n, g, m, w);
+    k->sgd(lr, o->opt.momentum, true, decay, o->adam.grad_scale, n, g, m, w);
   }
 }
 
-static void ema_chunk(void *arg, int64_t task, int worker) {
+/* Calls fn for the ranges of elements that a part consists of. */
+static void each_row(const tl_optim *o, const part *t,
+                     void (*fn)(const tl_optim *, int, int64_t, int64_t)) {
+  int64_t width = row_length(o->ps->p[t->param]), at = t->b.row0 * width + t->b.col0;
+  if (t->b.cols == width) {
+    fn(o, t->param, at, t->b.rows * width);
+    return;
+  }
+  for (int64_t r = 0; r < t->b.rows; r++) fn(o, t->param, at + r * width, t->b.cols);
+}
+
+static void ema_row(const tl_optim *o, int param, int64_t at, int64_t n) {
+  o->ctx->k->optim.ema(o->ema_decay, n, o->ps->p[param]->data + at, o->slot[param].ema + at);
+}
+
+/* What follows the update of a part, while its weights are in the cache. */
+static void after_update(const tl_optim *o, const part *t) {
+  if (o->opt.ema > 0) each_row(o, t, ema_row);
+  tl_params_pack_block(o->ctx, o->ps, o->ps->p[t->param], t->b);
+}
+
+static void step_part(void *arg, int64_t task, int worker) {
   (void)worker;
   const tl_optim *o = arg;
-  const chunk *c = &o->chunk[task];
-  const float *w = o->ps->p[c->param]->data + c->begin;
-  o->ctx->k->optim.ema(o->ema_decay, c->n, w, o->slot[c->param].ema + c->begin);
+  each_row(o, &o->part[task], step_row);
+  after_update(o, &o->part[task]);
+}
+
+static void muon_part(void *arg, int64_t task, int worker) {
+  (void)worker;
+  const tl_optim *o = arg;
+  after_update(o, &o->part[o->n_elementwise + task]);
 }
 
 static void step_matrices(tl_optim *o) {
@@ -234,32 +283,35 @@ void tl_optim_step(tl_optim *o, int64_t step, float lr_scale, float grad_scale) 
                             .grad_scale = grad_scale,
                             .bias1 = (float)-expm1((double)step * log((double)opt->beta1)),
                             .bias2 = (float)-expm1((double)step * log((double)opt->beta2))};
-  tl_parallel(o->ctx->pool, o->n_chunks, step_chunk, o);
-  if (o->muon) step_matrices(o);
-  if (opt->ema > 0) {
-    /* A shorter memory at first, so that the initial weights are forgotten. */
-    float ramp = (float)((1.0 + (double)step) / (10.0 + (double)step));
-    o->ema_decay = opt->ema < ramp ? opt->ema : ramp;
-    tl_parallel(o->ctx->pool, o->n_chunks, ema_chunk, o);
+  /* A shorter memory at first, so that the initial weights are forgotten. */
+  float ramp = (float)((1.0 + (double)step) / (10.0 + (double)step));
+  o->ema_decay = opt->ema < ramp ? opt->ema : ramp;
+  tl_parallel(o->ctx->pool, o->n_elementwise, step_part, o);
+  if (o->muon) {
+    step_matrices(o);
+    tl_parallel(o->ctx->pool, o->n_parts - o->n_elementwise, muon_part, o);
   }
-  tl_params_changed(o->ps);
+  tl_params_followed(o->ctx, o->ps);
 }
 
-static void swap_chunk(void *arg, int64_t task, int worker) {
-  (void)worker;
-  const tl_optim *o = arg;
-  const chunk *c = &o->chunk[task];
-  float *w = o->ps->p[c->param]->data + c->begin, *e = o->slot[c->param].ema + c->begin;
-  for (int64_t i = 0; i < c->n; i++) {
+static void swap_row(const tl_optim *o, int param, int64_t at, int64_t n) {
+  float *w = o->ps->p[param]->data + at, *e = o->slot[param].ema + at;
+  for (int64_t i = 0; i < n; i++) {
     float t = w[i];
     w[i] = e[i];
     e[i] = t;
   }
 }
 
+static void swap_part(void *arg, int64_t task, int worker) {
+  (void)worker;
+  const tl_optim *o = arg;
+  each_row(o, &o->part[task], swap_row);
+}
+
 void tl_optim_swap_ema(tl_optim *o) {
   if (!(o->opt.ema > 0)) return;
-  tl_parallel(o->ctx->pool, o->n_chunks, swap_chunk, o);
+  tl_parallel(o->ctx->pool, o->n_parts, swap_part, o);
   tl_params_changed(o->ps);
 }
 

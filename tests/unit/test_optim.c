@@ -359,6 +359,60 @@ static void ema_averages_and_swaps(void **state) {
   teardown(&b);
 }
 
+static void add_packs(bench *b, tl_dtype dt, int n, tl_param *const *w, bool conv1d) {
+  for (int kind = 0; kind < 2; kind++)
+    assert_non_null(tl_params_pack(&b->ps, b->ctx->k, (tl_pack_kind)kind, dt, n, w, conv1d));
+}
+
+/* Three weights side by side, one of them frozen, and one in the other order of axes; sizes that
+ * fill no panel. */
+static void setup_packed(bench *b, const tl_optim_options *opt) {
+  static const int64_t shape[4][2] = {{200, 130}, {70, 130}, {66, 130}, {131, 300}};
+  static const char *const name[4] = {"q", "k", "v", "fc"};
+  tl_param *w[4];
+  *b = (bench){0};
+  assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &b->ctx, NULL), TL_OK);
+  for (int i = 0; i < 4; i++) {
+    w[i] = tl_params_add(&b->ps, name[i], 2, shape[i], TL_INIT_NORMAL, 1, TL_PARAM_HIDDEN);
+    assert_non_null(w[i]);
+  }
+  w[1]->trainable = false;
+  assert_int_equal(tl_params_alloc(&b->ps, true, NULL), TL_OK);
+  tl_params_init(&b->ps, 3);
+  for (int dt = 0; dt < 2; dt++) {
+    add_packs(b, (tl_dtype)dt, 3, w, false);
+    add_packs(b, (tl_dtype)dt, 1, w + 3, true);
+  }
+  assert_int_equal(tl_optim_new(b->ctx, &b->ps, opt, &b->o, NULL), TL_OK);
+}
+
+/* A pack that an update wrote is the pack of the new weights, and one that was stale stays so. */
+static void packs_follow_the_update(void **state) {
+  (void)state;
+  for (int run = 0; run < 2 * TL_N_OPTIMS; run++) {
+    bench b;
+    tl_optim_options opt = with_type((tl_optim_type)(run / 2));
+    opt.ema = 0.9f;
+    setup_packed(&b, &opt);
+    if (run % 2) b.ps.pack_bytes = (size_t)1 << 40; /* large enough to be written past the caches */
+    tl_params_refresh(b.ctx, &b.ps);
+    b.ps.packs->version = 0;
+    fill_grads(&b, 1);
+    tl_optim_step(b.o, 1, 1, 1);
+    assert_true(b.ps.packs->version != b.ps.version + 1);
+    for (tl_pack *k = b.ps.packs->next; k; k = k->next) {
+      assert_true(k->version == b.ps.version + 1);
+      char *copy = malloc(k->bytes);
+      memcpy(copy, k->data, k->bytes);
+      k->version = 0;
+      tl_params_refresh(b.ctx, &b.ps);
+      assert_memory_equal(copy, k->data, k->bytes);
+      free(copy);
+    }
+    teardown(&b);
+  }
+}
+
 /* Three steps at once, or two, then the saved state in a new optimizer and the third. */
 static void resumes_with_the_same_bits(void **state) {
   (void)state;
@@ -411,6 +465,7 @@ int main(void) {
       cmocka_unit_test(same_bits_on_any_number_of_threads),
       cmocka_unit_test(gradient_norm_is_the_norm),
       cmocka_unit_test(ema_averages_and_swaps),
+      cmocka_unit_test(packs_follow_the_update),
       cmocka_unit_test(resumes_with_the_same_bits),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* References of the optimizer updates. */
 #include <math.h>
+#include <string.h>
 #include "kernels/kernels.h"
 
 static void adamw(const tl_adamw_args *a, int64_t n, const float *g, float *m, float *v, float *p) {
@@ -26,8 +27,13 @@ static void ema(float decay, int64_t n, const float *p, float *avg) {
   for (int64_t i = 0; i < n; i++) avg[i] += (1.0f - decay) * (p[i] - avg[i]);
 }
 
+static void stream(void *dst, const void *src, size_t bytes) {
+  memcpy(dst, src, bytes);
+}
+
 void tl_optim_init_ref(tl_optim_kernels *k) {
   k->adamw = adamw;
   k->sgd = sgd;
   k->ema = ema;
+  k->stream = stream;
 }
