@@ -7,23 +7,8 @@
 #include "tilth/context.h"
 #include "tilth/model.h"
 #include "tilth/status.h"
+#include "tilth/task_data.h"
 #include "tilth/tokenizer.h"
-
-/* Labelled texts. */
-typedef struct tl_examples {
-  size_t n, cap;
-  char **text;    /* [n] NUL-terminated */
-  int32_t *label; /* [n] index into class_name */
-  int n_classes;
-  char **class_name; /* sorted bytewise */
-} tl_examples;
-
-/* Reads lines `label<TAB>text` (compressed files too). classes: NULL, or examples whose classes are
- * to be used; a label that they lack is then an error. Errors (DATA) name file and record (lines
- * that are not empty, from 1): no tab, empty label or text. Freed by tl_examples_free. */
-tl_status tl_examples_read(const char *path, const tl_examples *classes, tl_examples *out,
-                           tl_err *err);
-void tl_examples_free(tl_examples *e);
 
 typedef struct tl_finetune_options {
   double lr;
@@ -47,10 +32,11 @@ tl_status tl_classifier_new(tl_ctx *ctx, const char *from, const tl_model_config
 void tl_classifier_free(tl_classifier *c);
 /* Called after each step with step, steps and the mean loss of the step; may be NULL. */
 typedef void (*tl_step_fn)(void *user, int64_t step, int64_t steps, double loss);
-/* Trains all weights on examples[index[0..n)] (index NULL: all): AdamW, linear warm-up and fall.
+/* Trains all weights on the records index[0..n) of d, a TL_TASK_CLASS set with single texts (index
+ * NULL: the first n): AdamW, linear warm-up and fall.
  * TL_DIVERGED when the loss is not finite, TL_PREEMPTED on cancel. */
-tl_status tl_classifier_train(tl_classifier *c, const tl_examples *e, const size_t *index, size_t n,
-                              tl_step_fn step, void *user, tl_err *err);
+tl_status tl_classifier_train(tl_classifier *c, const tl_task_data *d, const size_t *index,
+                              size_t n, tl_step_fn step, void *user, tl_err *err);
 /* Most likely class and its probability for each of n texts (by index, NULL: all). prob may be
  * NULL. */
 tl_status tl_classifier_predict(tl_classifier *c, char *const *text, const size_t *index, size_t n,
@@ -63,7 +49,7 @@ double tl_classifier_flops(const tl_classifier *c); /* spent so far in training 
  * for all. */
 typedef struct tl_study_options {
   const char *from;         /* pretrained model folder */
-  const char *train, *test; /* label<TAB>text */
+  const char *train, *test; /* labelled texts, see tl_task_read */
   const char *title;        /* of the report */
   const char *run_dir;  /* the pretraining run, whose curves and cost join the report; or NULL */
   const char *out_json; /* results, written after each cell so that an interrupted study goes on */

@@ -44,7 +44,8 @@ int tl_cmd_study(int argc, char **argv) {
   const tl_opt opts[] = {
       {"from", 0, TL_OPT_STR, &from, "MODEL",
        "folder of the pretrained model (with its tokenizer)"},
-      {"train", 0, TL_OPT_STR, &train, "FILE", "labelled texts, a line each: label<TAB>text"},
+      {"train", 0, TL_OPT_STR, &train, "FILE",
+       "labelled texts: label<TAB>text, or a table or JSON Lines (docs/task-data.md)"},
       {"test", 0, TL_OPT_STR, &test, "FILE", "texts of the test, in the same form"},
       {"out", 'o', TL_OPT_STR, &out, "FILE", "results; an interrupted study goes on from them"},
       {"title", 0, TL_OPT_STR, &title, "TEXT", "title of the report"},
@@ -85,8 +86,8 @@ int tl_cmd_study(int argc, char **argv) {
                               "--labels (whole) and --lrs take up to %d numbers above 0, separated "
                               "by commas",
                               MAX_LIST);
-  if (seeds < 1 || seeds > 64 || tune.epochs < 1 || tune.batch < 1 ||
-      tune.max_len < 4 || tune.min_steps < 0 || max_test < 0)
+  if (seeds < 1 || seeds > 64 || tune.epochs < 1 || tune.batch < 1 || tune.max_len < 4 ||
+      tune.min_steps < 0 || max_test < 0)
     return tl_cli_usage_error("study",
                               "--seeds from 1 to 64, --epochs and --batch from 1, --max-len from "
                               "4, --min-steps and --max-test from 0");

@@ -162,14 +162,15 @@ static void set_sizes(text_graph *p, int64_t n_tokens, int64_t n_texts) {
 }
 
 typedef struct plan {
-  const tl_examples *e;
+  const tl_task_data *d;
   const size_t *index;
   size_t n;
   int64_t steps, per_epoch;
 } plan;
 
-static plan make_plan(const tl_classifier *c, const tl_examples *e, const size_t *index, size_t n) {
-  plan p = {.e = e, .index = index, .n = n};
+static plan make_plan(const tl_classifier *c, const tl_task_data *d, const size_t *index,
+                      size_t n) {
+  plan p = {.d = d, .index = index, .n = n};
   p.per_epoch = ((int64_t)n + c->opt.batch - 1) / c->opt.batch;
   p.steps = p.per_epoch * c->opt.epochs;
   if (p.steps < c->opt.min_steps) p.steps = c->opt.min_steps;
@@ -185,17 +186,17 @@ static tl_status fill_step(tl_classifier *c, const plan *p, int64_t step, int64_
     size_t at = (size_t)tl_permute(key, p->n, (uint64_t)i);
     if (p->index) at = p->index[at];
     bool added = false;
-    ((int32_t *)c->train.targets->data)[*n_texts] = p->e->label[at];
-    TL_TRY(append_text(c, &c->train, p->e->text[at], &n_tokens, n_texts, &added, err));
+    ((int32_t *)c->train.targets->data)[*n_texts] = p->d->label[at];
+    TL_TRY(append_text(c, &c->train, p->d->text[at], &n_tokens, n_texts, &added, err));
   }
   set_sizes(&c->train, n_tokens, *n_texts);
   return TL_OK;
 }
 
-tl_status tl_classifier_train(tl_classifier *c, const tl_examples *e, const size_t *index, size_t n,
-                              tl_step_fn report, void *user, tl_err *err) {
+tl_status tl_classifier_train(tl_classifier *c, const tl_task_data *d, const size_t *index,
+                              size_t n, tl_step_fn report, void *user, tl_err *err) {
   if (n == 0) return tl_fail(err, TL_DATA, "no examples to train on");
-  plan p = make_plan(c, e, index, n);
+  plan p = make_plan(c, d, index, n);
   tl_optim *opt = NULL;
   tl_optim_options oo = {.type = TL_OPTIM_ADAMW,
                          .lr = (float)c->opt.lr,

@@ -22,7 +22,7 @@ enum { MAX_KEY = 96, MAX_RESULTS = 64 << 20, DEV_MAX = 1000, SHOWN = 12, MAX_SEE
 typedef struct study {
   tl_ctx *ctx;
   const tl_study_options *o;
-  tl_examples train, test;
+  tl_task_data train, test;
   tl_tokenizer *tok;
   tl_model_config config;
   json_t *doc, *cells, *rates; /* cells and rates are in doc */
@@ -90,9 +90,9 @@ static bool same_settings(const json_t *before, json_t *now) {
   return true;
 }
 
-static uint64_t hash_examples(const tl_examples *e, uint64_t h) {
-  for (size_t i = 0; i < e->n; i++)
-    h = tl_mix64(h, tl_hash64(e->text[i], strlen(e->text[i])) + (uint64_t)e->label[i]);
+static uint64_t hash_examples(const tl_task_data *d, uint64_t h) {
+  for (size_t i = 0; i < d->n; i++)
+    h = tl_mix64(h, tl_hash64(d->text[i], strlen(d->text[i])) + (uint64_t)d->label[i]);
   return h;
 }
 
@@ -175,47 +175,14 @@ static tl_status add_run(study *s, json_t *costs, tl_err *err) {
   return st;
 }
 
-/* Which training texts: an order per seed, of which n labels are the first n, so that smaller sets
- * are part of larger ones. The order is stratified: the r-th text of a class with m stands at (r +
- * u) / m, with u drawn per class, so that every beginning of the order has its fair share of every
- * class. Texts after the largest set serve to choose the learning rate. */
-typedef struct place {
-  double at;
-  size_t text;
-} place;
-
-static int by_place(const void *a, const void *b) {
-  const place *x = a, *y = b;
-  if (x->at != y->at) return x->at < y->at ? -1 : 1;
-  return x->text < y->text ? -1 : 1;
-}
-
+/* Which training texts: the first n of an order per seed (tl_task_order), so that smaller sets are
+ * part of larger ones. Texts after the largest set serve to choose the learning rate. */
 static tl_status make_order(study *s, uint64_t seed, tl_err *err) {
   if (s->order && s->order_seed == seed) return TL_OK;
-  size_t n = s->train.n, n_classes = (size_t)s->train.n_classes;
-  size_t *order = realloc(s->order, n * sizeof *order);
-  if (order) s->order = order;
-  place *p = malloc(n * sizeof *p);
-  double *count = calloc(2 * n_classes, sizeof *count), *rank = count ? count + n_classes : NULL;
-  if (!order || !p || !count) {
-    free(p);
-    free(count);
-    return tl_fail(err, TL_NOMEM, "study: out of memory");
-  }
-  for (size_t i = 0; i < n; i++) count[s->train.label[i]]++;
-  tl_rng r = tl_rng_make(seed, TL_STREAM_SPLIT, 0, 0);
-  for (size_t k = 0; k < n_classes; k++) rank[k] = (double)tl_rng_f32(&r);
-  for (size_t i = 0; i < n; i++) {
-    size_t text = (size_t)tl_permute(tl_mix64(seed, TL_STREAM_SPLIT), n, i);
-    int k = s->train.label[text];
-    p[i] = (place){rank[k] / count[k], text};
-    rank[k]++;
-  }
-  qsort(p, n, sizeof *p, by_place);
-  for (size_t i = 0; i < n; i++) s->order[i] = p[i].text;
+  if (!s->order) s->order = malloc(s->train.n * sizeof *s->order);
+  if (!s->order) return tl_fail(err, TL_NOMEM, "study: out of memory");
+  TL_TRY(tl_task_order(&s->train, seed, s->order, err));
   s->order_seed = seed;
-  free(p);
-  free(count);
   return TL_OK;
 }
 
@@ -227,11 +194,11 @@ static size_t *subset(study *s, uint64_t seed, int64_t first, int64_t n, tl_err 
   return index;
 }
 
-static tl_status accuracy(tl_classifier *c, const tl_examples *e, const size_t *index, size_t n,
+static tl_status accuracy(tl_classifier *c, const tl_task_data *d, const size_t *index, size_t n,
                           int32_t *label, float *prob, double *out, tl_err *err) {
-  TL_TRY(tl_classifier_predict(c, e->text, index, n, label, prob, err));
+  TL_TRY(tl_classifier_predict(c, d->text, index, n, label, prob, err));
   size_t hit = 0;
-  for (size_t i = 0; i < n; i++) hit += label[i] == e->label[index ? index[i] : i];
+  for (size_t i = 0; i < n; i++) hit += label[i] == d->label[index ? index[i] : i];
   *out = (double)hit / (double)n;
   return TL_OK;
 }
@@ -245,7 +212,7 @@ static tl_status fit(study *s, bool pretrained, int64_t n, uint64_t seed, double
   size_t *index = subset(s, seed, 0, n, err);
   if (!index) return TL_NOMEM;
   tl_status st = tl_classifier_new(s->ctx, pretrained ? s->o->from : NULL, &s->config, s->tok,
-                                   s->train.n_classes, &fo, out, err);
+                                   s->train.labels.n, &fo, out, err);
   if (st == TL_OK) st = tl_classifier_train(*out, &s->train, index, (size_t)n, NULL, NULL, err);
   free(index);
   return st;
@@ -308,8 +275,8 @@ static json_t *shown_predictions(const study *s, const int32_t *label, const flo
     bool right = label[at] == s->test.label[at];
     if (n[right]++ >= SHOWN) continue;
     json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:f}", "text", s->test.text[at], "truth",
-                                          s->test.class_name[s->test.label[at]], "predicted",
-                                          s->test.class_name[label[at]], "probability",
+                                          s->test.labels.name[s->test.label[at]], "predicted",
+                                          s->test.labels.name[label[at]], "probability",
                                           (double)prob[at]));
   }
   return list;
@@ -360,7 +327,7 @@ static tl_status run_bayes(study *s, int64_t n, uint64_t seed, tl_err *err) {
   }
   for (size_t i = 0; st == TL_OK && i < s->test.n; i++)
     test[i] = (tl_nb_text){s->test.text[i], strlen(s->test.text[i]), s->test.label[i]};
-  if (st == TL_OK) st = tl_naive_bayes_train(train, (size_t)n, s->train.n_classes, 0, &nb, err);
+  if (st == TL_OK) st = tl_naive_bayes_train(train, (size_t)n, s->train.labels.n, 0, &nb, err);
   if (st == TL_OK) {
     double acc = tl_naive_bayes_accuracy(nb, test, s->test.n);
     json_object_set_new(s->cells, key, json_pack("{s:f}", "accuracy", acc));
@@ -391,14 +358,14 @@ static json_t *arm_json(const study *s, const char *arm, const char *title, cons
   return json_pack("{s:s, s:s, s:o}", "title", title, "role", role, "accuracy", all);
 }
 
-static double majority(const tl_examples *e) {
+static double majority(const tl_task_data *d) {
   size_t best = 0;
-  for (int k = 0; k < e->n_classes; k++) {
+  for (int k = 0; k < d->labels.n; k++) {
     size_t n = 0;
-    for (size_t i = 0; i < e->n; i++) n += e->label[i] == k;
+    for (size_t i = 0; i < d->n; i++) n += d->label[i] == k;
     if (n > best) best = n;
   }
-  return (double)best / (double)e->n;
+  return (double)best / (double)d->n;
 }
 
 static tl_status conclude(study *s, tl_err *err) {
@@ -411,7 +378,7 @@ static tl_status conclude(study *s, tl_err *err) {
   json_array_append_new(arms, arm_json(s, "bayes", "naive Bayes", "baseline"));
   json_object_set_new(s->doc, "study",
                       json_pack("{s:s, s:i, s:I, s:f, s:o, s:o}", "task", "classification of texts",
-                                "classes", s->train.n_classes, "test_size", (json_int_t)s->test.n,
+                                "classes", s->train.labels.n, "test_size", (json_int_t)s->test.n,
                                 "majority", majority(&s->test), "labels", labels, "arms", arms));
   json_object_set_new(s->doc, "notes",
                       json_pack("[s]", "All methods see the same labelled texts, drawn anew for "
@@ -478,12 +445,14 @@ static void print_table(const study *s) {
 }
 
 static tl_status load(study *s, tl_err *err) {
-  TL_TRY(tl_examples_read(s->o->train, NULL, &s->train, err));
-  TL_TRY(tl_examples_read(s->o->test, &s->train, &s->test, err));
-  if (s->o->max_test > 0 && s->test.n > (size_t)s->o->max_test) {
-    for (size_t i = (size_t)s->o->max_test; i < s->test.n; i++) free(s->test.text[i]);
-    s->test.n = (size_t)s->o->max_test;
-  }
+  tl_task_options read = {.replace_bad_utf8 = true};
+  TL_TRY(tl_task_read(s->o->train, &read, &s->train, err));
+  read.labels = &s->train.labels;
+  TL_TRY(tl_task_read(s->o->test, &read, &s->test, err));
+  if (s->train.text_b || s->test.text_b)
+    return tl_fail(err, TL_DATA, "%s: pairs of texts; the study takes single texts",
+                   s->train.text_b ? s->o->train : s->o->test);
+  if (s->o->max_test > 0 && s->test.n > (size_t)s->o->max_test) s->test.n = (size_t)s->o->max_test;
   TL_TRY(tl_tokenizer_load(s->o->from, &s->tok, err));
   tl_model *m = NULL;
   TL_TRY(tl_model_load(s->o->from, false, &m, err));
@@ -522,7 +491,7 @@ tl_status tl_label_study(tl_ctx *ctx, const tl_study_options *options, tl_study_
   json_decref(s.doc);
   free(s.order);
   tl_tokenizer_free(s.tok);
-  tl_examples_free(&s.train);
-  tl_examples_free(&s.test);
+  tl_task_data_free(&s.train);
+  tl_task_data_free(&s.test);
   return st;
 }

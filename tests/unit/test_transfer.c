@@ -1,4 +1,4 @@
-/* Unit tests of src/transfer: reading labelled texts, the classifier, the study. */
+/* Unit tests of src/transfer: the classifier, the study. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -108,62 +108,12 @@ static int tear_down(void **state) {
   return tl_remove_tree(g_dir, NULL) == TL_OK ? 0 : -1;
 }
 
-/* --- reading --------------------------------------------------------------------------------- */
-
-static tl_status read_text(const char *text, const tl_examples *classes, tl_examples *e,
-                           tl_err *err) {
-  char *path = tl_path_join(g_dir, "examples.tsv");
-  assert_int_equal(tl_file_write_atomic(path, text, strlen(text), NULL), TL_OK);
-  tl_status s = tl_examples_read(path, classes, e, err);
-  free(path);
-  return s;
-}
-
-static void examples_are_read(void **state) {
-  (void)state;
-  tl_examples e, f;
+static tl_task_data read_task(const char *path, const tl_labels *labels) {
+  tl_task_data d;
   tl_err err = {0};
-  if (read_text("dog\tone\tand two\ncat\tthree\ndog\tfour", NULL, &e, &err) != TL_OK)
+  if (tl_task_read(path, &(tl_task_options){.labels = labels}, &d, &err) != TL_OK)
     fail_msg("%s", err.msg);
-  assert_int_equal(e.n, 3);
-  assert_int_equal(e.n_classes, 2);
-  assert_string_equal(e.class_name[0], "cat");
-  assert_string_equal(e.class_name[1], "dog");
-  assert_int_equal(e.label[0], 1);
-  assert_int_equal(e.label[1], 0);
-  assert_string_equal(e.text[0], "one\tand two"); /* the first tab only */
-  assert_string_equal(e.text[2], "four");
-  assert_int_equal(read_text("dog\tx\n", &e, &f, &err), TL_OK);
-  assert_int_equal(f.n_classes, 2);
-  assert_int_equal(f.label[0], 1); /* the numbers of the other file's classes */
-  tl_examples_free(&f);
-  tl_examples_free(&e);
-}
-
-static void assert_bad(const char *text, const tl_examples *classes, const char *part) {
-  tl_examples e;
-  tl_err err = {0};
-  assert_int_equal(read_text(text, classes, &e, &err), TL_DATA);
-  if (!strstr(err.msg, "examples.tsv") || !strstr(err.msg, part)) fail_msg("message: %s", err.msg);
-  assert_null(e.text);
-  assert_int_equal(e.n, 0);
-}
-
-static void bad_examples_name_file_and_record(void **state) {
-  (void)state;
-  tl_examples classes, e;
-  tl_err err = {0};
-  assert_bad("a\tx\nno tab here\n", NULL, "record 2");
-  assert_bad("\tx\n", NULL, "record 1");
-  assert_bad("a\tx\nb\t\n", NULL, "record 2");
-  assert_int_equal(read_text("a\tx\nb\ty\n", NULL, &classes, &err), TL_OK);
-  assert_bad("a\tx\na\ty\nc\tz\n", &classes, "record 3: label \"c\"");
-  tl_examples_free(&classes);
-  tl_status s = read_text("", NULL, &e, &err);
-  assert_true(s == TL_DATA || s == TL_NOINPUT);
-  assert_non_null(strstr(err.msg, "examples.tsv"));
-  assert_int_equal(tl_examples_read("/nonexistent/x.tsv", NULL, &e, &err), TL_NOINPUT);
-  assert_non_null(strstr(err.msg, "/nonexistent/x.tsv"));
+  return d;
 }
 
 /* --- the classifier -------------------------------------------------------------------------- */
@@ -193,15 +143,13 @@ static void note_loss(void *user, int64_t step, int64_t steps, double loss) {
 /* Trains on the toy task; fills label and prob of its test texts and returns the accuracy. */
 static double train_toy(tl_ctx *ctx, const char *from, uint64_t seed, int32_t *label, float *prob,
                         losses *l) {
-  tl_examples train, test;
   tl_err err = {0};
   tl_classifier *c = NULL;
   tl_finetune_options o = toy_options();
   tl_model_config mc = toy_config();
   o.seed = seed;
-  assert_int_equal(tl_examples_read(g_train, NULL, &train, NULL), TL_OK);
-  assert_int_equal(tl_examples_read(g_test, &train, &test, NULL), TL_OK);
-  if (tl_classifier_new(ctx, from, &mc, g_tok, train.n_classes, &o, &c, &err) != TL_OK ||
+  tl_task_data train = read_task(g_train, NULL), test = read_task(g_test, &train.labels);
+  if (tl_classifier_new(ctx, from, &mc, g_tok, train.labels.n, &o, &c, &err) != TL_OK ||
       tl_classifier_train(c, &train, NULL, train.n, note_loss, l, &err) != TL_OK ||
       tl_classifier_predict(c, test.text, NULL, test.n, label, prob, &err) != TL_OK)
     fail_msg("%s", err.msg);
@@ -216,8 +164,8 @@ static double train_toy(tl_ctx *ctx, const char *from, uint64_t seed, int32_t *l
   assert_int_equal(tl_classifier_predict(c, test.text, index, test.n, again, NULL, NULL), TL_OK);
   for (size_t i = 0; i < test.n; i++) assert_int_equal(again[i], label[test.n - 1 - i]);
   tl_classifier_free(c);
-  tl_examples_free(&train);
-  tl_examples_free(&test);
+  tl_task_data_free(&train);
+  tl_task_data_free(&test);
   return (double)hit / N_TEST;
 }
 
@@ -263,19 +211,18 @@ static void classifier_starts_from_a_model(void **state) {
 
 static void divergence_is_said(void **state) {
   (void)state;
-  tl_examples train;
+  tl_task_data train = read_task(g_train, NULL);
   tl_classifier *c = NULL;
   tl_err err = {0};
   tl_finetune_options o = toy_options();
   tl_model_config mc = toy_config();
   o.lr = 1e30;
-  assert_int_equal(tl_examples_read(g_train, NULL, &train, NULL), TL_OK);
   assert_int_equal(tl_classifier_new(g_ctx, NULL, &mc, g_tok, 2, &o, &c, NULL), TL_OK);
   assert_int_equal(tl_classifier_train(c, &train, NULL, train.n, NULL, NULL, &err), TL_DIVERGED);
   assert_non_null(strstr(err.msg, "learning rate"));
   assert_int_equal(tl_classifier_train(c, &train, NULL, 0, NULL, NULL, &err), TL_DATA);
   tl_classifier_free(c);
-  tl_examples_free(&train);
+  tl_task_data_free(&train);
 }
 
 /* --- the study ------------------------------------------------------------------------------- */
@@ -428,15 +375,27 @@ static void other_settings_are_refused(void **state) {
   free(out);
 }
 
+static void pairs_are_refused(void **state) {
+  (void)state;
+  tl_err err = {0};
+  char *path = tl_path_join(g_dir, "pairs.csv");
+  const char text[] = "premise,hypothesis,label\na,b,day\nc,d,night\n";
+  assert_int_equal(tl_file_write_atomic(path, text, sizeof text - 1, NULL), TL_OK);
+  tl_study_options o = study_options("/nonexistent/out.json");
+  o.train = path;
+  assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_DATA);
+  assert_non_null(strstr(err.msg, "pairs.csv: pairs"));
+  free(path);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(examples_are_read),
-      cmocka_unit_test(bad_examples_name_file_and_record),
       cmocka_unit_test(classifier_learns_one_word),
       cmocka_unit_test(classifier_starts_from_a_model),
       cmocka_unit_test(divergence_is_said),
       cmocka_unit_test(study_goes_on_where_it_stopped),
       cmocka_unit_test(other_settings_are_refused),
+      cmocka_unit_test(pairs_are_refused),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
