@@ -19,13 +19,14 @@ size_t tl_gemm_packed_bytes(const tl_kernels *k, tl_dtype dt, int64_t K, int64_t
   return (size_t)(ceil_div(N, g->nr) * g->nr * tl_gemm_round_k(g, K) * tl_gemm_elem(g));
 }
 
-/* Rows of k that one packing task handles. */
-enum { PACK_ROWS = 256 };
+/* What one packing task handles: rows of k and panels. A task reads long stretches of memory along
+ * the contiguous axis of its source. */
+enum { PACK_K = 256, PACK_ROWS = 32, PACK_PANELS = 12 };
 
 typedef struct pack_job {
   const tl_gemm_kernels *g;
   tl_gemm_pack_args a;
-  int64_t first_panel, row_tasks;
+  int64_t first_panel, panels, rows, row_tasks, panels_per_task;
 } pack_job;
 
 /* Zeroes columns [from, nr) of groups [g0, g1) of a panel. */
@@ -59,16 +60,22 @@ static void pack_panel(const pack_job *job, int64_t panel, int64_t r0, int64_t r
 static void pack_task(void *arg, int64_t task, int worker) {
   (void)worker;
   const pack_job *job = arg;
-  int64_t r0 = task % job->row_tasks * PACK_ROWS;
-  pack_panel(job, job->first_panel + task / job->row_tasks, r0, min64(r0 + PACK_ROWS, job->a.rows));
+  int64_t r0 = task % job->row_tasks * job->rows, r1 = min64(r0 + job->rows, job->a.rows);
+  int64_t p0 = task / job->row_tasks * job->panels_per_task;
+  int64_t p1 = min64(p0 + job->panels_per_task, job->panels);
+  for (int64_t p = p0; p < p1; p++) pack_panel(job, job->first_panel + p, r0, r1);
 }
 
 void tl_gemm_pack(tl_ctx *ctx, const tl_gemm_pack_args *a) {
   if (a->rows <= 0 || a->cols <= 0) return;
   const tl_gemm_kernels *g = &ctx->k->gemm[a->dt];
-  pack_job job = {g, *a, a->n0 / g->nr, ceil_div(a->rows, PACK_ROWS)};
-  int64_t panels = ceil_div(a->n0 + a->cols, g->nr) - job.first_panel;
-  tl_parallel(ctx->pool, panels * job.row_tasks, pack_task, &job);
+  pack_job job = {.g = g, .a = *a, .first_panel = a->n0 / g->nr};
+  job.panels = ceil_div(a->n0 + a->cols, g->nr) - job.first_panel;
+  job.rows = a->trans ? PACK_K : PACK_ROWS;
+  job.panels_per_task = a->trans ? 1 : PACK_PANELS;
+  job.row_tasks = ceil_div(a->rows, job.rows);
+  tl_parallel(ctx->pool, job.row_tasks * ceil_div(job.panels, job.panels_per_task), pack_task,
+              &job);
 }
 
 /* pack_panel of a panel that the source fills, by way of a buffer that stays in the first cache. */
@@ -114,22 +121,36 @@ typedef struct gemm_job {
   int64_t kc, k_blocks; /* by K alone: the order in which an element of C is summed */
   int64_t mc, nc, m_tiles, n_tiles;
   bool pack_a;
+  bool direct; /* the sums go straight to C: f32, and nothing follows them */
 } gemm_job;
+
+/* n cut into `tiles` of equal size, up to one unit. */
+static int64_t even_tile(int64_t n, int64_t unit, int64_t tiles) {
+  return ceil_div(ceil_div(n, unit), tiles) * unit;
+}
+
+typedef struct tile_size {
+  int mc, nc;
+} tile_size;
 
 /* Cuts C into tiles: as large as the cache blocks allow, but at least TASKS_PER_THREAD of them for
  * each thread while they are worth a task. Tiles do not affect the result. */
 static void choose_tiles(gemm_job *job) {
-  enum { TASKS_PER_THREAD = 8 };
+  enum { TASKS_PER_THREAD = 8, SIZES = 6 };
+  static const tile_size sizes[SIZES] = {
+      {TL_GEMM_MC, TL_GEMM_NC}, {96, 256}, {96, 128}, {48, 128}, {48, 64}, {24, 64}};
+  /* Where a task packs its rows of A and needs no partial sums, it keeps them for many columns. */
+  static const tile_size wide[SIZES] = {{TL_GEMM_MC, 1536}, {48, 1536}, {48, 768},
+                                        {24, 768},          {24, 384},  {24, 128}};
+  const tl_gemm_args *a = &job->a;
   int64_t wanted = TASKS_PER_THREAD * (int64_t)tl_ctx_threads(job->ctx);
-  static const struct {
-    int mc, nc;
-  } sizes[] = {{TL_GEMM_MC, TL_GEMM_NC}, {96, 256}, {96, 128}, {48, 128}, {24, 128}, {24, 64}};
-  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-    job->mc = sizes[i].mc;
-    job->nc = sizes[i].nc;
-    job->m_tiles = ceil_div(job->a.M, job->mc);
-    job->n_tiles = ceil_div(job->a.N, job->nc);
-    if (job->m_tiles * job->n_tiles >= wanted) return;
+  for (int i = 0; i < SIZES; i++) {
+    tile_size s = (job->pack_a && job->direct ? wide : sizes)[i];
+    job->mc = even_tile(a->M, job->g->mr, ceil_div(a->M, s.mc));
+    job->nc = even_tile(a->N, job->g->nr, ceil_div(a->N, s.nc));
+    job->m_tiles = ceil_div(a->M, job->mc);
+    job->n_tiles = ceil_div(a->N, job->nc);
+    if (job->m_tiles * job->n_tiles >= wanted) break;
   }
 }
 
@@ -141,57 +162,98 @@ static gemm_job make_job(tl_ctx *ctx, const tl_gemm_args *a) {
   job.kc = tl_gemm_round_k(g, ceil_div(a->K, job.k_blocks));
   /* The kernels read A as it is when it is row-major with panel elements. */
   job.pack_a = a->a_trans || (int64_t)tl_dtype_size(a->dt) != tl_gemm_elem(g);
+  job.direct = a->c_dt == TL_F32 && (a->alpha == 0 || a->alpha == 1) && !a->bias && !a->pre_act &&
+               a->act == TL_ACT_NONE && !a->residual;
   choose_tiles(&job);
   return job;
 }
 
-/* Packs A[i0 .. i0+m)[k0 .. k0+kn) into a panel of MC rows. */
+/* Packs A[i0 .. i0+m)[k0 .. k0+kn) into a panel of mc rows. */
 static void pack_a_block(const gemm_job *job, int64_t i0, int64_t m, int64_t k0, int64_t kn,
                          void *dst) {
   const tl_gemm_args *a = &job->a;
   const struct tl_gemm_impl *impl = tl_gemm_impl_of(job->g);
   int64_t at = a->a_trans ? k0 * a->lda + i0 : i0 * a->lda + k0;
   const char *src = (const char *)a->a + at * (int64_t)tl_dtype_size(a->dt);
-  (a->a_trans ? impl->pack_rows : impl->pack_cols)(a->dt, src, a->lda, kn, m, TL_GEMM_MC, dst);
+  (a->a_trans ? impl->pack_rows : impl->pack_cols)(a->dt, src, a->lda, kn, m, job->mc, dst);
 }
 
-/* Tile [i0, i1) x [j0, j1) of C. The partial sums of all k blocks stay in f32 scratch, so C is
- * rounded once. */
-static void gemm_tile(const gemm_job *job, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
-                      char *scratch) {
+/* Rows [i0, i1) and columns [j0, j1) of C. */
+typedef struct tile {
+  int64_t i0, i1, j0, j1;
+} tile;
+
+/* Consecutive tasks, on all threads, share columns of B, so that its panels come from far memory
+ * once. */
+static tile tile_of(const gemm_job *job, int64_t task) {
+  int64_t i = task % job->m_tiles * job->mc, j = task / job->m_tiles * job->nc;
+  return (tile){i, min64(i + job->mc, job->a.M), j, min64(j + job->nc, job->a.N)};
+}
+
+static const char *b_panel(const gemm_job *job, int64_t j, int64_t k) {
+  int64_t row = job->g->nr * tl_gemm_elem(job->g);
+  return (const char *)job->a.b_packed +
+         (j / job->g->nr * tl_gemm_round_k(job->g, job->a.K) + k) * row;
+}
+
+/* One k block of a panel's rows of C: kernel calls down the rows. `sums` holds the partial sums of
+ * this panel unless they go straight to C; `next` is the panel to come. */
+static void panel_block(const gemm_job *job, const tile *t, int64_t j, int64_t kb,
+                        const char *a_base, float *sums, const char *next) {
   const tl_gemm_args *a = &job->a;
   const tl_gemm_kernels *g = job->g;
   const struct tl_gemm_impl *impl = tl_gemm_impl_of(g);
-  int64_t elem = tl_gemm_elem(g), panel_bytes = tl_gemm_round_k(g, a->K) * g->nr * elem;
-  float *tiles = (float *)scratch;
+  int64_t k0 = kb * job->kc, c_elem = (int64_t)tl_dtype_size(a->c_dt);
+  int n = (int)min64(g->nr, t->j1 - j);
+  bool last = kb == job->k_blocks - 1, direct = job->direct && n == g->nr;
+  tl_gemm_block b = {.kc = min64(job->kc, a->K - k0), .b = b_panel(job, j, k0), .next = next};
+  b.rs = a->lda * tl_gemm_elem(g), b.cs = g->k_group * tl_gemm_elem(g);
+  if (job->pack_a) b.rs = b.cs, b.cs *= job->mc;
+  b.ldc = direct ? a->ldc : g->nr;
+  b.put = kb > 0 || (direct && a->add) ? TL_GEMM_ADD : TL_GEMM_SET;
+  b.out_ld = a->ldc * c_elem;
+  b.out_bytes = direct || last ? n * c_elem : 0;
+  int64_t next_bytes = b.kc / g->k_group / TL_GEMM_NEXT_GROUPS * 64;
+  for (int64_t i = t->i0; i < t->i1; i += g->mr) {
+    b.m = (int)min64(g->mr, t->i1 - i);
+    b.a = a_base + (i - t->i0) * b.rs;
+    b.out = (const char *)a->c + (i * a->ldc + j) * c_elem;
+    b.c = direct ? (float *)a->c + i * a->ldc + j : sums;
+    impl->micro(&b);
+    if (last && !direct) impl->finish(a, job->row, b.c, i, j, b.m, n);
+    b.next += next_bytes;
+    if (job->k_blocks > 1) sums += g->mr * g->nr;
+  }
+}
+
+/* A tile of C. The partial sums of all k blocks stay in f32, so C is rounded once. `then` is the
+ * first panel of the tile that probably follows. */
+static void gemm_tile(const gemm_job *job, tile t, const char *then, char *scratch) {
+  const tl_gemm_args *a = &job->a;
+  const tl_gemm_kernels *g = job->g;
   char *a_block = scratch + TL_GEMM_MC * TL_GEMM_NC * sizeof(float);
-  int64_t rs = a->lda * elem, cs = g->k_group * elem;
-  if (job->pack_a) rs = g->k_group * elem, cs = TL_GEMM_MC * rs;
   for (int64_t kb = 0; kb < job->k_blocks; kb++) {
-    int64_t k0 = kb * job->kc, kn = min64(job->kc, a->K - k0);
-    const char *a_base = (const char *)a->a + (i0 * a->lda + k0) * elem;
+    int64_t k0 = kb * job->kc;
+    const char *a_base = (const char *)a->a + (t.i0 * a->lda + k0) * tl_gemm_elem(g);
     if (job->pack_a) {
-      pack_a_block(job, i0, i1 - i0, k0, kn, a_block);
+      pack_a_block(job, t.i0, t.i1 - t.i0, k0, min64(job->kc, a->K - k0), a_block);
       a_base = a_block;
     }
-    float *tile = tiles;
-    for (int64_t j = j0; j < j1; j += g->nr) {
-      const char *b = (const char *)a->b_packed + j / g->nr * panel_bytes + k0 * g->nr * elem;
-      for (int64_t i = i0; i < i1; i += g->mr) {
-        int m = (int)min64(g->mr, i1 - i), n = (int)min64(g->nr, j1 - j);
-        impl->micro(m, kn, a_base + (i - i0) * rs, rs, cs, b, tile, kb > 0);
-        if (kb == job->k_blocks - 1) impl->finish(a, job->row, tile, i, j, m, n);
-        if (job->k_blocks > 1) tile += g->mr * g->nr;
-      }
+    const char *last_next = kb + 1 < job->k_blocks ? b_panel(job, t.j0, k0 + job->kc) : then;
+    float *sums = (float *)scratch;
+    for (int64_t j = t.j0; j < t.j1; j += g->nr) {
+      const char *next = j + g->nr < t.j1 ? b_panel(job, j + g->nr, k0) : last_next;
+      panel_block(job, &t, j, kb, a_base, sums, next);
+      if (!job->direct) sums += job->mc * g->nr;
     }
   }
 }
 
 static void gemm_task(void *arg, int64_t task, int worker) {
   const gemm_job *job = arg;
-  int64_t i0 = task % job->m_tiles * job->mc, j0 = task / job->m_tiles * job->nc;
-  gemm_tile(job, i0, min64(i0 + job->mc, job->a.M), j0, min64(j0 + job->nc, job->a.N),
-            job->ctx->scratch + worker * TL_GEMM_SCRATCH_BYTES);
+  tile t = tile_of(job, task),
+       after = tile_of(job, min64(task + 1, job->m_tiles * job->n_tiles - 1));
+  gemm_tile(job, t, b_panel(job, after.j0, 0), job->ctx->scratch + worker * TL_GEMM_SCRATCH_BYTES);
 }
 
 size_t tl_gemm_work_bytes(const tl_ctx *ctx, const tl_gemm_args *a) {

@@ -8,18 +8,38 @@
 
 #include "kernels/gemm.h"
 
-/* Tile of C that one task computes; MC is a multiple of every mr, NC of every nr. KC_BYTES / size
- * of a panel element is the longest k block. */
+/* Tile of C that one task computes, at most; MC is a multiple of every mr, NC of every nr. KC_BYTES
+ * / size of a panel element is the longest k block. */
 enum { TL_GEMM_MC = 96, TL_GEMM_NC = 384, TL_GEMM_KC_BYTES = 1536 };
 /* Per worker: partial sums of one tile of C, then a packed block of A. */
 enum { TL_GEMM_SCRATCH_BYTES = TL_GEMM_MC * TL_GEMM_NC * 4 + TL_GEMM_MC * TL_GEMM_KC_BYTES };
 
+/* What becomes of the sums: set C, add to C, or set it past the caches (c and ldc in whole cache
+ * lines; a fence must follow). */
+typedef enum tl_gemm_put { TL_GEMM_SET, TL_GEMM_ADD, TL_GEMM_STREAM } tl_gemm_put;
+
+/* c[r][0..nr) (row stride ldc) = or += the sum over k < kc of A[r][k] B[k][0..nr), for r < m,
+ * 1 <= m <= mr. A[r][k] is at a + r*rs + (k/g)*cs bytes (pairs for g = 2; an odd kc reads only the
+ * first half of the last pair). b is a panel. */
+typedef struct tl_gemm_block {
+  int m;
+  int64_t kc;
+  const char *a;
+  int64_t rs, cs;
+  const char *b;
+  float *c;
+  int64_t ldc;
+  tl_gemm_put put;
+  /* Hints, for what comes from far memory: lines of B that are needed soon (a line for every
+   * TL_GEMM_NEXT_GROUPS groups of k), and the first `out_bytes` of m rows that are written next. */
+  const char *next;
+  const char *out;
+  int64_t out_ld, out_bytes;
+} tl_gemm_block;
+enum { TL_GEMM_NEXT_GROUPS = 4 };
+
 struct tl_gemm_impl {
-  /* tile[r][0..nr) = (or, with accumulate, +=) sum over k < kc of A[r][k] B[k][0..nr), for r < m,
-   * 1 <= m <= mr; the row stride of tile is nr. A[r][k] is at a + r*rs + (k/g)*cs bytes (pairs for
-   * g = 2; an odd kc reads only the first half of the last pair). b is a panel. */
-  void (*micro)(int m, int64_t kc, const void *a, int64_t rs, int64_t cs, const void *b,
-                float *tile, bool accumulate);
+  void (*micro)(const tl_gemm_block *b);
   /* Epilogue of rows [i0, i0+m) and columns [j0, j0+n) of C from a tile, which it overwrites. */
   void (*finish)(const tl_gemm_args *g, const tl_row_kernels *row, float *tile, int64_t i0,
                  int64_t j0, int m, int n);

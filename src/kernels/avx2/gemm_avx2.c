@@ -2,20 +2,21 @@
 #include <immintrin.h>
 
 enum { MR = 6, NR = 16 };
-#include "kernels/gemm_template.h"
+#include "kernels/gemm_fast.inl"
 
-TL_INLINE __m256 broadcast(const char *p) {
+VEC_INLINE __m256 broadcast(const char *p) {
   float x;
   memcpy(&x, p, sizeof x);
   return _mm256_set1_ps(x);
 }
 
-TL_INLINE void micro_rows(const int m, int64_t kc, const void *a, int64_t rs, int64_t cs,
-                          const float *b, float *tile, bool accumulate) {
+VEC_INLINE void micro_rows(const int m, const tl_gemm_block *g) {
   __m256 c[MR][2];
   _Pragma("GCC unroll 6") for (int r = 0; r < m; r++) c[r][0] = c[r][1] = _mm256_setzero_ps();
-  const char *a0 = a, *a3 = a0 + 3 * rs;
-  for (int64_t k = 0; k < kc; k++, a0 += cs, a3 += cs, b += NR) {
+  const int64_t rs = g->rs, cs = g->cs;
+  const char *a0 = g->a, *a3 = a0 + 3 * rs;
+  const float *b = (const float *)g->b;
+  for (int64_t k = 0; k < g->kc; k++, a0 += cs, a3 += cs, b += NR) {
     __m256 b0 = _mm256_loadu_ps(b), b1 = _mm256_loadu_ps(b + 8);
     _Pragma("GCC unroll 6") for (int r = 0; r < m; r++) {
       __m256 x = broadcast(r < 3 ? a0 + r * rs : a3 + (r - 3) * rs);
@@ -25,35 +26,35 @@ TL_INLINE void micro_rows(const int m, int64_t kc, const void *a, int64_t rs, in
   }
   _Pragma("GCC unroll 6") for (int r = 0; r < m; r++) {
     _Pragma("GCC unroll 2") for (int v = 0; v < 2; v++) {
-      float *t = tile + r * NR + v * 8;
-      if (accumulate) c[r][v] = _mm256_add_ps(c[r][v], _mm256_loadu_ps(t));
+      float *t = g->c + r * g->ldc + v * 8;
+      if (g->put == TL_GEMM_ADD) c[r][v] = _mm256_add_ps(c[r][v], _mm256_loadu_ps(t));
       _mm256_storeu_ps(t, c[r][v]);
     }
   }
 }
 
-static void micro(int m, int64_t kc, const void *a, int64_t rs, int64_t cs, const void *b,
-                  float *tile, bool accumulate) {
-  switch (m) {
+static void micro(const tl_gemm_block *g) {
+  switch (g->m) {
 #define ROWS(n)                                                                                    \
   case n:                                                                                          \
-    micro_rows(n, kc, a, rs, cs, b, tile, accumulate);                                             \
+    micro_rows(n, g);                                                                              \
     break;
     ROWS(1)
-    ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6)
+    ROWS(2)
+    ROWS(3) ROWS(4) ROWS(5) ROWS(6)
 #undef ROWS
         default : break;
   }
 }
 
 /* Eight elements from src + at as f32. */
-TL_INLINE __m256 load8(tl_dtype dt, const void *src, int64_t at) {
+VEC_INLINE __m256 load8(tl_dtype dt, const void *src, int64_t at) {
   if (dt == TL_F32) return _mm256_loadu_ps((const float *)src + at);
   __m128i x = _mm_loadu_si128((const __m128i *)((const tl_bf16 *)src + at));
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
 }
 
-TL_INLINE float load1(tl_dtype dt, const void *src, int64_t at) {
+VEC_INLINE float load1(tl_dtype dt, const void *src, int64_t at) {
   return dt == TL_F32 ? ((const float *)src)[at] : tl_bf16_to_f32(((const tl_bf16 *)src)[at]);
 }
 
@@ -67,7 +68,7 @@ static void pack_rows(tl_dtype src_dt, const void *src, int64_t ld, int64_t rows
   }
 }
 
-TL_INLINE void transpose8(__m256 r[8]) {
+VEC_INLINE void transpose8(__m256 r[8]) {
   __m256 t[8];
   for (int i = 0; i < 8; i += 2) {
     t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
@@ -116,7 +117,7 @@ static int64_t peak(int64_t n) {
   return steps * 12 * 8 * 2;
 }
 
-static const struct tl_gemm_impl impl = {micro, finish_tile, pack_rows, pack_cols, peak};
+static const struct tl_gemm_impl impl = {micro, finish, pack_rows, pack_cols, peak};
 
 void tl_gemm_init_avx2(tl_gemm_kernels k[2]) {
   k[TL_F32] = (tl_gemm_kernels){MR, NR, TL_GEMM_KC_BYTES / 4, 1, 0, &impl};

@@ -39,31 +39,35 @@ static inline __m512i load_groups(tl_dtype dt, const void *src, int64_t at, int6
   return (__m512i)_mm512_cvtne2ps_pbh(hi, lo);
 }
 
+#define FINISH_ROUND(p, m, v)                                                                      \
+  _mm256_mask_storeu_epi16(p, vec_mask(m), (__m256i)_mm512_cvtneps_pbh(v))
 #include "kernels/avx512/gemm_tile512.h"
 
-/* n <= 16 elements as bf16 in the low halves of 32-bit lanes. */
-static inline __m512i load_low(tl_dtype dt, const void *src, int64_t at, int64_t n) {
-  __mmask16 mask = first16(n);
-  if (dt == TL_BF16)
-    return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, (const tl_bf16 *)src + at));
-  __m512 x = _mm512_maskz_loadu_ps(mask, (const float *)src + at);
-  return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x));
+/* n <= 32 elements of two k rows as pairs. */
+VEC_INLINE void pack_pairs(tl_dtype dt, const void *src, int64_t k0, int64_t k1, int64_t n,
+                           uint32_t *d) {
+  const __m512i first = _mm512_set_epi32(0x2f000f, 0x2e000e, 0x2d000d, 0x2c000c, 0x2b000b, 0x2a000a,
+                                         0x290009, 0x280008, 0x270007, 0x260006, 0x250005, 0x240004,
+                                         0x230003, 0x220002, 0x210001, 0x200000);
+  const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
+  __m512i lo = load_groups(dt, src, k0, n), hi = _mm512_setzero_si512();
+  if (k1 >= 0) hi = load_groups(dt, src, k1, n);
+  _mm512_mask_storeu_epi32(d, first16(n), _mm512_permutex2var_epi16(lo, first, hi));
+  _mm512_mask_storeu_epi32(d + 16, first16(n - 16), _mm512_permutex2var_epi16(lo, second, hi));
 }
 
 static void pack_rows(tl_dtype src_dt, const void *src, int64_t ld, int64_t rows, int64_t cols,
                       int64_t width, void *dst) {
   for (int64_t k = 0; k < rows; k += 2) {
     uint32_t *d = (uint32_t *)dst + k / 2 * width;
-    for (int64_t c = 0; c < cols; c += 16) {
-      int64_t n = cols - c;
-      __m512i lo = load_low(src_dt, src, k * ld + c, n), hi = _mm512_setzero_si512();
-      if (k + 1 < rows) hi = load_low(src_dt, src, (k + 1) * ld + c, n);
-      _mm512_mask_storeu_epi32(d + c, first16(n), _mm512_or_si512(lo, _mm512_slli_epi32(hi, 16)));
-    }
+    int64_t c = 0, k0 = k * ld, k1 = k + 1 < rows ? k0 + ld : -1;
+    for (; c + 32 <= cols; c += 32)
+      pack_pairs(src_dt, src, k0 + c, k1 < 0 ? -1 : k1 + c, 32, d + c);
+    if (c < cols) pack_pairs(src_dt, src, k0 + c, k1 < 0 ? -1 : k1 + c, cols - c, d + c);
   }
 }
 
-static const struct tl_gemm_impl impl = {micro, finish_tile, pack_rows, pack_cols, peak};
+static const struct tl_gemm_impl impl = {micro, finish, pack_rows, pack_cols, peak};
 
 void tl_gemm_init_avx512bf16(tl_gemm_kernels k[2]) {
   k[TL_BF16] = (tl_gemm_kernels){MR, NR, TL_GEMM_KC_BYTES / 2, GROUP, 0, &impl};

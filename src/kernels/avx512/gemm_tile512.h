@@ -6,7 +6,7 @@
 #define TL_KERNELS_GEMM_TILE512_H
 
 enum { MR = 6, NR = 64, NV = NR / 16 };
-#include "kernels/gemm_template.h"
+#include "kernels/gemm_fast.inl"
 
 /* One k group: 24 accumulators, 4 loads of B and m broadcasts of A. */
 #define STEP(load_a)                                                                               \
@@ -19,43 +19,65 @@ enum { MR = 6, NR = 64, NV = NR / 16 };
       c[r][2] = multiply_add(c[r][2], x, b2);                                                      \
       c[r][3] = multiply_add(c[r][3], x, b3);                                                      \
     }                                                                                              \
+    a0 += cs;                                                                                      \
+    a3 += cs;                                                                                      \
+    b += NR * 4;                                                                                   \
   } while (0)
 
-TL_INLINE void micro_rows(const int m, int64_t kc, const void *a, int64_t rs, int64_t cs,
-                          const void *panel, float *tile, bool accumulate) {
+/* Each with its own loop: branches between the stores would cost as much as they do. */
+VEC_INLINE void put_sums(const int m, float *to, int64_t ldc, tl_gemm_put put, __m512 c[MR][NV]) {
+#define EACH_SUM(...)                                                                              \
+  _Pragma("GCC unroll 6") for (int r = 0; r < m; r++) {                                            \
+    _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++) {                                         \
+      float *t = to + r * ldc + v * 16;                                                            \
+      __VA_ARGS__;                                                                                 \
+    }                                                                                              \
+  }
+  if (put == TL_GEMM_SET)
+    EACH_SUM(_mm512_storeu_ps(t, c[r][v]))
+  else if (put == TL_GEMM_STREAM)
+    EACH_SUM(_mm512_stream_ps(t, c[r][v]))
+  else
+    EACH_SUM(_mm512_storeu_ps(t, _mm512_add_ps(c[r][v], _mm512_loadu_ps(t))))
+#undef EACH_SUM
+}
+
+VEC_INLINE void micro_rows(const int m, const tl_gemm_block *g) {
   __m512 c[MR][NV];
   _Pragma("GCC unroll 6") for (int r = 0; r < m; r++)
       _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++) c[r][v] = _mm512_setzero_ps();
-  const char *a0 = a, *a3 = a0 + 3 * rs, *b = panel;
-  for (int64_t k = 0; k < kc / GROUP; k++) {
-    STEP(broadcast);
-    a0 += cs;
-    a3 += cs;
-    b += NR * 4;
+  const int64_t rs = g->rs, cs = g->cs, ldc = g->ldc;
+  const tl_gemm_put put = g->put;
+  float *to = g->c;
+  const char *a0 = g->a, *a3 = a0 + 3 * rs, *b = g->b, *next = g->next;
+  int64_t groups = g->kc / GROUP, k = 0;
+  const bool half = GROUP == 2 && g->kc & 1;
+  for (; k + TL_GEMM_NEXT_GROUPS <= groups; k += TL_GEMM_NEXT_GROUPS) {
+    _mm_prefetch(next, _MM_HINT_T1);
+    next += 64;
+    _Pragma("GCC unroll 4") for (int u = 0; u < TL_GEMM_NEXT_GROUPS; u++) STEP(broadcast);
   }
-  if (GROUP == 2 && kc & 1) STEP(broadcast_half);
-  _Pragma("GCC unroll 6") for (int r = 0; r < m; r++) {
-    _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++) {
-      float *t = tile + r * NR + v * 16;
-      if (accumulate) c[r][v] = _mm512_add_ps(c[r][v], _mm512_loadu_ps(t));
-      _mm512_storeu_ps(t, c[r][v]);
-    }
-  }
+  for (; k < groups; k++) STEP(broadcast);
+  if (half) STEP(broadcast_half);
+  put_sums(m, to, ldc, put, c);
 }
 
-static void micro(int m, int64_t kc, const void *a, int64_t rs, int64_t cs, const void *b,
-                  float *tile, bool accumulate) {
-  switch (m) {
-#define ROWS(n)                                                                                    \
-  case n:                                                                                          \
-    micro_rows(n, kc, a, rs, cs, b, tile, accumulate);                                             \
-    break;
-    ROWS(1)
-    ROWS(2)
-    ROWS(3) ROWS(4) ROWS(5) ROWS(6)
-#undef ROWS
-        default : break;
+/* A function for each number of rows, so that each has the registers to itself. */
+#define MICRO(n)                                                                                   \
+  static __attribute__((noinline)) void micro_##n(const tl_gemm_block *g) {                        \
+    micro_rows(n, g);                                                                              \
   }
+MICRO(1)
+MICRO(2) MICRO(3) MICRO(4) MICRO(5) MICRO(6)
+#undef MICRO
+
+    static void micro(const tl_gemm_block *g) {
+  static void (*const by_rows[MR + 1])(const tl_gemm_block *) = {NULL,    micro_1, micro_2, micro_3,
+                                                                 micro_4, micro_5, micro_6};
+  for (int r = 0; r < g->m; r++)
+    for (int64_t at = 0; at < g->out_bytes; at += 64)
+      _mm_prefetch(g->out + r * g->out_ld + at, _MM_HINT_T0);
+  by_rows[g->m](g);
 }
 
 /* Transposes 16 x 16 lanes of 32 bits, a power of two at a time. */
