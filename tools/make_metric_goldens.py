@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import os
+import unicodedata
 import warnings
 
 import numpy as np
@@ -237,9 +238,18 @@ def text_case(rng, lines, n_segments, n_refs, strength):
     return {"hyp": hyp, "refs": [list(r) for r in zip(*refs)], "bleu": want, "chrf": chrf}
 
 
+def wild_lines(rng, n):
+    """Characters of all kinds, half of them ASCII; numbers and punctuation next to each other."""
+    wide = [chr(c) for c in range(0x80, 0x1f700) if unicodedata.category(chr(c))[0] in "LMNPSZ"]
+    ascii_ = [chr(c) for c in range(1, 128)] + list("0123456789.,-'  ") * 4
+    return ["".join(str(rng.choice(ascii_ if rng.random() < 0.6 else wide)) for _ in range(40))
+            for _ in range(n)]
+
+
 def text_cases(rng, lines, times):
     sizes = [(1, 1, 0.3), (1, 1, 0.9), (1, 3, 0.5), (6, 1, 0.0), (8, 1, 0.3), (8, 2, 0.5), (22, 3, 0.6)]
     cases = [text_case(rng, lines, *s) for _ in range(times) for s in sizes]
+    cases += [text_case(rng, wild_lines(rng, 8), 8, 2, 0.5) for _ in range(times)]
     cases.append(text_case(rng, [""], 2, 1, 0.0))
     cases.append(text_case(rng, ["a", "b c"], 3, 2, 0.8))
     return cases

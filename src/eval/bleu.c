@@ -17,10 +17,10 @@ static tl_status prepare(const tl_bleu_opts *opts, tl_bleu_text text, tl_ids *cp
 }
 
 static tl_status count_segment(const tl_bleu_opts *opts, tl_bleu_text hyp, const tl_bleu_text *refs,
-                               tl_workspace *w, tl_bleu_counts *c, tl_err *err) {
+                               tl_texts *w, tl_bleu_counts *c, tl_err *err) {
   TL_TRY(prepare(opts, hyp, &w->text[0], err));
   for (size_t r = 1; r < w->n; r++) TL_TRY(prepare(opts, refs[r - 1], &w->text[r], err));
-  TL_TRY(tl_workspace_words(w, false, err));
+  TL_TRY(tl_texts_words(w, false, err));
   *c = (tl_bleu_counts){.hyp_len = w->n_words[0], .ref_len = w->n_words[1]};
   for (size_t r = 2; r < w->n; r++) {
     size_t len = w->n_words[r], now = distance(len, c->hyp_len),
@@ -38,15 +38,15 @@ static tl_status count_segment(const tl_bleu_opts *opts, tl_bleu_text hyp, const
 tl_status tl_bleu_count(const tl_bleu_opts *opts, const tl_bleu_text *hyp, const tl_bleu_text *refs,
                         size_t n, size_t n_refs, tl_bleu_counts *counts, tl_err *err) {
   if (!n_refs) return tl_fail(err, TL_DATA, "BLEU needs at least one reference per segment");
-  tl_workspace w = {0};
-  TL_TRY(tl_workspace_init(&w, n_refs + 1, err));
+  tl_texts w = {0};
+  TL_TRY(tl_texts_init(&w, n_refs + 1, err));
   tl_status st = TL_OK;
   for (size_t i = 0; i < n && st == TL_OK; i++) {
     tl_err why = {0};
     st = count_segment(opts, hyp[i], refs + i * n_refs, &w, &counts[i], &why);
     if (st != TL_OK) tl_fail(err, st, "segment %zu: %.900s", i, why.msg);
   }
-  tl_workspace_free(&w);
+  tl_texts_free(&w);
   return st;
 }
 

@@ -24,7 +24,7 @@ static double f_score(const tl_chrf_opts *opts, const tl_chrf_counts *c) {
 }
 
 /* Orders first .. first + n - 1 of every reference (text r of w, counts in c[r - 1]). */
-static void count_orders(tl_workspace *w, int first, int n, tl_chrf_counts *c) {
+static void count_orders(tl_texts *w, int first, int n, tl_chrf_counts *c) {
   for (int k = first; k < first + n; k++) {
     if (k > first) tl_ngrams_next(&w->grams);
     for (size_t r = 1; r < w->n; r++) {
@@ -37,7 +37,7 @@ static void count_orders(tl_workspace *w, int first, int n, tl_chrf_counts *c) {
 
 /* each[w->n - 1]: room for the counts of every reference. */
 static tl_status count_segment(const tl_chrf_opts *opts, tl_bleu_text hyp, const tl_bleu_text *refs,
-                               tl_workspace *w, tl_chrf_counts *each, tl_chrf_counts *best,
+                               tl_texts *w, tl_chrf_counts *each, tl_chrf_counts *best,
                                tl_err *err) {
   tl_ngrams_reset(&w->grams);
   for (size_t t = 0; t < w->n; t++) {
@@ -51,7 +51,7 @@ static tl_status count_segment(const tl_chrf_opts *opts, tl_bleu_text hyp, const
   TL_TRY(tl_ngrams_first(&w->grams, err));
   count_orders(w, 0, TL_CHRF_CHARS, each);
   if (opts->words) {
-    TL_TRY(tl_workspace_words(w, true, err));
+    TL_TRY(tl_texts_words(w, true, err));
     count_orders(w, TL_CHRF_CHARS, opts->words, each);
   }
   *best = each[0];
@@ -66,8 +66,8 @@ tl_status tl_chrf_count(const tl_chrf_opts *opts, const tl_bleu_text *hyp, const
   if (opts->words < 0 || opts->words > TL_CHRF_MAX_WORDS)
     return tl_fail(err, TL_USAGE, "chrF counts word n-grams up to %d, not %d", TL_CHRF_MAX_WORDS,
                    opts->words);
-  tl_workspace w = {0};
-  TL_TRY(tl_workspace_init(&w, n_refs + 1, err));
+  tl_texts w = {0};
+  TL_TRY(tl_texts_init(&w, n_refs + 1, err));
   tl_chrf_counts *each = calloc(n_refs, sizeof *each);
   tl_status st = each ? TL_OK : tl_fail(err, TL_NOMEM, "out of memory for %zu references", n_refs);
   for (size_t i = 0; i < n && st == TL_OK; i++) {
@@ -76,7 +76,7 @@ tl_status tl_chrf_count(const tl_chrf_opts *opts, const tl_bleu_text *hyp, const
     if (st != TL_OK) tl_fail(err, st, "segment %zu: %.900s", i, why.msg);
   }
   free(each);
-  tl_workspace_free(&w);
+  tl_texts_free(&w);
   return st;
 }
 

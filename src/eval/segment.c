@@ -230,20 +230,11 @@ tl_status tl_segment_tokenize(tl_bleu_tokenizer tok, tl_ids *cps, tl_err *err) {
 
 /* --- Words --- */
 struct tl_word {
-  const uint32_t *cp;
-  size_t len, order;
+  const uint32_t *cp; /* points into its text */
+  size_t len, order;  /* order: that of being added */
 };
 
-void tl_words_reset(tl_words *w) {
-  w->n = 0;
-}
-
-void tl_words_free(tl_words *w) {
-  free(w->item);
-  *w = (tl_words){0};
-}
-
-tl_status tl_words_add(tl_words *w, const uint32_t *cp, size_t len, tl_err *err) {
+static tl_status add_word(tl_words *w, const uint32_t *cp, size_t len, tl_err *err) {
   if (w->n == w->cap) {
     size_t cap = w->cap ? 2 * w->cap : 64;
     struct tl_word *p = cap > SIZE_MAX / sizeof *p ? NULL : realloc(w->item, cap * sizeof *p);
@@ -262,7 +253,8 @@ static int by_content(const void *a, const void *b) {
   return memcmp(x->cp, y->cp, x->len * sizeof *x->cp);
 }
 
-void tl_words_number(tl_words *w, uint32_t *number) {
+/* number[i] of the i-th word added, equal exactly if the words are. Leaves the words sorted. */
+static void number_words(tl_words *w, uint32_t *number) {
   if (w->n) qsort(w->item, w->n, sizeof *w->item, by_content);
   uint32_t id = 0;
   for (size_t i = 0; i < w->n; i++) {
@@ -272,8 +264,7 @@ void tl_words_number(tl_words *w, uint32_t *number) {
 }
 
 static bool ascii_punctuation(uint32_t cp) {
-  return cp < 128 && utf8proc_category((utf8proc_int32_t)cp) >= UTF8PROC_CATEGORY_PC &&
-         utf8proc_category((utf8proc_int32_t)cp) <= UTF8PROC_CATEGORY_SO;
+  return cp < 128 && (punctuation(cp) || symbol(cp));
 }
 
 static tl_status add_split(const uint32_t *cp, size_t n, tl_words *w, tl_err *err) {
@@ -282,51 +273,51 @@ static tl_status add_split(const uint32_t *cp, size_t n, tl_words *w, tl_err *er
     cut = n - 1;
   else if (n > 1 && ascii_punctuation(cp[0]))
     cut = 1;
-  if (cut) TL_TRY(tl_words_add(w, cp, cut, err));
-  return tl_words_add(w, cp + cut, n - cut, err);
+  if (cut) TL_TRY(add_word(w, cp, cut, err));
+  return add_word(w, cp + cut, n - cut, err);
 }
 
-tl_status tl_segment_words(const tl_ids *cps, bool punctuation_apart, tl_words *w, tl_err *err) {
+static tl_status split_words(const tl_ids *cps, bool punctuation_apart, tl_words *w, tl_err *err) {
   for (size_t i = 0, end; i < cps->len; i = end) {
     end = i + 1;
     if (tl_segment_is_space(cps->data[i])) continue;
     while (end < cps->len && !tl_segment_is_space(cps->data[end])) end++;
     TL_TRY(punctuation_apart ? add_split(cps->data + i, end - i, w, err)
-                             : tl_words_add(w, cps->data + i, end - i, err));
+                             : add_word(w, cps->data + i, end - i, err));
   }
   return TL_OK;
 }
 
-/* --- Workspace --- */
-tl_status tl_workspace_init(tl_workspace *w, size_t n, tl_err *err) {
+/* --- The texts of a segment --- */
+tl_status tl_texts_init(tl_texts *w, size_t n, tl_err *err) {
   w->text = calloc(n, sizeof *w->text);
   w->n_words = calloc(n, sizeof *w->n_words);
   w->n = n;
   if (w->text && w->n_words) return TL_OK;
-  tl_workspace_free(w);
+  tl_texts_free(w);
   return tl_fail(err, TL_NOMEM, "out of memory for %zu texts", n);
 }
 
-void tl_workspace_free(tl_workspace *w) {
+void tl_texts_free(tl_texts *w) {
   for (size_t i = 0; w->text && i < w->n; i++) tl_ids_free(&w->text[i]);
   free(w->text);
   free(w->n_words);
-  tl_words_free(&w->words);
+  free(w->words.item);
   tl_ids_free(&w->number);
   tl_ngrams_free(&w->grams);
-  *w = (tl_workspace){0};
+  *w = (tl_texts){0};
 }
 
-tl_status tl_workspace_words(tl_workspace *w, bool punctuation_apart, tl_err *err) {
-  tl_words_reset(&w->words);
+tl_status tl_texts_words(tl_texts *w, bool punctuation_apart, tl_err *err) {
+  w->words.n = 0;
   for (size_t t = 0; t < w->n; t++) {
     size_t before = w->words.n;
-    TL_TRY(tl_segment_words(&w->text[t], punctuation_apart, &w->words, err));
+    TL_TRY(split_words(&w->text[t], punctuation_apart, &w->words, err));
     w->n_words[t] = w->words.n - before;
   }
   w->number.len = 0;
   if (!tl_ids_reserve(&w->number, w->words.n)) return check(&w->number, err);
-  tl_words_number(&w->words, w->number.data);
+  number_words(&w->words, w->number.data);
   tl_ngrams_reset(&w->grams);
   for (size_t t = 0, i = 0; t < w->n; t++) {
     for (size_t k = 0; k < w->n_words[t]; k++) tl_ids_push(&w->grams.token, w->number.data[i++]);

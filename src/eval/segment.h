@@ -16,38 +16,27 @@ tl_status tl_segment_decode(tl_bleu_text text, bool lowercase, tl_ids *out, tl_e
 /* Puts spaces around tokens (a rewriting of *cps, which has no space at its end). */
 tl_status tl_segment_tokenize(tl_bleu_tokenizer tok, tl_ids *cps, tl_err *err);
 
-/* Words of several texts, numbered by content. Zero-initialise to use. */
+/* Words of several texts, see segment.c. */
 typedef struct tl_words {
   struct tl_word *item;
   size_t n, cap;
 } tl_words;
 
-void tl_words_reset(tl_words *w);
-void tl_words_free(tl_words *w);
-/* Adds a word: cp[len], kept by reference. */
-tl_status tl_words_add(tl_words *w, const uint32_t *cp, size_t len, tl_err *err);
-/* number[i] of the i-th word added, equal exactly if the words are. number[w->n]. Ends the use of w
- * up to the next reset. */
-void tl_words_number(tl_words *w, uint32_t *number);
-
-/* Splits at spaces and adds the words to w, which refers to them in cps. punctuation: an ASCII one
- * at a word's end, else one at its start, is a word of its own (chrF++). */
-tl_status tl_segment_words(const tl_ids *cps, bool punctuation, tl_words *w, tl_err *err);
-
 /* The texts of one segment, the hypothesis first, and what is counted in them. Zero-initialise,
- * tl_workspace_init, tl_workspace_free. */
-typedef struct tl_workspace {
+ * tl_texts_init, tl_texts_free. */
+typedef struct tl_texts {
   tl_ids *text; /* [n] code points */
   size_t n;
   tl_words words;
   size_t *n_words; /* [n] */
   tl_ids number;
   tl_ngrams grams;
-} tl_workspace;
+} tl_texts;
 
-tl_status tl_workspace_init(tl_workspace *w, size_t n, tl_err *err);
-void tl_workspace_free(tl_workspace *w);
-/* Fills `grams` with the words of every text: n = 1. */
-tl_status tl_workspace_words(tl_workspace *w, bool punctuation, tl_err *err);
+tl_status tl_texts_init(tl_texts *w, size_t n, tl_err *err);
+void tl_texts_free(tl_texts *w);
+/* Fills `grams` with the words of every text, between spaces: n = 1. punctuation_apart: an ASCII
+ * one at a word's end, else one at its start, is a word of its own (chrF++). */
+tl_status tl_texts_words(tl_texts *w, bool punctuation_apart, tl_err *err);
 
 #endif

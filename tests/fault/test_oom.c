@@ -1,6 +1,7 @@
 /* Every allocation fails once: the N-th, for all N, in the readers and writers of configurations,
- * safetensors, checkpoints and run folders. Each must return an error, leak nothing, and leave what
- * was there before as it was. */
+ * safetensors, checkpoints and run folders, and in the metrics. Each must return an error, leak
+ * nothing, and leave what was there before as it was. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +13,10 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "eval/bleu.h"
+#include "eval/entity.h"
+#include "eval/metrics.h"
+#include "eval/stats.h"
 #include "tilth/checkpoint.h"
 #include "tilth/config.h"
 #include "tilth/run.h"
@@ -240,12 +245,54 @@ static void run_folders(void **state) {
   fail_each(use_run, 100);
 }
 
+/* The metric of the bootstrap in use_metrics: x scored against x. */
+static double rank_metric(const size_t *index, size_t n, void *user) {
+  double v = 0;
+  return tl_spearman(user, user, index, n, &v, NULL) == TL_OK ? v : NAN;
+}
+
+static tl_status use_entities(tl_err *err) {
+  const char *const truth[] = {"B-A", "I-A", "O", "B-B"}, *const pred[] = {"B-A", "O", "O", "I-C"};
+  const size_t offset[] = {0, 2, 4};
+  const tl_tagged a = {truth, offset, 2}, b = {pred, offset, 2};
+  tl_entity_tally *tally = NULL;
+  const char **tags = NULL;
+  TL_TRY(tl_entity_tally_new(&a, &b, TL_TAGS_BIO, &tally, err));
+  tl_entity_tally_free(tally);
+  TL_TRY(tl_tags_convert(&b, TL_TAGS_TOLERANT, TL_TAGS_BIOES, &tags, err));
+  free(tags);
+  return TL_OK;
+}
+
+static tl_status use_metrics(tl_err *err) {
+  double x[] = {3, 1, 2, 5}, v;
+  const int truth[] = {0, 1, 0, 1};
+  tl_bootstrap_interval interval;
+  TL_TRY(tl_roc_auc(x, truth, NULL, 4, &v, err));
+  TL_TRY(tl_spearman(x, x, NULL, 4, &v, err));
+  TL_TRY(tl_bootstrap(rank_metric, x, 4, 1, 2, 0.9, &interval, err));
+  TL_TRY(use_entities(err));
+  const tl_bleu_text hyp[] = {{"Grow, (said) she.", 17}, {"a", 1}},
+                     ref[] = {{"Grow; she said.", 15}, {"a b", 3}};
+  tl_bleu_opts bleu = {.lowercase = true};
+  tl_chrf_opts chrf = {.words = 2};
+  tl_bleu_counts b[2];
+  tl_chrf_counts c[2];
+  TL_TRY(tl_bleu_count(&bleu, hyp, ref, 2, 1, b, err));
+  return tl_chrf_count(&chrf, hyp, ref, 2, 1, c, err);
+}
+
+static void metrics(void **state) {
+  (void)state;
+  fail_each(use_metrics, 50);
+}
+
 #define FRESH(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       FRESH(configurations), FRESH(safetensors), FRESH(sharded_safetensors),
-      FRESH(checkpoints),    FRESH(run_folders),
+      FRESH(checkpoints),    FRESH(run_folders), FRESH(metrics),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
