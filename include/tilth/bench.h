@@ -1,9 +1,15 @@
-/* The speed of operators and kernels on this machine, beside what it can reach at all. */
+/* The speed of operators, kernels and whole training steps on this machine, beside what it can
+ * reach at all. */
 #ifndef TILTH_BENCH_H
 #define TILTH_BENCH_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "tilth/config.h"
 #include "tilth/context.h"
 #include "tilth/dtype.h"
+#include "tilth/profile.h"
 #include "tilth/status.h"
 
 /* The limits, measured on the spot with the context's kernels and threads. */
@@ -29,5 +35,42 @@ typedef void (*tl_bench_fn)(void *user, const tl_bench_row *row);
  * name, NOMEM. */
 tl_status tl_bench(tl_ctx *ctx, const char *only, double seconds, tl_bench_fn fn, void *user,
                    tl_err *err);
+
+typedef struct tl_bench_step_options {
+  int64_t warmup, steps;   /* steps before the timed ones (>= 0), and timed ones (>= 1) */
+  const uint32_t *lengths; /* tokens of documents, cycled: joined to one stream, cut into windows of
+                              train.seq_len, attention inside each; NULL: whole windows */
+  size_t n_lengths;
+  bool profile; /* of the timed steps, see tilth/profile.h */
+} tl_bench_step_options;
+
+typedef struct tl_bench_step_result {
+  double *step_seconds; /* [steps] */
+  int64_t steps;
+  double median, min, max; /* of step_seconds */
+  int64_t params;
+  double tokens, segments, targets; /* per step: of the input (none is padding), pieces of documents
+                                       that attention stays inside, and predicted tokens */
+  double tokens_per_s;              /* by the median */
+  double flops_per_token; /* as tl_graph_cost counts a training pass: products (6 for each weight),
+                             attention over what its mask leaves, output layer on predicted tokens
+                             only, and the arithmetic of the rest (under 1 %) */
+  double gflops;          /* by the median */
+  double peak_gflops;     /* measured, of dt on all threads */
+  double peak_rss;        /* bytes of memory that the process has held at most */
+  double to_first, to_first_end; /* seconds from the start of the process to the beginning and the
+                                    end of the first step */
+  double loss;                   /* of the last step */
+  tl_dtype dt;
+  tl_profile *profile; /* NULL unless asked for */
+} tl_bench_step_result;
+
+/* Trains by the configuration, with the trainer's own step, on random tokens: no disk, no data, no
+ * evaluation, no snapshots. model.vocab 0: the tokenizer's size (data.tokenizer, data.path), else
+ * that of bytes. Free the result with tl_bench_step_free. Errors: CONFIG, NOMEM, DIVERGED,
+ * PREEMPTED on cancel. */
+tl_status tl_bench_step(tl_ctx *ctx, const tl_config *cfg, const tl_bench_step_options *options,
+                        tl_bench_step_result *out, tl_err *err);
+void tl_bench_step_free(tl_bench_step_result *r);
 
 #endif

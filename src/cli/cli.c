@@ -133,6 +133,13 @@ tl_ctx_options tl_cli_ctx_options(void) {
                           .cancel = tl_cli_cancelled};
 }
 
+tl_status tl_cli_make_ctx(const tl_config *cfg, tl_ctx **ctx, tl_err *err) {
+  tl_ctx_options o = tl_cli_ctx_options();
+  if (cfg && g.threads < 0) o.n_threads = (int)cfg->run.threads;
+  tl_cli_catch_signals();
+  return tl_ctx_new(&o, ctx, err);
+}
+
 int tl_cli_threads(void) {
   return (int)g.threads;
 }

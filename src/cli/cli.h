@@ -16,6 +16,7 @@
 typedef int (*tl_command_fn)(int argc, char **argv); /* argv[0] is the command's name */
 
 int tl_cmd_bench(int argc, char **argv);
+int tl_cmd_bench_step(int argc, char **argv); /* tilth bench step */
 int tl_cmd_config(int argc, char **argv);
 int tl_cmd_decontam(int argc, char **argv);
 int tl_cmd_doctor(int argc, char **argv);
@@ -89,6 +90,9 @@ tl_status tl_cli_load_config(const char *preset, const tl_cli_args *args, tl_con
 
 /* Context options from --threads and --cpu, with the log and cancel callbacks below. */
 tl_ctx_options tl_cli_ctx_options(void);
+/* A context for a configuration, which may be NULL: threads from --threads, else from run.threads.
+ * Signals are caught from here on. */
+tl_status tl_cli_make_ctx(const tl_config *cfg, tl_ctx **ctx, tl_err *err);
 int tl_cli_threads(void); /* --threads, or -1 when it was not given */
 
 /* --- messages ------------------------------------------------------------------------------- */

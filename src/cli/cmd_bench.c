@@ -2,6 +2,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "cli/cli.h"
 #include "tilth/bench.h"
 
@@ -85,6 +86,7 @@ static int bench(tl_ctx *ctx, const tl_cli_args *args, bool json, double seconds
 }
 
 int tl_cmd_bench(int argc, char **argv) {
+  if (argc > 1 && !strcmp(argv[1], "step")) return tl_cmd_bench_step(argc - 1, argv + 1);
   bool json = false;
   double seconds = 0.1;
   const tl_opt opts[] = {
@@ -93,15 +95,17 @@ int tl_cmd_bench(int argc, char **argv) {
       {0}};
   const tl_usage usage = {
       .name = "bench",
-      .synopsis = "[options] [NAME...]",
+      .synopsis = "[options] [NAME...] | step [options] ...",
       .summary =
           "Times operators, matrix products (gemm) and optimizer updates (optim): the fastest "
           "run,\n"
-          "its rates, and the share of what the machine's peak and memory allow, measured first.",
+          "its rates, and the share of what the machine's peak and memory allow, measured first.\n"
+          "`tilth bench step` times whole training steps; it has options of its own.",
       .examples = "tilth bench\n"
                   "tilth bench gemm attention\n"
                   "tilth bench --threads 1 --cpu avx2 layer_norm\n"
-                  "tilth bench --json > bench.json",
+                  "tilth bench --json > bench.json\n"
+                  "tilth bench step --preset gpt2",
       .opts = opts,
       .max_args = -1};
   tl_cli_args args = {0};

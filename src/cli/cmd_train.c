@@ -88,14 +88,6 @@ static int end(tl_status s, tl_train_result *r, bool json, const tl_err *err) {
   return s == TL_OK ? 0 : tl_cli_fail(err);
 }
 
-/* A context for a run: threads from --threads, else from the configuration. */
-static tl_status make_ctx(const tl_config *cfg, tl_ctx **ctx, tl_err *err) {
-  tl_ctx_options o = tl_cli_ctx_options();
-  if (cfg && tl_cli_threads() < 0) o.n_threads = (int)cfg->run.threads;
-  tl_cli_catch_signals();
-  return tl_ctx_new(&o, ctx, err);
-}
-
 int tl_cmd_train(int argc, char **argv) {
   const char *preset = NULL;
   int64_t depth = 0;
@@ -133,7 +125,7 @@ int tl_cmd_train(int argc, char **argv) {
     s = tl_config_set(cfg, "model.depth", text, TL_CONFIG_FLAG, "--depth", &err);
     if (s == TL_OK) s = tl_config_finish(cfg, &err);
   }
-  if (s == TL_OK) s = make_ctx(cfg, &ctx, &err);
+  if (s == TL_OK) s = tl_cli_make_ctx(cfg, &ctx, &err);
   tl_train_options o = {.argc = argc, .argv = argv, .progress = show, .profile = profile};
   if (s == TL_OK) s = tl_train(ctx, cfg, &o, &result, &err);
   rc = end(s, &result, json, &err);
@@ -164,7 +156,7 @@ int tl_cmd_resume(int argc, char **argv) {
   tl_err err = {0};
   tl_ctx *ctx = NULL;
   tl_train_result result = {0};
-  tl_status s = make_ctx(NULL, &ctx, &err);
+  tl_status s = tl_cli_make_ctx(NULL, &ctx, &err);
   tl_train_options o = {.argc = argc, .argv = argv, .progress = show, .profile = profile};
   if (s == TL_OK) s = tl_resume(ctx, args.item[0], &o, &result, &err);
   rc = end(s, &result, json, &err);

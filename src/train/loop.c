@@ -7,17 +7,13 @@
 #include "base/file.h"
 #include "train/trainer.h"
 
-typedef struct step_stats {
-  double loss, norm, lr, flops, targets;
-} step_stats;
-
 /* Speed between two log lines. */
 typedef struct meter {
   double time, flops;
   uint64_t tokens;
 } meter;
 
-static tl_progress progress_of(const tl_trainer *t, const step_stats *st, const meter *m) {
+static tl_progress progress_of(const tl_trainer *t, const tl_step_stats *st, const meter *m) {
   double now = tl_now(), dt = now - m->time;
   tl_progress p = {.step = t->s.step,
                    .steps = t->s.steps,
@@ -44,7 +40,8 @@ void tl_trainer_note(tl_trainer *t, const char *event, const char *fmt, ...) {
   va_start(ap, fmt);
   vsnprintf(text, sizeof text, fmt, ap);
   va_end(ap);
-  tl_run_event(t->run, t->s.step, event, text, NULL); /* a lost line of the log stops nothing */
+  if (t->run)
+    tl_run_event(t->run, t->s.step, event, text, NULL); /* a lost line of the log stops nothing */
   if (!t->opt->progress) return;
   tl_progress p = {.step = t->s.step, .steps = t->s.steps, .note = text};
   t->opt->progress(t->opt->user, &p);
@@ -64,11 +61,11 @@ static int64_t load_step(tl_trainer *t) {
   return targets;
 }
 
-static step_stats compute_gradient(tl_trainer *t) {
+static tl_step_stats compute_gradient(tl_trainer *t) {
   double start = tl_profiler_start(t->prof);
   int64_t targets = load_step(t);
   tl_profiler_add(t->prof, TL_PHASE_BATCHES, start);
-  step_stats st = {.targets = (double)targets};
+  tl_step_stats st = {.targets = (double)targets};
   double sum = 0;
   for (int64_t m = 0; m < t->cfg->train.accum; m++) {
     tl_pass run = {.training = true,
@@ -90,7 +87,7 @@ static step_stats compute_gradient(tl_trainer *t) {
   return st;
 }
 
-static void apply_update(tl_trainer *t, step_stats *st) {
+static void apply_update(tl_trainer *t, tl_step_stats *st) {
   double clip = t->cfg->optim.clip;
   float scale = clip > 0 && st->norm > clip ? (float)(clip / st->norm) : 1;
   float lr = tl_schedule_at(&t->schedule, t->s.step + 1, t->s.steps) * (float)t->guard.lr_scale;
@@ -100,7 +97,7 @@ static void apply_update(tl_trainer *t, step_stats *st) {
   tl_profiler_add(t->prof, TL_PHASE_OPTIMIZER, start);
 }
 
-static tl_status train_step(tl_trainer *t, step_stats *st, tl_err *err) {
+tl_status tl_trainer_step(tl_trainer *t, tl_step_stats *st, tl_err *err) {
   double began = tl_profiler_begin_step(t->prof);
   *st = compute_gradient(t);
   double start = tl_profiler_start(t->prof);
@@ -149,7 +146,7 @@ static void plan_by_time(tl_trainer *t) {
   if (t->s.steps <= t->s.step) t->s.steps = t->s.step + 1;
 }
 
-static tl_status log_step(tl_trainer *t, const step_stats *st, meter *m, tl_err *err) {
+static tl_status log_step(tl_trainer *t, const tl_step_stats *st, meter *m, tl_err *err) {
   double start = tl_profiler_start(t->prof);
   tl_progress p = progress_of(t, st, m);
   const tl_metric list[] = {{"loss", p.loss},
@@ -234,10 +231,10 @@ tl_status tl_trainer_run(tl_trainer *t, tl_err *err) {
   t->started = tl_now() - t->s.seconds;
   t->last_saved = tl_now();
   meter m = {tl_now(), t->s.flops, t->s.tokens};
-  step_stats st = {0};
+  tl_step_stats st = {0};
   int64_t first = t->s.step + 1;
   while (t->s.steps == 0 || t->s.step < t->s.steps) {
-    TL_TRY(train_step(t, &st, err));
+    TL_TRY(tl_trainer_step(t, &st, err));
     t->loss = st.loss;
     plan_by_time(t);
     bool last = t->s.step == t->s.steps;

@@ -44,7 +44,8 @@ static int find_group(tl_profiler *p, const tl_node *n) {
   return i;
 }
 
-tl_status tl_profiler_new(tl_lm *lm, const tl_optim *optim, tl_profiler **out, tl_err *err) {
+tl_status tl_profiler_new(tl_lm *lm, const tl_optim *optim, bool warm, tl_profiler **out,
+                          tl_err *err) {
   const tl_graph *g = lm->g;
   size_t n = (size_t)g->n_nodes;
   tl_profiler *p = calloc(1, sizeof *p);
@@ -59,6 +60,7 @@ tl_status tl_profiler_new(tl_lm *lm, const tl_optim *optim, tl_profiler **out, t
   }
   p->lm = lm;
   p->optim = optim;
+  p->first_done = warm;
   for (int i = 0; i < g->n_nodes; i++)
     p->group_of[i] =
         g->node[i]->kind == TL_NODE_OP && g->node[i]->live ? find_group(p, g->node[i]) : -1;

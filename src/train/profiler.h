@@ -24,8 +24,10 @@ typedef enum tl_phase {
 
 typedef struct tl_profiler tl_profiler;
 
-/* For training with this graph and optimizer, which it borrows. Errors: NOMEM. */
-tl_status tl_profiler_new(tl_lm *lm, const tl_optim *optim, tl_profiler **out, tl_err *err);
+/* For training with this graph and optimizer, which it borrows. warm: the process has done steps
+ * before. Errors: NOMEM. */
+tl_status tl_profiler_new(tl_lm *lm, const tl_optim *optim, bool warm, tl_profiler **out,
+                          tl_err *err);
 void tl_profiler_free(tl_profiler *p);
 
 static inline double tl_profiler_start(const tl_profiler *p) {

@@ -59,10 +59,10 @@ static tl_status make_batches(tl_trainer *t, tl_err *err) {
   return tl_batch_init(&t->val_batch, tokens, err);
 }
 
-static tl_status make_model(tl_trainer *t, tl_err *err) {
+static tl_status make_model(tl_trainer *t, int64_t vocab, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_model_config mc;
-  TL_TRY(tl_model_config_from(c, tl_tokenizer_vocab_size(t->tok), c->train.seq_len, &mc, err));
+  TL_TRY(tl_model_config_from(c, vocab, c->train.seq_len, &mc, err));
   TL_TRY(tl_model_new(&mc, (uint64_t)c->run.seed, true, &t->model, err));
   t->objective = tl_objective_find(c->objective.type);
   TL_TRY(tl_objective_args_from(t->objective, c, t->tok, &t->args, err));
@@ -104,8 +104,7 @@ static tl_status make_optim(tl_trainer *t, tl_err *err) {
       !tl_guard_parse(c->guard.policy, &go.policy))
     return tl_fail(err, TL_INTERNAL, "optim.schedule or guard.policy has no code");
   tl_guard_init(&t->guard, &go);
-  TL_TRY(tl_optim_new(t->ctx, &t->model->params, &oo, &t->optim, err));
-  return go.policy == TL_GUARD_ROLLBACK ? tl_snapshot_init(t, err) : TL_OK;
+  return tl_optim_new(t->ctx, &t->model->params, &oo, &t->optim, err);
 }
 
 tl_status tl_trainer_check(const tl_config *c, tl_err *err) {
@@ -135,17 +134,33 @@ tl_status tl_trainer_init(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   plan_steps(t);
   TL_TRY(open_data(t, err));
-  TL_TRY(make_model(t, err));
+  TL_TRY(make_model(t, tl_tokenizer_vocab_size(t->tok), err));
   TL_TRY(make_batches(t, err));
   uint32_t window = (uint32_t)c->train.seq_len;
   uint64_t seed = (uint64_t)c->run.seed;
   TL_TRY(tl_loader_init(&t->train, t->data, TL_TRAIN, seed, window, c->data.documents, t->objective,
                         err));
   TL_TRY(make_optim(t, err));
+  if (t->guard.opt.policy == TL_GUARD_ROLLBACK) TL_TRY(tl_snapshot_init(t, err));
   t->val_ready = tl_loader_init(&t->val, t->data, TL_VAL, seed, window, c->data.documents,
                                 t->objective, NULL) == TL_OK;
   t->s.val_loss = t->s.best_val_loss = __builtin_nan("");
   t->saved_step = -1;
+  return TL_OK;
+}
+
+tl_status tl_trainer_init_made_up(tl_trainer *t, const tl_made_up *m, int64_t steps, tl_err *err) {
+  t->s.steps = steps;
+  TL_TRY(tl_tokenizer_open(t->ctx, "bytes", &t->tok, err));
+  TL_TRY(make_model(t, m->vocab, err));
+  t->args.vocab = (int)m->vocab;
+  t->args.n_special = (int)m->first;
+  t->args.mask_id = 0;
+  t->args.whole_word = false;
+  TL_TRY(make_batches(t, err));
+  TL_TRY(tl_loader_init_made_up(&t->train, m, (uint32_t)t->cfg->train.seq_len, t->objective, err));
+  TL_TRY(make_optim(t, err));
+  t->guard.opt.policy = TL_GUARD_OFF;
   return TL_OK;
 }
 

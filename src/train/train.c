@@ -82,7 +82,7 @@ static tl_status work(tl_trainer *t, bool resume, tl_train_result *result, tl_er
          (long long)(t->model->params.n_values * 8 >> 20), tl_optim_bytes(t->optim) >> 20,
          plan.slab_bytes >> 20);
   t->peak = 1e9 * tl_peak_gflops(t->ctx->k->level, t->lm.g->opt.dt) * tl_ctx_threads(t->ctx);
-  if (t->opt->profile) TL_TRY(tl_profiler_new(&t->lm, t->optim, &t->prof, err));
+  if (t->opt->profile) TL_TRY(tl_profiler_new(&t->lm, t->optim, false, &t->prof, err));
   double started = tl_now();
   tl_status s = tl_trainer_run(t, err);
   fill_result(t, result);

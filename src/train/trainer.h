@@ -64,9 +64,17 @@ tl_status tl_trainer_optim(const tl_config *c, tl_optim_options *o, tl_err *err)
 /* What can be known to be wrong before a run folder is made. */
 tl_status tl_trainer_check(const tl_config *c, tl_err *err);
 tl_status tl_trainer_init(tl_trainer *t, tl_err *err); /* ctx, cfg, opt and run are set */
+/* The same for `steps` steps without disk (run is NULL), data, evaluation and snapshots: on random
+ * tokens of m, which is borrowed; m->first is 1, token 0 the mask. */
+tl_status tl_trainer_init_made_up(tl_trainer *t, const tl_made_up *m, int64_t steps, tl_err *err);
 void tl_trainer_free(tl_trainer *t);
 
 /* loop.c */
+typedef struct tl_step_stats {
+  double loss, norm, lr, flops, targets;
+} tl_step_stats;
+/* One step: batches, gradients, guard, update. DIVERGED when the guard stops the run. */
+tl_status tl_trainer_step(tl_trainer *t, tl_step_stats *st, tl_err *err);
 tl_status tl_trainer_run(tl_trainer *t, tl_err *err);
 void tl_trainer_note(tl_trainer *t, const char *event, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -49,6 +49,10 @@ good train -q $tiny data.path=data run.name=dec run.checkpoint_every=10
 dec=$(echo runs/dec-*)
 
 # --- files
+echo 12x > lengths.txt
+bad 65 'lengths.txt: line 1' bench step --lengths lengths.txt
+bad 66 'no-such' bench step --lengths no-such
+bad 66 'empty.txt' bench step --lengths empty.txt
 bad 66 'no-such.txt' tokenizer train -q -n 300 -o tok no-such.txt
 bad 66 'no-such.txt' prepare -q -t bytes -o d2 no-such.txt
 bad 66 'no-such.yaml' train -q no-such.yaml
@@ -91,6 +95,11 @@ bad 78 'next_token.*encoder' train -q $tiny data.path=data model.type=encoder
 bad 78 'masked.*decoder' train -q $tiny data.path=data objective.type=masked
 # shellcheck disable=SC2086
 bad 78 'model.heads' train -q $tiny data.path=data model.heads=3
+bad 78 'train.batch' bench step train.batc=0
+bad 78 'masked.*decoder' bench step objective.type=masked
+bad 78 'model.vocab' bench step model.vocab=1
+bad 2 '--steps' bench step --steps 0
+bad 2 'min:max' bench step --lengths 5:2
 bad 78 'no-such-level' train -q --cpu no-such-level data.path=data
 bad 2 '--no-such' train -q --no-such
 bad 2 'did you mean --preset' train -q --preste x

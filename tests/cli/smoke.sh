@@ -115,6 +115,20 @@ holds out '"profile":{"schema_version":1,"steps":4,'
 [ "$(cat runs/prof2-*/profile.json)" = "$(sed 's/.*"profile":\(.*\)}$/\1/' out)" ] ||
   fail "train --profile --json: not what profile.json says"
 
+cmd='bench step'
+small="model.dim=32 model.layers=1 model.heads=2 train.seq_len=32 train.batch=4"
+# shellcheck disable=SC2086
+check 0 bench step --steps 3 --warmup 1 --json $small
+holds out '"step_seconds":\[[0-9.e-]*,[0-9.e-]*,[0-9.e-]*\],"median"'
+awk "BEGIN { exit !($(number tokens_per_step) == 128 && $(number min) > 0 && $(number mfu) > 0 &&
+  $(number mfu) < 1 && $(number peak_rss_bytes) > 1e6 && $(number to_first_step) >= 0) }" ||
+  fail "bench step: $(cat out)"
+printf '3\n40\n' > lengths.txt
+# shellcheck disable=SC2086
+check 0 bench step --steps 2 --profile --lengths lengths.txt $small model.type=encoder objective.type=masked
+holds out '^tokens *128 in [0-9]* pieces'
+holds out '^linear .*backward'
+
 # SIGTERM: saves and exits with 75; resume goes on to the end.
 cmd='train, stopped'
 # shellcheck disable=SC2086
