@@ -173,7 +173,9 @@ def entity_cases(rng, times):
              ("bio", "BI", ["-A", "-B", "-C"]), ("iob1", "BI", ["-A", "-B"]),
              ("bioes", "BIES", ["-A", "-B"]), ("bioes", "BIES", ["-A", "", "-B-", "--B", "-\u00e9"]),
              ("bio", "BIBIBIBIBIBIBIE", ["-A"]), ("iob1", "BI", ["-A", "-B", "-", ""])]
-    cases = []
+    cases = [{"scheme": "tolerant", "truth": [q], "pred": ["O B-A I-A O"],
+              "want": entity_results([q.split(" ")], [["O", "B-A", "I-A", "O"]], "tolerant")}
+             for q in ["O .-A I-A O", "O .-A .-B O", "B-A .-A I-A O", "O B-A E-A E-A", "U U-A I-A .-A"]]
     for _ in range(times):
         for scheme, prefixes, types in kinds:
             lengths = rng.integers(0, 9, rng.integers(1, 4))
@@ -198,6 +200,7 @@ LINES = [
     "\u0391\u03a3 \u039f\u0394\u039f\u03a3. \u03a3\u03a0\u039f\u03a1\u039f\u03a3, \u03a3.\u0391\u03a3\u0391 \u03a3\u0391\u03a3'", "\u0130stanbul'da TARIM \u0130\u015e\u0130", "\u571f\u5730\u548c\u6c34\u3002\u6536\u83b7\uff1a2026\u5e74\uff01",
     "\u0425\u043b\u0435\u0431 \u2014 \u0432\u0441\u0435\u043c\u0443 \u0433\u043e\u043b\u043e\u0432\u0430, 10,5 %.", "\u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902 \u0967\u096d \u0916\u0947\u0924\u0964", "seed \U0001f331 + water \U0001f4a7 = crop \u2460\u00b2\u00bd",
     "the the the the the", "tab\there\u3000wide space ", "word-\nbreak and\nnewline", "'quoted' rock-n-roll (hi) ((x)) a. .b",
+    "It ended in 1998. ", "half a word-\n", "a\u0085b\u001cc\u2028d\u00a0e\u1680f\u200ag\u205fh\u200bi\u180ej\u001fk",
     "One two three four five six seven eight nine ten.", "one Two THREE four five six, seven eight nine ten!",
 ]
 
@@ -218,7 +221,7 @@ def noisy(rng, line, strength):
 
 
 def text_case(rng, lines, n_segments, n_refs, strength):
-    base = [lines[i] for i in rng.integers(0, len(lines), n_segments)]
+    base = [lines[i] for i in rng.permutation(len(lines))[:n_segments]]
     hyp = [noisy(rng, b, strength) for b in base]
     refs = [[b if not r else noisy(rng, b, 0.4) for b in base] for r in range(n_refs)]
     want = []
@@ -247,11 +250,11 @@ def wild_lines(rng, n):
 
 
 def text_cases(rng, lines, times):
-    sizes = [(1, 1, 0.3), (1, 1, 0.9), (1, 3, 0.5), (6, 1, 0.0), (8, 1, 0.3), (8, 2, 0.5), (22, 3, 0.6)]
+    sizes = [(1, 1, 0.3), (1, 1, 0.9), (1, 3, 0.5), (6, 1, 0.0), (8, 1, 0.3), (8, 2, 0.5), (25, 3, 0.2)]
     cases = [text_case(rng, lines, *s) for _ in range(times) for s in sizes]
     cases += [text_case(rng, wild_lines(rng, 8), 8, 2, 0.5) for _ in range(times)]
-    cases.append(text_case(rng, [""], 2, 1, 0.0))
-    cases.append(text_case(rng, ["a", "b c"], 3, 2, 0.8))
+    cases.append(text_case(rng, ["", ""], 2, 1, 0.0))
+    cases.append(text_case(rng, ["a", "b c", "a"], 3, 2, 0.8))
     return cases
 
 

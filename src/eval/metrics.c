@@ -166,9 +166,7 @@ tl_status tl_reliability(const double *confidence, const uint8_t *correct, const
                      correct[e]);
     size_t b = (size_t)(c * (double)n_bins);
     if (b >= n_bins) b = n_bins - 1;
-    /* The product is rounded: the bin's edges decide. */
-    while (b > 0 && c <= (double)b * width) b--;
-    while (b + 1 < n_bins && c > (double)(b + 1) * width) b++;
+    if (b > 0 && c <= (double)b * width) b--; /* the edge belongs to the bin below */
     bins[b].n++;
     bins[b].confidence += c;
     bins[b].accuracy += correct[e];

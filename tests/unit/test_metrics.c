@@ -1,6 +1,7 @@
 /* Unit tests of src/eval/metrics.c, metrics_rank.c and the bootstrap of stats.c. */
 #include "metric_goldens.h"
 
+#include "base/rng.h"
 #include "eval/metrics.h"
 #include "eval/stats.h"
 
@@ -177,8 +178,8 @@ static void undefined_results(void **state) {
   assert_true(tl_prf_average(prf, 2, TL_AVERAGE_WEIGHTED, false).f1 == 0);
   assert_true(isnan(tl_multilabel_subset_accuracy(NULL, NULL, NULL, 0, 3)));
 
-  const double x[] = {1, 2, 4}, flat[] = {3, 3, 3}, holes[] = {1, NAN, 2},
-               huge[] = {1, INFINITY, 2};
+  const double x[] = {1, 2, 4}, flat[] = {0.1, 0.1, 0.1}, /* whose mean is not 0.1 */
+      holes[] = {1, NAN, 2}, huge[] = {1, INFINITY, 2};
   assert_true(isnan(tl_pearson(x, flat, NULL, 3)));
   assert_true(isnan(tl_pearson(x, holes, NULL, 3)));
   assert_true(isnan(tl_pearson(huge, x, NULL, 3)));
@@ -208,6 +209,27 @@ static void undefined_results(void **state) {
   tl_reliability_bin bins[2];
   assert_int_equal(tl_reliability(x, NULL, NULL, 0, bins, 2, NULL), TL_OK);
   assert_true(isnan(tl_expected_calibration_error(bins, 2)));
+}
+
+/* Around every edge of every number of bins, where a product is rounded to either side. */
+static void bins_end_at_their_edges(void **state) {
+  (void)state;
+  tl_reliability_bin bins[200];
+  const uint8_t right = 1;
+  for (size_t n = 1; n <= 200; n++) {
+    double width = 1.0 / (double)n;
+    for (size_t edge = 0; edge <= n; edge++) {
+      double at = fmin((double)edge * width, 1);
+      for (int side = -1; side <= 1; side++) {
+        double c = side ? nextafter(at, side) : at;
+        if (c < 0 || c > 1) continue;
+        size_t want = 0;
+        while (want + 1 < n && c > (double)(want + 1) * width) want++;
+        assert_int_equal(tl_reliability(&c, &right, NULL, 1, bins, n, NULL), TL_OK);
+        if (bins[want].n != 1) fail_msg("%.17g is not in bin %zu of %zu", c, want, n);
+      }
+    }
+  }
 }
 
 static void bad_values_are_errors(void **state) {
@@ -355,6 +377,41 @@ static void bootstrap_leaves_out_the_undefined(void **state) {
   assert_int_equal(tl_bootstrap_paired(mean_of, x, NULL, 4, 1, 10, 0.9, &b, NULL), TL_USAGE);
 }
 
+typedef struct scores {
+  const double *score;
+  const int *truth;
+} scores;
+
+static double auc_of(const size_t *index, size_t n, void *user) {
+  const scores *s = user;
+  double v;
+  return tl_roc_auc(s->score, s->truth, index, n, &v, NULL) == TL_OK ? v : NAN;
+}
+
+/* The interval covers the true area about as often as it says, and that of a system against itself
+ * is empty. */
+static void bootstrap_of_an_area(void **state) {
+  (void)state;
+  enum { N = 120, TRIALS = 100 };
+  double score[N];
+  int truth[N], covered = 0;
+  scores s = {score, truth};
+  tl_bootstrap_interval b;
+  tl_rng rng = tl_rng_make(5, TL_STREAM_TEST, 0, 0);
+  for (int t = 0; t < TRIALS; t++) {
+    for (size_t i = 0; i < N; i++) {
+      truth[i] = (int)(i % 2); /* negatives U^2, positives U: P(p > n) = E[sqrt(U)] = 2/3 */
+      double u = tl_rng_f32(&rng);
+      score[i] = truth[i] ? u : u * u;
+    }
+    assert_int_equal(tl_bootstrap(auc_of, &s, N, (uint64_t)t, 200, 0.9, &b, NULL), TL_OK);
+    covered += b.low <= 2.0 / 3 && 2.0 / 3 <= b.high;
+  }
+  assert_true(covered >= 80 && covered <= 98);
+  assert_int_equal(tl_bootstrap_paired(auc_of, &s, &s, N, 1, 50, 0.9, &b, NULL), TL_OK);
+  assert_true(b.value == 0 && b.low == 0 && b.high == 0 && b.n_defined == 50);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(classes_as_scikit_learn),
@@ -363,10 +420,12 @@ int main(void) {
       cmocka_unit_test(curves_as_scikit_learn),
       cmocka_unit_test(calibration_as_scikit_learn),
       cmocka_unit_test(undefined_results),
+      cmocka_unit_test(bins_end_at_their_edges),
       cmocka_unit_test(bad_values_are_errors),
       cmocka_unit_test(an_index_picks_examples),
       cmocka_unit_test(quantiles_as_numpy),
       cmocka_unit_test(bootstrap_of_a_mean),
+      cmocka_unit_test(bootstrap_of_an_area),
       cmocka_unit_test(bootstrap_leaves_out_the_undefined),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -154,6 +154,7 @@ static void schemes_convert(void **state) {
   expect_conversion("O I-P I-P B-L", TL_TAGS_BIO, TL_TAGS_BIO, "O O O B-L");
   expect_conversion("O I-P I-P B-L", TL_TAGS_TOLERANT, TL_TAGS_BIO, "O B-P I-P B-L");
   expect_conversion("B-P I-L E-L", TL_TAGS_TOLERANT, TL_TAGS_BIOES, "S-P B-L E-L");
+  expect_conversion("B-P", TL_TAGS_BIO, TL_TAGS_IOB1, "I-P"); /* also where a sentence begins */
   expect_conversion("", TL_TAGS_BIO, TL_TAGS_IOB1, "");
   expect_conversion("B I O", TL_TAGS_BIO, TL_TAGS_BIOES, "B-_ E-_ O");
 }

@@ -3,6 +3,7 @@
 
 #include "eval/bleu.h"
 #include "eval/segment.h"
+#include "eval/stats.h"
 #include "tilth/version.h"
 
 static const double tolerance = 1e-9;
@@ -149,6 +150,34 @@ static void segments_resample(void **state) {
   assert_true(got > 0 && got < 100 && got == tl_chrf_score_of(&co, f2, NULL, 3));
 }
 
+static double bleu_of(const size_t *index, size_t n, void *user) {
+  const tl_bleu_opts o = {0};
+  return tl_bleu_score_of(&o, user, index, n).score;
+}
+
+/* A system that gets one line in ten wrong against one that gets three wrong, on the same lines. */
+static void paired_bootstrap_of_bleu(void **state) {
+  (void)state;
+  enum { N = 200 };
+  tl_bleu_opts o = {0};
+  tl_bleu_text ref[N], a[N], b[N];
+  for (size_t i = 0; i < N; i++) {
+    ref[i] = text_of("the farmer ploughs the field before the rain");
+    a[i] = i % 10 < 1 ? text_of("the farmer sleeps before the rain") : ref[i];
+    b[i] = i % 10 < 3 ? text_of("the farmer sleeps before the rain") : ref[i];
+  }
+  tl_bleu_counts ca[N], cb[N];
+  assert_int_equal(tl_bleu_count(&o, a, ref, N, 1, ca, NULL), TL_OK);
+  assert_int_equal(tl_bleu_count(&o, b, ref, N, 1, cb, NULL), TL_OK);
+  tl_bootstrap_interval d, same;
+  assert_int_equal(tl_bootstrap_paired(bleu_of, ca, cb, N, 1, 500, 0.95, &d, NULL), TL_OK);
+  assert_true(d.value ==
+              tl_bleu_score_of(&o, ca, NULL, N).score - tl_bleu_score_of(&o, cb, NULL, N).score);
+  assert_true(d.low > 0 && d.low < d.value && d.value < d.high && d.n_defined == 500);
+  assert_int_equal(tl_bootstrap_paired(bleu_of, ca, ca, N, 1, 50, 0.95, &same, NULL), TL_OK);
+  assert_true(same.low == 0 && same.high == 0);
+}
+
 static void empty_and_bad_texts(void **state) {
   (void)state;
   tl_bleu_opts o = {0};
@@ -177,8 +206,11 @@ static void empty_and_bad_texts(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(scores_as_sacrebleu), cmocka_unit_test(lower_case_as_python),
-      cmocka_unit_test(bleu_by_hand),        cmocka_unit_test(segments_resample),
+      cmocka_unit_test(scores_as_sacrebleu),
+      cmocka_unit_test(lower_case_as_python),
+      cmocka_unit_test(bleu_by_hand),
+      cmocka_unit_test(segments_resample),
+      cmocka_unit_test(paired_bootstrap_of_bleu),
       cmocka_unit_test(empty_and_bad_texts),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
