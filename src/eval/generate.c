@@ -87,28 +87,52 @@ static void feed(generator *s, const uint32_t *ids, int64_t n) {
   s->pos += n;
 }
 
-/* Weights of all tokens: the softmax of logits / temperature. NaN has no weight. */
-static void weigh(generator *s, double temperature) {
-  float max = -INFINITY;
-  for (int i = 0; i < s->vocab; i++) {
-    float x = tl_value(s->logits, i);
-    s->weight[i] = x == x ? x : -INFINITY;
-    if (s->weight[i] > max) max = s->weight[i];
-  }
-  float t = (float)temperature;
-  for (int i = 0; i < s->vocab; i++) s->weight[i] = (s->weight[i] - max) / t;
-  s->ctx->k->row.softmax(TL_F32, 1, s->vocab, s->weight, s->weight);
-  for (int i = 0; i < s->vocab; i++) s->cand[i] = (candidate){s->weight[i], i};
+static float logit(const generator *s, int i) {
+  float x = ((const float *)s->logits->data)[i];
+  return x == x ? x : -INFINITY; /* NaN has no place in an order */
 }
 
-static uint32_t likeliest(const generator *s) {
+static int likeliest(const generator *s) {
   int best = 0;
-  float max = -INFINITY;
+  for (int i = 1; i < s->vocab; i++)
+    if (logit(s, i) > logit(s, best)) best = i;
+  return best;
+}
+
+/* Weights of all tokens: the softmax of logits / temperature. */
+static void weigh(generator *s, double temperature) {
+  float max = logit(s, likeliest(s)), t = (float)temperature;
+  for (int i = 0; i < s->vocab; i++) s->weight[i] = (logit(s, i) - max) / t;
+  s->ctx->k->row.softmax(TL_F32, 1, s->vocab, s->weight, s->weight);
+}
+
+/* Candidates that hold the `count` heaviest tokens, or so many of the heaviest that they weigh
+ * `enough`, and few more: those above a bound that counting in bins finds. A bin is an exponent and
+ * 4 bits of the mantissa, which order weights as they are >= 0. Returns their number. */
+static int gather(generator *s, int count, double enough) {
+  enum { BINS = 4096, SHIFT = 19 };
+  int in_bin[BINS] = {0}, n = 0;
   for (int i = 0; i < s->vocab; i++) {
-    float x = tl_value(s->logits, i);
-    if (x > max) max = x, best = i;
+    uint32_t u;
+    memcpy(&u, s->weight + i, sizeof u);
+    in_bin[u >> SHIFT & (BINS - 1)]++;
   }
-  return (uint32_t)best;
+  double weight = 0; /* at least */
+  uint32_t bound = (uint32_t)BINS << SHIFT;
+  float least = 0;
+  while (bound > 0 && n < count && weight < enough) {
+    bound -= 1u << SHIFT;
+    memcpy(&least, &bound, sizeof least);
+    int more = in_bin[bound >> SHIFT];
+    n += more;
+    if (more > 0) weight += more * (double)least;
+  }
+  n = 0;
+  for (int i = 0; i < s->vocab; i++) {
+    s->cand[n] = (candidate){s->weight[i], i};
+    n += s->weight[i] >= least;
+  }
+  return n;
 }
 
 static bool before(candidate a, candidate b) {
@@ -145,22 +169,29 @@ static int heaviest(candidate *c, int n, int count, double enough) {
   return begin;
 }
 
-/* Draws from the softmax of the current logits, cut to top-k and top-p; number `at` of the text. */
+static double weight_of(const candidate *c, int n) {
+  double sum = 0;
+  for (int i = 0; i < n; i++) sum += (double)c[i].weight;
+  return sum;
+}
+
+/* Draws from the softmax of the current logits, cut to top-k and then to top-p; number `at` of the
+ * text. */
 static uint32_t draw(generator *s, const tl_sampling *p, int64_t at) {
-  if (p->temperature <= 0) return likeliest(s);
+  if (p->temperature <= 0) return (uint32_t)likeliest(s);
   weigh(s, p->temperature);
   candidate *c = s->cand;
   int n = s->vocab;
-  if (p->top_k > 0 && p->top_k < n) n = heaviest(c, n, (int)p->top_k, INFINITY);
-  double sum = 0;
-  for (int i = 0; i < n; i++) sum += (double)c[i].weight;
-  if (p->top_p < 1) {
-    n = heaviest(c, n, n, p->top_p * sum);
-    sum = 0;
-    for (int i = 0; i < n; i++) sum += (double)c[i].weight;
+  if (p->top_k > 0 && p->top_k < n) {
+    n = heaviest(c, gather(s, (int)p->top_k, INFINITY), (int)p->top_k, INFINITY);
+    if (p->top_p < 1) n = heaviest(c, n, n, p->top_p * weight_of(c, n));
+  } else if (p->top_p < 1) {
+    n = heaviest(c, gather(s, n, p->top_p), n, p->top_p);
+  } else {
+    n = gather(s, n, INFINITY);
   }
   tl_rng r = tl_rng_make(p->seed, TL_STREAM_SAMPLE, 0, (uint64_t)at);
-  double u = sum * (double)tl_rng_f32(&r);
+  double u = weight_of(c, n) * (double)tl_rng_f32(&r);
   int i = 0;
   for (; i < n - 1; i++) {
     u -= (double)c[i].weight;
@@ -228,25 +259,26 @@ static tl_status begin_stream(generator *s, stream *st, uint32_t last, tl_err *e
 
 static tl_status feed_prompt(generator *s, const char *prompt, stream *stream_out,
                              tl_generate_stats *stats, tl_err *err) {
-  uint32_t *ids = NULL;
-  size_t n = 0, cap = 0;
+  tl_ids ids = {0};
   double start = tl_now();
   int bos = tl_tokenizer_special(s->tok, TL_TOK_BOS);
-  tl_status st = tl_tokenizer_encode(s->tok, prompt, strlen(prompt), &ids, &n, &cap, err);
-  if (st == TL_OK && (int64_t)n + (bos >= 0) >= s->model->c.max_len)
+  if (bos >= 0) tl_ids_push(&ids, (uint32_t)bos);
+  size_t added = ids.len;
+  tl_status st = ids.oom ? tl_fail(err, TL_NOMEM, "out of memory")
+                         : tl_tokenizer_encode(s->tok, prompt, strlen(prompt), &ids.data, &ids.len,
+                                               &ids.cap, err);
+  if (st == TL_OK && (int64_t)ids.len >= s->model->c.max_len)
     st = tl_fail(err, TL_CONFIG, "the prompt has %zu tokens; the model takes at most %lld in all",
-                 n, (long long)s->model->c.max_len);
-  if (st == TL_OK && n == 0 && bos < 0) st = tl_fail(err, TL_CONFIG, "the prompt is empty");
-  if (st == TL_OK && n > 0) st = begin_stream(s, stream_out, ids[n - 1], err);
+                 ids.len - added, (long long)s->model->c.max_len);
+  if (st == TL_OK && ids.len == 0) st = tl_fail(err, TL_CONFIG, "the prompt is empty");
+  if (st == TL_OK && ids.len > added) st = begin_stream(s, stream_out, ids.data[ids.len - 1], err);
   if (st == TL_OK) {
-    uint32_t first = (uint32_t)bos;
-    if (bos >= 0) feed(s, &first, 1);
-    for (size_t i = 0; i < n; i += PREFILL)
-      feed(s, ids + i, n - i < PREFILL ? (int64_t)(n - i) : PREFILL);
+    for (size_t i = 0; i < ids.len; i += PREFILL)
+      feed(s, ids.data + i, ids.len - i < PREFILL ? (int64_t)(ids.len - i) : PREFILL);
     stats->prompt_tokens = s->pos;
     stats->prompt_seconds = tl_now() - start;
   }
-  free(ids);
+  tl_ids_free(&ids);
   return st;
 }
 

@@ -282,8 +282,14 @@ static void forward_block(fwd *f, const tl_segment *s, int head) {
   forward_finish(f, head, f->qt);
 }
 
+#include "kernels/attn_one.inl"
+
 static void forward(const tl_attn_args *a, const tl_segment *s, int head, int begin, int end,
                     void *scratch) {
+  if (s->q1 - s->q0 == 1 && a->dropout.p == 0) {
+    one_query(a, s, head, begin, scratch);
+    return;
+  }
   fwd f = {.a = a, .scale = a->scale * LOG2E};
   int hp = padded(a->hd), hw = words(a->hd);
   char *at = scratch;
