@@ -1,6 +1,7 @@
 /* Every allocation fails once: the N-th, for all N, in the readers and writers of configurations,
- * safetensors, checkpoints and run folders, and in the metrics. Each must return an error, leak
- * nothing, and leave what was there before as it was. */
+ * safetensors, checkpoints, run folders and labelled data, and in the metrics. Each must return an
+ * error, leak nothing, and leave what was there before as it was. */
+#include <limits.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,6 +22,8 @@
 #include "tilth/config.h"
 #include "tilth/run.h"
 #include "tilth/safetensors.h"
+#include "tilth/task_data.h"
+#include "text/task_internal.h"
 
 #if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define CAN_FAIL_ALLOCATIONS 1
@@ -108,10 +111,9 @@ static void clean(void) {
   tl_names_free(&names);
 }
 
-/* Runs `work` with the first, second, ... allocation failing, until one run needs fewer. */
-static void fail_each(tl_status (*work)(tl_err *err), int least) {
+/* Runs `work` with allocation n + 1, n + 2, ... failing, until one run needs fewer. */
+static void fail_each_from(int n, tl_status (*work)(tl_err *err), int least) {
   assert_int_equal(work(NULL), TL_OK); /* and what libc allocates once is now there */
-  int n = 0;
   for (int failed = 1; failed; n++) {
     tl_err err = {0};
     g_live = g_failed = 0;
@@ -128,6 +130,10 @@ static void fail_each(tl_status (*work)(tl_err *err), int least) {
     if (n > 5000) fail_msg("no end");
   }
   assert_true(n > least);
+}
+
+static void fail_each(tl_status (*work)(tl_err *err), int least) {
+  fail_each_from(0, work, least);
 }
 
 static tl_status load_config(tl_err *err) {
@@ -287,12 +293,61 @@ static void metrics(void **state) {
   fail_each(use_metrics, 50);
 }
 
+static tl_task_options g_task;
+
+static tl_status read_task(tl_err *err) {
+  tl_task_data d;
+  TL_TRY(tl_task_read(g_path, &g_task, &d, err));
+  size_t order[4];
+  tl_status s = d.n <= 4 ? tl_task_order(&d, 1, order, err) : TL_OK;
+  tl_task_data_free(&d);
+  return s;
+}
+
+/* Libarchive, which reads the files, does not survive a lack of memory: only what comes after it
+ * can be tested. */
+static int allocations_of_loading(void) {
+  tl_buf b = {0};
+  uint64_t hash;
+  assert_int_equal(tl_task_load(g_path, false, &b, &hash, NULL), TL_OK);
+  tl_buf_free(&b);
+  b = (tl_buf){0};
+  g_countdown = LONG_MAX;
+  assert_int_equal(tl_task_load(g_path, false, &b, &hash, NULL), TL_OK);
+  long n = LONG_MAX - g_countdown;
+  g_countdown = -1;
+  tl_buf_free(&b);
+  return (int)n;
+}
+
+static void task_data(void **state) {
+  (void)state;
+  static const struct {
+    const char *name, *text;
+    tl_task_kind kind;
+  } files[] = {
+      {"a.tsv", "label\tother\ttext\nx\t-\ta\ny\ta column that is left out\tb\n", TL_TASK_CLASS},
+      {"a.csv", "\"a,b\",x\n,\"y\n\"\n", TL_TASK_MULTI},
+      {"a.jsonl", "{\"sentence1\": \"a\", \"sentence2\": \"b\", \"score\": 1}\n", TL_TASK_VALUE},
+      {"a.conll", "a O\nb B-X\n\nc O\n", TL_TASK_TOKENS},
+      {"a.tsv", "a\tb\nc\td\n", TL_TASK_PAIR},
+  };
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    snprintf(g_path, sizeof g_path, "%s/%s", g_dir, files[i].name);
+    assert_int_equal(tl_file_write_atomic(g_path, files[i].text, strlen(files[i].text), NULL),
+                     TL_OK);
+    g_task = (tl_task_options){.kind = files[i].kind};
+    int n = allocations_of_loading();
+    fail_each_from(n, read_task, n + 3);
+  }
+}
+
 #define FRESH(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      FRESH(configurations), FRESH(safetensors), FRESH(sharded_safetensors),
-      FRESH(checkpoints),    FRESH(run_folders), FRESH(metrics),
+      FRESH(configurations), FRESH(safetensors), FRESH(sharded_safetensors), FRESH(checkpoints),
+      FRESH(run_folders),    FRESH(metrics),     FRESH(task_data),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

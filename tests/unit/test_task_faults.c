@@ -223,7 +223,7 @@ static void json_lines(void **state) {
       {"{\"text\": \"x\", \"label\": [\"y\"]}", "multi-label"},
       {"{\"text\": \"x\\u0000\", \"label\": \"y\"}", "JSON"},
       {"{\"text\": \"x\", \"label\": \"y\"", "JSON"},
-      {"[1]", "not a JSON object"},
+      {"[1]", "a list; expected one JSON object"},
   };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     tl_buf b = {0};

@@ -5,7 +5,7 @@
 #include "base/file.h"
 #include "text/text_utf8.h"
 #include "tilth/text.h"
-#include "transfer/task_internal.h"
+#include "text/task_internal.h"
 
 /* The reader of documents takes off compression, byte order marks and CRs; it is given the file in
  * pieces so that it holds no second copy. */

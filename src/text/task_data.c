@@ -5,7 +5,7 @@
 
 #include "base/rng.h"
 #include "text/text_input.h"
-#include "transfer/task_internal.h"
+#include "text/task_internal.h"
 
 enum { DEFAULT_MAX_RECORD = 16 << 20 };
 

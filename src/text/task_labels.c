@@ -1,13 +1,11 @@
 /* Label sets: names in an arena, found by an open hash table. */
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/arena.h"
 #include "base/file.h"
-#include "formats/json.h"
-#include "transfer/task_internal.h"
+#include "text/task_internal.h"
 
 /* More labels than this are taken for a wrong column. */
 enum { MAX_LABELS = 65536, MAX_CONFIG = 16 << 20 };
@@ -170,7 +168,11 @@ tl_status tl_labels_read(const char *model_dir, tl_labels *out, tl_err *err) {
   tl_buf text = {0};
   json_t *config = NULL;
   tl_status s = tl_file_read(path, MAX_CONFIG, &text, err);
-  if (s == TL_OK) s = tl_json_object(path, text.len ? text.data : "", text.len, &config, err);
+  json_error_t why = {0};
+  if (s == TL_OK) {
+    config = json_loadb(text.len ? text.data : "", text.len, JSON_REJECT_DUPLICATES, &why);
+    if (!config) s = tl_task_bad_json(path, (uint64_t)why.line, &why, err);
+  }
   if (s == TL_OK) s = read_names(path, config, out, err);
   json_decref(config);
   tl_buf_free(&text);

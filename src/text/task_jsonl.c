@@ -1,11 +1,9 @@
 /* An object a line. The keys are those of the first object. */
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/json.h"
-#include "transfer/task_internal.h"
+#include "text/task_internal.h"
 
 static const char *type_of(const json_t *v) {
   static const char *const names[] = {
@@ -133,17 +131,26 @@ static tl_status add_object(tl_task_builder *b, json_t *object, keys *k, tl_err 
   return tl_task_texts(b, text, text_b, err);
 }
 
+/* Jansson reports most failed allocations as an error without a text. */
+tl_status tl_task_bad_json(const char *path, uint64_t line, const json_error_t *why, tl_err *err) {
+  if (!why->text[0] || json_error_code(why) == json_error_out_of_memory)
+    return tl_fail(err, TL_NOMEM, "%s: out of memory while parsing", path);
+  return tl_fail(err, TL_DATA, "%s:%llu: bad JSON at column %d: %s", path, (unsigned long long)line,
+                 why->column, why->text);
+}
+
 static tl_status read_lines(tl_task_builder *b, keys *k, tl_err *err) {
   for (;;) {
     tl_span line;
-    json_t *object = NULL;
-    tl_err why = {0};
     TL_TRY(tl_task_line(b, &line, err));
     if (!line.s) return TL_OK;
     if (tl_span_blank(line)) continue;
-    tl_status s = tl_json_object("the object", line.s, line.n, &object, &why);
-    if (s != TL_OK) return tl_task_fail(b, s, err, "%s", why.msg);
-    s = add_object(b, object, k, err);
+    json_error_t why = {0};
+    json_t *object = json_loadb(line.s, line.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    tl_status s = object ? TL_OK : tl_task_bad_json(b->path, b->at, &why, err);
+    if (object && !json_is_object(object))
+      s = tl_task_fail(b, TL_DATA, err, "%s; expected one JSON object a line", type_of(object));
+    if (s == TL_OK) s = add_object(b, object, k, err);
     json_decref(object);
     TL_TRY(s);
   }

@@ -1,7 +1,7 @@
 /* Tables: rows of cells, perhaps below a header. */
 #include <string.h>
 
-#include "transfer/task_internal.h"
+#include "text/task_internal.h"
 
 tl_status tl_task_split_line(tl_task_builder *b, tl_span line, char separator, tl_span *cell,
                              int *n, tl_err *err) {

@@ -2,7 +2,7 @@
 #include <ctype.h>
 #include <string.h>
 
-#include "transfer/task_internal.h"
+#include "text/task_internal.h"
 
 typedef struct conll {
   char separator; /* tab, or ' ' for runs of blanks; 0 before the first word */

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "transfer/task_internal.h"
+#include "text/task_internal.h"
 
 tl_status tl_task_read_labelled(tl_task_builder *b, tl_err *err) {
   char separator = 0;

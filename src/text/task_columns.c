@@ -5,7 +5,7 @@
 #include <strings.h>
 
 #include "tilth/suggest.h"
-#include "transfer/task_internal.h"
+#include "text/task_internal.h"
 
 #define KIND(k) (1u << TL_TASK_##k)
 enum { TEXTS = KIND(CLASS) | KIND(MULTI) | KIND(VALUE) };

@@ -4,8 +4,10 @@
  * same memory, so that a set needs its file's size and a few bytes a record. A reader takes a
  * record's parts (spans of the content not yet read over), gives its labels first and its texts
  * last: keeping texts may overwrite everything up to the end of the record. */
-#ifndef TL_TRANSFER_TASK_INTERNAL_H
-#define TL_TRANSFER_TASK_INTERNAL_H
+#ifndef TL_TEXT_TASK_INTERNAL_H
+#define TL_TEXT_TASK_INTERNAL_H
+
+#include <jansson.h>
 
 #include "base/buf.h"
 #include "tilth/task_data.h"
@@ -78,6 +80,8 @@ tl_status tl_task_read_table(tl_task_builder *b, tl_next_row next, tl_err *err);
 /* Splits one line at `separator`. */
 tl_status tl_task_split_line(tl_task_builder *b, tl_span line, char separator, tl_span *cell,
                              int *n, tl_err *err);
+
+tl_status tl_task_bad_json(const char *path, uint64_t line, const json_error_t *why, tl_err *err);
 
 tl_status tl_task_read_tsv(tl_task_builder *b, tl_err *err);
 tl_status tl_task_read_csv(tl_task_builder *b, tl_err *err);

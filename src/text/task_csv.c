@@ -2,7 +2,7 @@
  * written twice. */
 #include <string.h>
 
-#include "transfer/task_internal.h"
+#include "text/task_internal.h"
 
 /* Takes the quotes off in place; b->p stands behind the first quote, afterwards behind the last. */
 static tl_status quoted_cell(tl_task_builder *b, tl_span *out, tl_err *err) {

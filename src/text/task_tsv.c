@@ -1,5 +1,5 @@
 /* Columns split by tabs, without quoting. */
-#include "transfer/task_internal.h"
+#include "text/task_internal.h"
 
 static tl_status next_row(tl_task_builder *b, tl_span *cell, int *n, tl_err *err) {
   tl_span line;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "tilth/suggest.h"
-#include "transfer/task_internal.h"
+#include "text/task_internal.h"
 
 tl_status tl_task_fail(const tl_task_builder *b, tl_status code, tl_err *err, const char *fmt,
                        ...) {
