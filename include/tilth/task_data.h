@@ -104,5 +104,11 @@ const char *tl_task_next_word(const char *word); /* the word behind this one */
  * serve for validation) has its share of every class. Other kinds than CLASS: a plain random order.
  * The r-th record of a class with m stands at (r + u) / m, with u drawn per class. */
 tl_status tl_task_order(const tl_task_data *d, uint64_t seed, size_t *order, tl_err *err);
+/* The sizes of a part to train on and one for validation, the beginning and the end of that order:
+ * order[0 .. *n_train) and order[d->n - *n_valid .. d->n). Each is asked for as a number of records
+ * (whole, from 1) or a share of d->n (below 1; rounded, at least one record); train 0: all that
+ * validation leaves; valid 0: none. CONFIG: neither of these, or more than there are. */
+tl_status tl_task_split(const tl_task_data *d, double train, double valid, size_t *n_train,
+                        size_t *n_valid, tl_err *err);
 
 #endif

@@ -1,4 +1,5 @@
 /* Nested, stratified subsets. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/rng.h"
@@ -46,5 +47,31 @@ tl_status tl_task_order(const tl_task_data *d, uint64_t seed, size_t *order, tl_
   for (size_t i = 0; i < d->n; i++) order[i] = p[i].record;
   free(p);
   free(count);
+  return TL_OK;
+}
+
+static tl_status part_size(double part, size_t n, const char *what, size_t *out, tl_err *err) {
+  if (!(part >= 0) || (part >= 1 && part != floor(part)))
+    return tl_fail(err, TL_CONFIG,
+                   "%s part %g of the records: expected a whole number or a share below 1", what,
+                   part);
+  double size = part < 1 ? round(part * (double)n) : part;
+  if (part > 0 && size < 1) size = 1;
+  if (size > (double)n)
+    return tl_fail(err, TL_CONFIG, "%s part of %g records wanted, but there are %zu", what, part,
+                   n);
+  *out = (size_t)size;
+  return TL_OK;
+}
+
+tl_status tl_task_split(const tl_task_data *d, double train, double valid, size_t *n_train,
+                        size_t *n_valid, tl_err *err) {
+  TL_TRY(part_size(valid, d->n, "validation", n_valid, err));
+  TL_TRY(part_size(train, d->n, "training", n_train, err));
+  if (train == 0) *n_train = d->n - *n_valid;
+  if (*n_train > d->n - *n_valid || *n_train == 0)
+    return tl_fail(err, TL_CONFIG,
+                   "%zu records to train on and %zu for validation wanted, but there are %zu",
+                   *n_train, *n_valid, d->n);
   return TL_OK;
 }

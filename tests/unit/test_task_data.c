@@ -90,6 +90,7 @@ static void formats_agree(void **state) {
                          "{\"text\": \"" DEJA "\", \"label\": \"neg\"}\n"
                          "{\"text\": \"good\", \"label\": \"pos\"}\n",
                          o));
+  assert_films(read_file("o.CSV.gz", "pos,a fine film\nneg," DEJA "\npos,good\n", o));
   assert_films(read_file("j.data", "pos,a fine film\nneg," DEJA "\npos,good\n",
                          (tl_task_options){.format = TL_TASK_CSV}));
   assert_films(read_file("k.tsv",
@@ -356,6 +357,32 @@ static void orders_are_nested_and_stratified(void **state) {
   tl_buf_free(&b);
 }
 
+static void parts_are_numbers_or_shares(void **state) {
+  (void)state;
+  static const struct {
+    double train, valid;
+    size_t n_train, n_valid; /* n_train 0: refused */
+  } cases[] = {
+      {0, 0, 30, 0},  {0, 0.1, 27, 3},  {0.5, 5, 15, 5},   {0.001, 0, 1, 0}, {20, 10, 20, 10},
+      {20, 11, 0, 0}, {31, 0, 0, 0},    {0, 30, 0, 0},     {1.5, 0, 0, 0},   {-1, 0, 0, 0},
+      {NAN, 0, 0, 0}, {0, 1e300, 0, 0}, {0.99, 0.1, 0, 0}, {1, 29, 1, 29},   {INFINITY, 0, 0, 0},
+  };
+  tl_task_data d = {.n = 30};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    size_t n_train = 0, n_valid = 0;
+    tl_err err = {0};
+    tl_status s = tl_task_split(&d, cases[i].train, cases[i].valid, &n_train, &n_valid, &err);
+    if (cases[i].n_train == 0) {
+      assert_int_equal(s, TL_CONFIG);
+      assert_non_null(strstr(err.msg, "records"));
+      continue;
+    }
+    assert_int_equal(s, TL_OK);
+    assert_int_equal(n_train, cases[i].n_train);
+    assert_int_equal(n_valid, cases[i].n_valid);
+  }
+}
+
 static void names_parse(void **state) {
   (void)state;
   tl_task_kind k = TL_TASK_PAIR;
@@ -450,6 +477,7 @@ int main(void) {
       cmocka_unit_test(many_labels_and_records),
       cmocka_unit_test(the_hash_is_of_the_content),
       cmocka_unit_test(orders_are_nested_and_stratified),
+      cmocka_unit_test(parts_are_numbers_or_shares),
       cmocka_unit_test(names_parse),
       cmocka_unit_test(real_data_load),
   };
