@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include "tilth/config.h"
 #include "tilth/context.h"
+#include "tilth/predict.h"
 #include "tilth/profile.h"
 #include "tilth/status.h"
 
@@ -32,6 +33,17 @@ typedef struct tl_train_options {
   bool profile; /* measure where the time goes, for the result and <run>/profile.json */
 } tl_train_options;
 
+/* What a fine-tuning adds to the result. */
+typedef struct tl_task_result {
+  const char *type;                 /* task.type; NULL: this was pretraining */
+  const char *metric;               /* the score that chose the best step */
+  double best;                      /* its value there on the validation records */
+  int64_t trained;                  /* weights that moved */
+  int64_t n_train, n_valid, n_test; /* records */
+  int64_t n_cut;                    /* training records longer than task.max_len */
+  tl_scores valid, test;            /* of the finished model; n == 0: no such records */
+} tl_task_result;
+
 typedef struct tl_train_result {
   char run_dir[512];
   int64_t steps;
@@ -41,6 +53,7 @@ typedef struct tl_train_result {
   int64_t best_step;
   double seconds, flops;
   int64_t params;
+  tl_task_result task;
   tl_profile *profile; /* NULL unless asked for; of this process's steps; free: tl_profile_free */
 } tl_train_result;
 
@@ -56,6 +69,8 @@ tl_status tl_resume(tl_ctx *ctx, const char *run_dir, const tl_train_options *op
 
 typedef struct tl_eval_result {
   double loss, bpb, perplexity, accuracy; /* per target; bits per byte of text */
+  double
+      criterion; /* what the best step is chosen by, lower is better: the loss, or minus a score */
   uint64_t targets, tokens;
   double seconds;
 } tl_eval_result;

@@ -10,6 +10,7 @@
 #include "tilth/context.h"
 #include "tilth/profile.h"
 #include "tilth/status.h"
+#include "tilth/train.h"
 
 /* --- the command table (main.c) ------------------------------------------------------------- */
 
@@ -22,8 +23,10 @@ int tl_cmd_decontam(int argc, char **argv);
 int tl_cmd_doctor(int argc, char **argv);
 int tl_cmd_eval(int argc, char **argv);
 int tl_cmd_fill(int argc, char **argv);
+int tl_cmd_finetune(int argc, char **argv);
 int tl_cmd_generate(int argc, char **argv);
 int tl_cmd_plan(int argc, char **argv);
+int tl_cmd_predict(int argc, char **argv);
 int tl_cmd_prepare(int argc, char **argv);
 int tl_cmd_report(int argc, char **argv);
 int tl_cmd_selftest(int argc, char **argv);
@@ -116,6 +119,13 @@ bool tl_cli_is_tty(void);
 
 /* The table of a profile, on stdout. */
 void tl_cli_print_profile(const tl_profile *p);
+
+/* --- training (cmd_train.c) ------------------------------------------------------------------- */
+
+#define TL_PROFILE_HELP "print where the time of the steps went (and write it to RUN/profile.json)"
+void tl_cli_show_progress(void *user, const tl_progress *p); /* a tl_progress_fn */
+/* Prints the result, or the error; returns the exit code. Frees the profile. */
+int tl_cli_end_training(tl_status s, tl_train_result *r, bool json, const tl_err *err);
 
 /* --- signals -------------------------------------------------------------------------------- */
 

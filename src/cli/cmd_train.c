@@ -1,12 +1,10 @@
-/* tilth train and tilth resume: pretraining with a progress line. */
+/* tilth train and tilth resume, and what all training commands print. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "cli/cli.h"
 #include "tilth/train.h"
-
-#define PROFILE_HELP "print where the time of the steps went (and write it to RUN/profile.json)"
 
 static void format_time(double s, char *out, size_t size) {
   if (!(s >= 0)) {
@@ -22,21 +20,22 @@ static void format_time(double s, char *out, size_t size) {
     snprintf(out, size, "%lds", t);
 }
 
-static void show(void *user, const tl_progress *p) {
+void tl_cli_show_progress(void *user, const tl_progress *p) {
   (void)user;
   if (p->note) {
     tl_cli_progress("step %lld: %s", (long long)p->step, p->note);
     tl_cli_progress_end();
     return;
   }
-  char eta[24], val[48] = "", peak[24] = "";
+  char eta[24], val[48] = "", bpb[32] = "", peak[24] = "";
   format_time(p->eta, eta, sizeof eta);
   if (!isnan(p->val_loss)) snprintf(val, sizeof val, " (val %.4f)", p->val_loss);
+  if (!isnan(p->bpb)) snprintf(bpb, sizeof bpb, " | bpb %.4f", p->bpb);
   if (!isnan(p->peak)) snprintf(peak, sizeof peak, " | %.0f%% of peak", 100 * p->peak);
-  tl_cli_progress("step %lld/%lld | loss %.4f%s | bpb %.4f | lr %.2e | gnorm %.3f | %.0f tok/s | "
+  tl_cli_progress("step %lld/%lld | loss %.4f%s%s | lr %.2e | gnorm %.3f | %.0f tok/s | "
                   "%.1f GFLOP/s%s | ETA %s",
-                  (long long)p->step, (long long)p->steps, p->loss, val, p->bpb, p->lr,
-                  p->grad_norm, p->tokens_per_s, p->flops_per_s * 1e-9, peak, eta);
+                  (long long)p->step, (long long)p->steps, p->loss, val, bpb, p->lr, p->grad_norm,
+                  p->tokens_per_s, p->flops_per_s * 1e-9, peak, eta);
 }
 
 static void print_number(const char *key, double value) {
@@ -44,6 +43,53 @@ static void print_number(const char *key, double value) {
     printf(",\"%s\":%.6g", key, value);
   else
     printf(",\"%s\":null", key);
+}
+
+static void print_scores_json(const char *key, const tl_scores *s) {
+  printf(",\"%s\":{", key);
+  for (int i = 0; i < s->n; i++) {
+    printf("%s\"%s\":{\"name\":\"%s\"", i ? "," : "", s->score[i].name, s->score[i].name);
+    print_number("value", s->score[i].value);
+    print_number("low", s->score[i].lo);
+    print_number("high", s->score[i].hi);
+    printf("}");
+  }
+  printf("}");
+}
+
+static void print_task_json(const tl_task_result *t) {
+  printf(",\"task\":{\"type\":\"%s\",\"metric\":\"%s\",\"trained\":%lld,\"n_train\":%lld,"
+         "\"n_valid\":%lld,\"n_test\":%lld,\"n_cut\":%lld",
+         t->type, t->metric, (long long)t->trained, (long long)t->n_train, (long long)t->n_valid,
+         (long long)t->n_test, (long long)t->n_cut);
+  print_number("best", t->best);
+  print_scores_json("valid", &t->valid);
+  print_scores_json("test", &t->test);
+  printf("}");
+}
+
+static void print_scores(const char *what, const tl_scores *s) {
+  for (int i = 0; i < s->n; i++) {
+    const tl_score *x = &s->score[i];
+    if (isnan(x->value)) continue;
+    printf("%-12s %-18s %.4f", i == 0 ? what : "", x->name, x->value);
+    if (!isnan(x->lo)) printf("  (95%% %.4f .. %.4f)", x->lo, x->hi);
+    printf("\n");
+  }
+}
+
+static void print_task(const tl_train_result *r) {
+  const tl_task_result *t = &r->task;
+  printf("task         %s, %lld records to train on, %lld to validate, %lld to test\n", t->type,
+         (long long)t->n_train, (long long)t->n_valid, (long long)t->n_test);
+  printf("trained      %lld of %lld parameters (%.2f %%)\n", (long long)t->trained,
+         (long long)r->params, 100 * (double)t->trained / (double)r->params);
+  if (t->n_cut > 0)
+    printf("cut          %lld records were longer than task.max_len\n", (long long)t->n_cut);
+  if (t->n_valid > 0)
+    printf("best         %s %.4f at step %lld\n", t->metric, t->best, (long long)r->best_step);
+  print_scores("validation", &t->valid);
+  print_scores("test", &t->test);
 }
 
 static void print_json(const tl_train_result *r) {
@@ -55,6 +101,7 @@ static void print_json(const tl_train_result *r) {
   printf(",\"best_step\":%lld", (long long)r->best_step);
   print_number("seconds", r->seconds);
   print_number("flops", r->flops);
+  if (r->task.type) print_task_json(&r->task);
   if (r->profile) {
     char *profile = tl_profile_json(r->profile);
     printf(",\"profile\":%s", profile ? profile : "null");
@@ -72,7 +119,9 @@ static void print_result(const tl_train_result *r, bool json) {
          "  %llu\n",
          r->run_dir, r->run_dir, (long long)r->params, (long long)r->steps,
          (unsigned long long)r->tokens);
-  if (isfinite(r->val_loss))
+  if (r->task.type)
+    print_task(r);
+  else if (isfinite(r->val_loss))
     printf("validation   %.4f nats, %.4f bits per byte (best %.4f at step %lld)\n", r->val_loss,
            r->val_bpb, r->best_val_loss, (long long)r->best_step);
   printf("time         %.1f s, %.3g FLOPs, %.1f GFLOP/s\n", r->seconds, r->flops,
@@ -81,7 +130,7 @@ static void print_result(const tl_train_result *r, bool json) {
 }
 
 /* An interrupted run says nothing on stdout but its profile, if it has one. */
-static int end(tl_status s, tl_train_result *r, bool json, const tl_err *err) {
+int tl_cli_end_training(tl_status s, tl_train_result *r, bool json, const tl_err *err) {
   tl_cli_progress_end();
   if (s == TL_OK || r->profile) print_result(r, json);
   tl_profile_free(r->profile);
@@ -96,7 +145,7 @@ int tl_cmd_train(int argc, char **argv) {
       {"preset", 'p', TL_OPT_STR, &preset, "NAME",
        "begin with a preset (see: tilth config --presets)"},
       {"depth", 0, TL_OPT_INT, &depth, "N", "size by one dial: layers = heads = N, dim = 64 N"},
-      {"profile", 0, TL_OPT_FLAG, &profile, NULL, PROFILE_HELP},
+      {"profile", 0, TL_OPT_FLAG, &profile, NULL, TL_PROFILE_HELP},
       {"json", 0, TL_OPT_FLAG, &json, NULL, "print the result as JSON"},
       {0}};
   const tl_usage usage = {
@@ -126,9 +175,10 @@ int tl_cmd_train(int argc, char **argv) {
     if (s == TL_OK) s = tl_config_finish(cfg, &err);
   }
   if (s == TL_OK) s = tl_cli_make_ctx(cfg, &ctx, &err);
-  tl_train_options o = {.argc = argc, .argv = argv, .progress = show, .profile = profile};
+  tl_train_options o = {
+      .argc = argc, .argv = argv, .progress = tl_cli_show_progress, .profile = profile};
   if (s == TL_OK) s = tl_train(ctx, cfg, &o, &result, &err);
-  rc = end(s, &result, json, &err);
+  rc = tl_cli_end_training(s, &result, json, &err);
   tl_ctx_free(ctx);
   tl_config_free(cfg);
   tl_cli_args_free(&args);
@@ -137,7 +187,7 @@ int tl_cmd_train(int argc, char **argv) {
 
 int tl_cmd_resume(int argc, char **argv) {
   bool json = false, profile = false;
-  const tl_opt opts[] = {{"profile", 0, TL_OPT_FLAG, &profile, NULL, PROFILE_HELP},
+  const tl_opt opts[] = {{"profile", 0, TL_OPT_FLAG, &profile, NULL, TL_PROFILE_HELP},
                          {"json", 0, TL_OPT_FLAG, &json, NULL, "print the result as JSON"},
                          {0}};
   const tl_usage usage = {
@@ -157,9 +207,10 @@ int tl_cmd_resume(int argc, char **argv) {
   tl_ctx *ctx = NULL;
   tl_train_result result = {0};
   tl_status s = tl_cli_make_ctx(NULL, &ctx, &err);
-  tl_train_options o = {.argc = argc, .argv = argv, .progress = show, .profile = profile};
+  tl_train_options o = {
+      .argc = argc, .argv = argv, .progress = tl_cli_show_progress, .profile = profile};
   if (s == TL_OK) s = tl_resume(ctx, args.item[0], &o, &result, &err);
-  rc = end(s, &result, json, &err);
+  rc = tl_cli_end_training(s, &result, json, &err);
   tl_ctx_free(ctx);
   tl_cli_args_free(&args);
   return rc;

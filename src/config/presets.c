@@ -130,6 +130,18 @@ static const char *const quickstart[] = {"run.name=quickstart",
                                          "optim.weight_decay=0.05",
                                          NULL};
 
+static const char *const finetune[] = {"run.name=finetune",
+                                       "train.batch=32",
+                                       "optim.type=adamw",
+                                       "optim.lr=2e-4",
+                                       "optim.schedule=linear",
+                                       "optim.min_lr_ratio=0",
+                                       "optim.warmup_fraction=0.1",
+                                       "optim.beta2=0.98",
+                                       "optim.weight_decay=0.01",
+                                       "guard.policy=skip",
+                                       NULL};
+
 const tl_preset tl_presets[] = {
     {"shakespeare-char", "bytes of Shakespeare on a CPU in minutes (nanoGPT's CPU recipe, 0.8M)",
      shakespeare_char},
@@ -142,4 +154,5 @@ const tl_preset tl_presets[] = {
     {"bert-tiny", "a small BERT: 4 layers of 256, 15% masked", bert_tiny},
     {"encoder-small", "a modern encoder: 6 layers of 256, 30% masked", encoder_small},
     {"quickstart", "the encoder of `make quickstart`: as much as ten minutes allow", quickstart},
+    {"finetune", "what tilth finetune begins with; larger models want a lower optim.lr", finetune},
     {NULL, NULL, NULL}};

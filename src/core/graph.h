@@ -77,7 +77,8 @@ tl_cost tl_graph_cost(const tl_graph *g);
  * the graph's type; and plain parameters. Values depend on the order of the calls. */
 tl_node *tl_case_input(tl_graph *g, int64_t rows, int64_t cols);
 tl_param *tl_case_param(tl_graph *g, int ndim, const int64_t *shape, float mean, float std);
-/* An i32 input with these values (copied), kept through all runs. */
+/* An i32 or f32 input with these values (copied), kept through all runs. */
 tl_node *tl_case_ints(tl_graph *g, int ndim, const int64_t *shape, const int32_t *values);
+tl_node *tl_case_floats(tl_graph *g, int ndim, const int64_t *shape, const float *values);
 
 #endif

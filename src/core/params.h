@@ -20,11 +20,13 @@ typedef enum tl_init {
 typedef enum tl_param_flags {
   TL_PARAM_DECAY = 1,  /* weight decay applies (matrices, not gains and biases) */
   TL_PARAM_HIDDEN = 2, /* a hidden matrix: Muon may train it */
+  TL_PARAM_PAIR = 4,   /* A or B of a low-rank update */
 } tl_param_flags;
 
 struct tl_pack_use;
 
-typedef struct tl_param {
+typedef struct tl_param tl_param;
+struct tl_param {
   const char *name; /* the name in the checkpoint and in Hugging Face's files */
   int ndim;
   int64_t shape[TL_MAX_NDIM], n; /* n: elements */
@@ -35,7 +37,11 @@ typedef struct tl_param {
   float *data, *grad;       /* views of the slabs; grad is NULL unless trainable */
   int64_t offset;           /* element offset of data in the value slab */
   struct tl_pack_use *uses; /* the packs that hold it */
-} tl_param;
+  /* A low-rank update of this weight (lora_a [r, in], lora_b [out, r]); NULL: none. */
+  tl_param *lora_a, *lora_b;
+  float lora_scale, lora_dropout;
+  bool lora_conv1d; /* the weight is stored [in, out] */
+};
 
 /* A packed copy of one weight, or of several side by side on their output axis, as the B operand of
  * a product: TL_PACK_FORWARD is B [in, sum(out)] (Y = X B), TL_PACK_BACKWARD is B [sum(out), in]

@@ -53,7 +53,6 @@ typedef struct tl_gemm_args {
   const float *bias; /* [N] or NULL */
   void *pre_act;     /* [M, N] of c_dt, row stride ldc: the value before the activation, or NULL */
   tl_act act;
-  bool stream; /* C is too large to be read from a cache soon: write it past them where possible */
   const void *residual; /* [M, N] of c_dt, row stride ldr, or NULL */
   int64_t ldr;
   void *work; /* tl_gemm_work_bytes(args) bytes, 64-byte aligned, or NULL if that is 0 */

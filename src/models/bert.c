@@ -110,4 +110,10 @@ const tl_arch tl_arch_bert = {
     .keys = keys,
     .act_key = "hidden_act",
     .write_constants = write_constants,
+    .task = {.hf_stem = "Bert",
+             .pool = TL_POOL_FIRST,
+             .pooler = "bert.pooler.dense",
+             .sequence = "classifier",
+             .tokens = "classifier",
+             .sequence_bias = true},
 };

@@ -98,7 +98,7 @@ static void write_constants(const tl_model *m, json_t *o) {
   json_object_set_new(o, "attention_bias", json_false());
   json_object_set_new(o, "mlp_bias", json_false());
   json_object_set_new(o, "decoder_bias", json_true());
-  json_object_set_new(o, "classifier_bias", json_false());
+  json_object_set_new(o, "classifier_bias", json_false()); /* of the head, not of its last layer */
   json_object_set_new(o, "classifier_pooling", json_string("mean"));
 }
 
@@ -117,4 +117,10 @@ const tl_arch tl_arch_encoder = {
     .keys = keys,
     .act_key = "hidden_activation",
     .write_constants = write_constants,
+    .task = {.hf_stem = "ModernBert",
+             .pool = TL_POOL_MEAN,
+             .head = true,
+             .sequence = "classifier",
+             .tokens = "classifier",
+             .sequence_bias = true},
 };

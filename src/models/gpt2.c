@@ -76,4 +76,5 @@ const tl_arch tl_arch_gpt2 = {
     .keys = keys,
     .act_key = "activation_function",
     .write_constants = write_constants,
+    .task = {.hf_stem = "GPT2", .pool = TL_POOL_LAST, .sequence = "score", .tokens = "classifier"},
 };

@@ -88,4 +88,5 @@ const tl_arch tl_arch_llama = {
     .keys = keys,
     .act_key = "hidden_act",
     .write_constants = write_constants,
+    .task = {.hf_stem = "Llama", .pool = TL_POOL_LAST, .sequence = "score", .tokens = "score"},
 };

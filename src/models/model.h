@@ -29,6 +29,17 @@ typedef struct tl_hf_key {
 #define TL_HF_OPT(type, name, member)                                                              \
   { name, type, offsetof(tl_model_config, member), true }
 
+/* How an architecture's task heads read the body, as Hugging Face's classes for it do. */
+typedef enum tl_pooling { TL_POOL_MEAN, TL_POOL_FIRST, TL_POOL_LAST } tl_pooling;
+typedef struct tl_head_style {
+  const char *hf_stem; /* "Bert": BertForSequenceClassification, BertForTokenClassification */
+  tl_pooling pool;     /* what represents a text */
+  bool head;           /* arch->head comes before the linear layer */
+  const char *pooler;  /* sequences: name of a dense + tanh layer before it; NULL: none */
+  const char *sequence, *tokens; /* names of the linear layer */
+  bool sequence_bias;            /* token heads always have a bias */
+} tl_head_style;
+
 typedef struct tl_arch {
   const char *name;        /* model.type, and config.json's model_type unless hf_type */
   const char *hf_type;     /* "gpt2", "llama", "bert", "modernbert" */
@@ -49,7 +60,19 @@ typedef struct tl_arch {
   const tl_hf_key *keys;
   const char *act_key;
   void (*write_constants)(const tl_model *m, json_t *o);
+  tl_head_style task;
 } tl_arch;
+
+/* A model's task head (task_head.h); kind TL_HEAD_NONE: a language model. */
+typedef enum tl_head_kind { TL_HEAD_NONE, TL_HEAD_SEQUENCE, TL_HEAD_TOKENS } tl_head_kind;
+typedef struct tl_task_head {
+  tl_head_kind kind;
+  int n_outputs;
+  char *const *name; /* [n_outputs] of the labels; NULL: not known */
+  char problem[32];  /* Hugging Face's problem_type; "": not said */
+  double dropout;
+  tl_param *pool_w, *pool_b, *w, *b; /* pooler and b may be NULL */
+} tl_task_head;
 
 typedef struct tl_block {
   tl_norm norm1,
@@ -70,6 +93,7 @@ struct tl_model {
   tl_norm embed_norm, final_norm;
   tl_param *head_dense, *head_dense_bias; /* the transform before the output matrix (encoders) */
   tl_norm head_norm;
+  tl_task_head task;
   tl_param *out_w, *out_b; /* output matrix (tok_embed when tied) and bias (may be NULL) */
   tl_st *weights;          /* the file that values are views of (a model only to be run), or NULL */
 };
@@ -105,13 +129,23 @@ tl_status tl_model_new_with(const tl_model_config *config, uint64_t seed, bool w
 /* The same without values: they are the caller's to set. */
 tl_status tl_model_alloc(const tl_model_config *config, bool with_grads, tl_declare_extra_fn extra,
                          void *user, tl_model **out, tl_err *err);
-/* The text of config.json (malloc'ed; NULL when out of memory), and all parameters as tensors for
- * model.safetensors (malloc'ed array of params.n; data borrowed). */
+/* The text of config.json (malloc'ed; NULL when out of memory), and the parameters as tensors for
+ * model.safetensors (malloc'ed array of *n; data borrowed): all, or (finished) without low-rank
+ * pairs, which have been merged then. */
 char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok);
-tl_st_tensor *tl_model_tensors(const tl_model *m);
+tl_st_tensor *tl_model_tensors(const tl_model *m, bool finished, size_t *n);
 tl_st_tensor tl_param_tensor(const tl_param *p, const char *name, const float *data);
 /* Reads dir/config.json; DATA when the weights beside it cannot be those of such a model. */
 tl_status tl_model_read_config(const char *dir, tl_model_config *out, tl_err *err);
+/* The task head that dir/config.json speaks of: kind from its class (NONE for language models and
+ * for classes that are not classification), problem_type or "". */
+typedef struct tl_hf_task {
+  tl_head_kind kind;
+  char problem[32];
+} tl_hf_task;
+tl_status tl_model_read_task(const char *dir, tl_hf_task *out, tl_err *err);
+/* DATA when the weights' file in dir lacks this parameter. */
+tl_status tl_model_require(const tl_model *m, const char *dir, const tl_param *p, tl_err *err);
 /* Copies values from dir/model.safetensors for every parameter with the same name (with or without
  * the body prefix). A body parameter that is missing or has another shape is an error (DATA);
  * `extras` of task heads may be absent and keep their values. */

@@ -34,6 +34,27 @@ static void write_keys(const tl_model *m, json_t *o) {
   }
 }
 
+/* What a classifier's file says besides: its class, its labels, and what they are. */
+static void write_task(const tl_model *m, json_t *o) {
+  const tl_task_head *h = &m->task;
+  char class_name[64], key[16];
+  snprintf(class_name, sizeof class_name, "%sFor%sClassification", m->arch->task.hf_stem,
+           h->kind == TL_HEAD_SEQUENCE ? "Sequence" : "Token");
+  json_object_set_new(o, "architectures", json_pack("[s]", class_name));
+  if (*h->problem) json_object_set_new(o, "problem_type", json_string(h->problem));
+  json_t *names = json_object(), *ids = json_object();
+  for (int i = 0; i < h->n_outputs; i++) {
+    char unnamed[24];
+    snprintf(key, sizeof key, "%d", i);
+    snprintf(unnamed, sizeof unnamed, "LABEL_%d", i);
+    const char *name = h->name ? h->name[i] : unnamed;
+    json_object_set_new(names, key, json_string(name));
+    json_object_set_new(ids, name, json_integer(i));
+  }
+  json_object_set_new(o, "id2label", names);
+  json_object_set_new(o, "label2id", ids);
+}
+
 char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok) {
   static const struct {
     const char *key;
@@ -50,6 +71,7 @@ char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok) {
   json_object_set_new(o, "tie_word_embeddings", json_boolean(m->c.tie));
   json_object_set_new(o, "torch_dtype", json_string("float32"));
   m->arch->write_constants(m, o);
+  if (m->task.kind != TL_HEAD_NONE) write_task(m, o);
   for (size_t i = 0; tok && i < sizeof ids / sizeof *ids; i++) {
     int id = tl_tokenizer_special(tok, ids[i].role);
     if (id >= 0) json_object_set_new(o, ids[i].key, json_integer(id));
@@ -63,11 +85,13 @@ char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok) {
   return text;
 }
 
-tl_st_tensor *tl_model_tensors(const tl_model *m) {
+tl_st_tensor *tl_model_tensors(const tl_model *m, bool finished, size_t *n) {
   const tl_params *ps = &m->params;
   tl_st_tensor *t = calloc((size_t)ps->n + 1, sizeof *t);
+  *n = 0;
   for (int i = 0; t && i < ps->n; i++)
-    t[i] = tl_param_tensor(ps->p[i], ps->p[i]->name, ps->p[i]->data);
+    if (!finished || !(ps->p[i]->flags & TL_PARAM_PAIR))
+      t[(*n)++] = tl_param_tensor(ps->p[i], ps->p[i]->name, ps->p[i]->data);
   return t;
 }
 
@@ -82,10 +106,11 @@ tl_status tl_model_save(const tl_model *m, const tl_tokenizer *tok, const char *
   char *config = tl_path_join(dir, "config.json"),
        *weights = tl_path_join(dir, "model.safetensors");
   char *text = tl_model_config_json(m, tok);
-  tl_st_tensor *t = tl_model_tensors(m);
+  size_t n = 0;
+  tl_st_tensor *t = tl_model_tensors(m, true, &n);
   tl_status s =
       config && weights && text && t ? TL_OK : tl_fail(err, TL_NOMEM, "%s: out of memory", dir);
-  if (s == TL_OK) s = tl_st_write(weights, t, (size_t)m->params.n, NULL, 0, NULL, NULL, err);
+  if (s == TL_OK) s = tl_st_write(weights, t, n, NULL, 0, NULL, NULL, err);
   if (s == TL_OK) s = tl_file_write_atomic(config, text, strlen(text), err);
   if (s == TL_OK && tok) s = tl_tokenizer_save(tok, dir, err);
   free(config);
@@ -178,20 +203,48 @@ static tl_status check_weights(const char *dir, const tl_model_config *c, tl_err
                  dir, least, have);
 }
 
-tl_status tl_model_read_config(const char *dir, tl_model_config *out, tl_err *err) {
-  char *path = tl_path_join(dir, "config.json");
-  if (!path) return tl_fail(err, TL_NOMEM, "%s: out of memory", dir);
+/* dir/config.json as an object, and its path for messages; both freed by the caller. */
+static tl_status load_config(const char *dir, char **path, json_t **out, tl_err *err) {
+  *out = NULL;
+  *path = tl_path_join(dir, "config.json");
+  if (!*path) return tl_fail(err, TL_NOMEM, "%s: out of memory", dir);
   tl_buf text = {0};
-  tl_status s = tl_file_read(path, MAX_CONFIG_BYTES, &text, err);
+  tl_status s = tl_file_read(*path, MAX_CONFIG_BYTES, &text, err);
   json_error_t je;
   json_t *o = s == TL_OK ? json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, &je) : NULL;
   if (s == TL_OK && !json_is_object(o))
-    s = tl_fail(err, TL_DATA, "%s:%d:%d: %s", path, o ? 1 : je.line, o ? 1 : je.column,
+    s = tl_fail(err, TL_DATA, "%s:%d:%d: %s", *path, o ? 1 : je.line, o ? 1 : je.column,
                 o ? "expected an object" : je.text);
+  tl_buf_free(&text);
+  if (s == TL_OK)
+    *out = o;
+  else
+    json_decref(o);
+  return s;
+}
+
+tl_status tl_model_read_config(const char *dir, tl_model_config *out, tl_err *err) {
+  char *path = NULL;
+  json_t *o = NULL;
+  tl_status s = load_config(dir, &path, &o, err);
   if (s == TL_OK) s = read_config(o, path, out, err);
   if (s == TL_OK) s = check_weights(dir, out, err);
   json_decref(o);
-  tl_buf_free(&text);
+  free(path);
+  return s;
+}
+
+tl_status tl_model_read_task(const char *dir, tl_hf_task *out, tl_err *err) {
+  char *path = NULL;
+  json_t *o = NULL;
+  tl_status s = load_config(dir, &path, &o, err);
+  const char *name = json_string_value(json_array_get(json_object_get(o, "architectures"), 0));
+  const char *problem = json_string_value(json_object_get(o, "problem_type"));
+  *out = (tl_hf_task){0};
+  if (name && strstr(name, "ForSequenceClassification")) out->kind = TL_HEAD_SEQUENCE;
+  if (name && strstr(name, "ForTokenClassification")) out->kind = TL_HEAD_TOKENS;
+  if (problem) snprintf(out->problem, sizeof out->problem, "%s", problem);
+  json_decref(o);
   free(path);
   return s;
 }
@@ -211,7 +264,8 @@ static bool same_shape(const tl_param *p, const tl_st_tensor *t) {
 }
 
 static bool is_body(const tl_model *m, const tl_param *p) {
-  return !strncmp(p->name, m->arch->body_prefix, strlen(m->arch->body_prefix));
+  return !(p->flags & TL_PARAM_PAIR) &&
+         !strncmp(p->name, m->arch->body_prefix, strlen(m->arch->body_prefix));
 }
 
 static tl_status check_tensor(const tl_model *m, const tl_param *p, const tl_st_tensor *t,
@@ -260,6 +314,18 @@ static tl_status view_weights(tl_model *m, const char *dir, tl_err *err) {
   }
   tl_params_changed(&m->params);
   return TL_OK;
+}
+
+tl_status tl_model_require(const tl_model *m, const char *dir, const tl_param *p, tl_err *err) {
+  tl_st *st = NULL;
+  TL_TRY(tl_st_open(dir, &st, err));
+  bool there = find_tensor(st, m, p->name) != NULL;
+  tl_st_close(st);
+  return there ? TL_OK
+               : tl_fail(err, TL_DATA,
+                         "%s: tensor \"%s\" is missing; the model has not been trained "
+                         "for its task",
+                         dir, p->name);
 }
 
 tl_status tl_model_load(const char *dir, bool with_grads, tl_model **out, tl_err *err) {

@@ -50,20 +50,42 @@ tl_node *tl_nn_norm(tl_graph *g, tl_node *x, const tl_norm *n) {
                                 : tl_layer_norm(g, x, n->gain, n->bias, n->eps);
 }
 
+/* A layer's product, with the low-rank updates of its weights where they have one. */
+static tl_node *linear(tl_graph *g, tl_node *x, const tl_linear_spec *spec) {
+  tl_lora_spec lora = {.n = spec->n};
+  bool adapted = false;
+  float dropout = 0;
+  for (int i = 0; i < spec->n; i++) {
+    const tl_param *w = spec->w[i];
+    lora.out[i] = w->shape[spec->conv1d ? 1 : 0];
+    if (!w->lora_a) continue;
+    lora.a[i] = w->lora_a;
+    lora.b[i] = w->lora_b;
+    lora.scale = w->lora_scale;
+    dropout = w->lora_dropout;
+    adapted = true;
+  }
+  if (!adapted) return tl_linear(g, x, spec);
+  tl_linear_spec base = *spec;
+  base.act = TL_ACT_NONE;
+  tl_node *y = tl_lora(g, tl_linear(g, x, &base), tl_dropout_node(g, x, dropout), &lora);
+  return spec->act == TL_ACT_NONE ? y : tl_activation(g, y, spec->act);
+}
+
 /* residual + dropout(x W): in the product's own pass where there is no dropout. */
 static tl_node *project(tl_graph *g, tl_node *x, const tl_linear_spec *spec,
                         const tl_residual *to) {
   tl_linear_spec s = *spec;
   bool drops = to->dropout != 0 && g->opt.training;
   if (!drops) s.residual = to->x;
-  tl_node *h = tl_linear(g, x, &s);
+  tl_node *h = linear(g, x, &s);
   return drops ? tl_add(g, to->x, tl_dropout_node(g, h, to->dropout)) : h;
 }
 
 tl_node *tl_nn_self_attention(tl_graph *g, tl_node *x, const tl_self_attention *a,
                               const tl_model_io *io, int layer, const tl_residual *to) {
   int q = a->n_heads * a->hd, kv = a->n_kv * a->hd;
-  tl_node *qkv = tl_linear(g, x, &a->qkv);
+  tl_node *qkv = linear(g, x, &a->qkv);
   if (a->qk_norm)
     qkv = tl_head_norm(g, qkv, a->n_heads + a->n_kv, a->n_heads, a->hd, a->gain_q, a->gain_k,
                        a->norm_eps);
@@ -87,8 +109,8 @@ tl_node *tl_nn_self_attention(tl_graph *g, tl_node *x, const tl_self_attention *
 }
 
 tl_node *tl_nn_mlp(tl_graph *g, tl_node *x, const tl_mlp *m, const tl_residual *to) {
-  if (m->gated) return project(g, tl_glu(g, tl_linear(g, x, &m->in), m->act), &m->out, to);
+  if (m->gated) return project(g, tl_glu(g, linear(g, x, &m->in), m->act), &m->out, to);
   tl_linear_spec in = m->in;
   in.act = m->act;
-  return project(g, tl_linear(g, x, &in), &m->out, to);
+  return project(g, linear(g, x, &in), &m->out, to);
 }

@@ -24,6 +24,16 @@ typedef struct tl_linear_spec {
   bool f32_out; /* y is f32 whatever the type of x; forward only */
 } tl_linear_spec;
 tl_node *tl_linear(tl_graph *g, tl_node *x, const tl_linear_spec *spec);
+/* y [N, sum(out)] with the low-rank update scale (x A_i^T) B_i^T added in the columns of weight i,
+ * for each i with a pair a[i] [r, in], b[i] [out_i, r]; NULL: none. x is what y was computed from.
+ */
+typedef struct tl_lora_spec {
+  int n;
+  int64_t out[TL_MAX_CAT]; /* columns of each weight */
+  tl_param *a[TL_MAX_CAT], *b[TL_MAX_CAT];
+  float scale;
+} tl_lora_spec;
+tl_node *tl_lora(tl_graph *g, tl_node *y, tl_node *x, const tl_lora_spec *spec);
 /* One weight [out, in], optional bias, no activation. */
 tl_node *tl_linear1(tl_graph *g, tl_node *x, tl_param *w, tl_param *b);
 /* y [.., M, N] = alpha op(a) op(b) over equal leading axes (ndim 2 or 3). */
@@ -81,6 +91,12 @@ typedef struct tl_xent_spec {
   float smoothing, z_loss;
 } tl_xent_spec;
 tl_node *tl_cross_entropy(tl_graph *g, tl_node *h, tl_node *targets, const tl_xent_spec *spec);
+/* Cross-entropy of logits that are activations: x [N, V], targets i32 [N], negative: ignored. */
+tl_node *tl_softmax_loss(tl_graph *g, tl_node *x, tl_node *targets);
+/* x [N, C] against f32 targets [N, C], summed over all elements: the squared error, and the
+ * cross-entropy of independent labels in [0, 1] (CORRECT counts the labels on the right side). */
+tl_node *tl_squared_error(tl_graph *g, tl_node *x, tl_node *targets);
+tl_node *tl_sigmoid_cross_entropy(tl_graph *g, tl_node *x, tl_node *targets);
 /* sum(x * r) for an f32 input r of x's shape: the loss of the gradient tests. */
 tl_node *tl_inner(tl_graph *g, tl_node *x, tl_node *r);
 

@@ -94,7 +94,7 @@ static tl_status summarize(const tl_trainer *t, double flops, tl_bench_step_resu
   r->flops_per_token = flops / steps / r->tokens;
   r->gflops = flops / steps / r->median * 1e-9;
   r->params = tl_model_params(t->model);
-  r->dt = t->lm.g->opt.dt;
+  r->dt = t->g->opt.dt;
   r->peak_gflops = tl_peak_gflops(t->ctx->k->level, r->dt) * tl_ctx_threads(t->ctx);
   r->peak_rss = peak_rss();
   return TL_OK;
@@ -108,7 +108,7 @@ static tl_status run_steps(tl_trainer *t, const tl_bench_step_options *o, tl_ben
     int64_t timed = i - o->warmup;
     if (i == 0) r->to_first = process_age();
     if (timed == 0 && o->profile) {
-      TL_TRY(tl_profiler_new(&t->lm, t->optim, i > 0, &t->prof, err));
+      TL_TRY(tl_profiler_new(t->g, t->optim, i > 0, &t->prof, err));
       started = tl_now();
     }
     double start = tl_now();

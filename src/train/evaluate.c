@@ -30,19 +30,12 @@ tl_status tl_lm_evaluate(tl_lm *lm, tl_loader *val, const tl_objective_args *arg
   if (r->targets == 0)
     return tl_fail(err, TL_DATA, "evaluation: no targets in %llu windows", (unsigned long long)n);
   r->loss = sum / (double)r->targets;
+  r->criterion = r->loss;
   r->bpb = tl_loader_bpb(val, r->loss);
   r->perplexity = exp(r->loss);
   r->accuracy = correct / (double)r->targets;
   r->seconds = tl_now() - start;
   return TL_OK;
-}
-
-tl_status tl_trainer_evaluate(tl_trainer *t, tl_eval_result *r, tl_err *err) {
-  tl_optim_swap_ema(t->optim);
-  tl_status s = tl_lm_evaluate(&t->lm, &t->val, &t->args, t->cfg->train.batch,
-                               t->cfg->run.eval_tokens, &t->val_batch, r, err);
-  tl_optim_swap_ema(t->optim);
-  return s;
 }
 
 static tl_status evaluate(tl_ctx *ctx, tl_model *m, const tl_tokenizer *tok, const tl_dataset *data,

@@ -19,7 +19,7 @@ static tl_progress progress_of(const tl_trainer *t, const tl_step_stats *st, con
                    .steps = t->s.steps,
                    .tokens = t->s.tokens,
                    .loss = st->loss,
-                   .bpb = tl_loader_bpb(&t->train, st->loss),
+                   .bpb = t->learner->bpb(t, false, st->loss),
                    .val_loss = t->s.val_loss,
                    .lr = st->lr,
                    .grad_norm = st->norm,
@@ -27,7 +27,7 @@ static tl_progress progress_of(const tl_trainer *t, const tl_step_stats *st, con
                    .flops_per_s = dt > 0 ? (t->s.flops - m->flops) / dt : 0,
                    .seconds = now - t->started,
                    .eta = NAN};
-  p.val_bpb = t->val_ready ? tl_loader_bpb(&t->val, p.val_loss) : NAN;
+  p.val_bpb = t->val_ready ? t->learner->bpb(t, true, p.val_loss) : NAN;
   p.peak = t->peak > 0 ? p.flops_per_s / t->peak : NAN;
   if (t->s.steps > 0 && t->s.step > 0)
     p.eta = p.seconds / (double)t->s.step * (double)(t->s.steps - t->s.step);
@@ -51,12 +51,8 @@ void tl_trainer_note(tl_trainer *t, const char *event, const char *fmt, ...) {
  */
 static int64_t load_step(tl_trainer *t) {
   int64_t targets = 0, batch = t->cfg->train.batch, accum = t->cfg->train.accum;
-  t->args.progress = t->s.steps > 0 ? (double)t->s.step / (double)t->s.steps : 0;
-  for (int64_t m = 0; m < accum; m++) {
-    tl_objective_begin(t->objective, &t->args, (uint64_t)(t->s.step * accum + m));
-    tl_loader_fill(&t->train, &t->args, t->s.position + (uint64_t)(m * batch), batch, &t->micro[m]);
-    targets += t->micro[m].n_counted;
-  }
+  for (int64_t m = 0; m < accum; m++)
+    targets += t->learner->load(t, m, t->s.position + (uint64_t)(m * batch));
   t->s.position += (uint64_t)(accum * batch);
   return targets;
 }
@@ -73,11 +69,13 @@ static tl_step_stats compute_gradient(tl_trainer *t) {
                    .loss_scale = targets > 0 ? 1.0f / (float)targets : 0,
                    .seed = (uint64_t)t->cfg->run.seed,
                    .tick = (uint64_t)(t->s.step * t->cfg->train.accum + m)};
-    tl_cost c;
-    tl_lm_loss l = tl_profiler_lm_run(t->prof, &t->lm, &t->micro[m], &run, &c);
+    int64_t n_tokens = 0;
+    tl_profiler_begin_run(t->prof);
+    tl_lm_loss l = t->learner->run(t, m, &run, &n_tokens);
+    tl_cost c = tl_profiler_end_run(t->prof, t->g);
     sum += l.sum + l.z;
     st.flops += c.flops_fwd + c.flops_bwd;
-    t->s.tokens += (uint64_t)t->micro[m].n_tokens;
+    t->s.tokens += (uint64_t)n_tokens;
   }
   st.loss = targets > 0 ? sum / (double)targets : 0;
   start = tl_profiler_start(t->prof);
@@ -165,22 +163,38 @@ static tl_status log_step(tl_trainer *t, const tl_step_stats *st, meter *m, tl_e
   return s;
 }
 
+/* Evaluates the averaged weights, if there are some, and keeps the best where that is asked for. */
+static tl_status evaluate(tl_trainer *t, tl_eval_result *r, tl_err *err) {
+  tl_optim_swap_ema(t->optim);
+  tl_status s = t->learner->evaluate(t, r, err);
+  bool better = s == TL_OK && !(t->s.best <= r->criterion);
+  if (better && t->learner->keeps_best) s = tl_trainer_save_best(t, err);
+  tl_optim_swap_ema(t->optim);
+  if (s != TL_OK) return s;
+  t->s.val_loss = r->loss;
+  if (better) {
+    t->s.best = r->criterion;
+    t->s.best_val_loss = r->loss;
+    t->s.best_step = t->s.step;
+  }
+  return TL_OK;
+}
+
 static tl_status evaluate_step(tl_trainer *t, tl_err *err) {
   tl_eval_result r;
   double start = tl_profiler_start(t->prof);
-  TL_TRY(tl_trainer_evaluate(t, &r, err));
+  TL_TRY(evaluate(t, &r, err));
   tl_profiler_add(t->prof, TL_PHASE_EVALUATION, start);
-  t->s.val_loss = r.loss;
-  if (!(t->s.best_val_loss <= r.loss)) {
-    t->s.best_val_loss = r.loss;
-    t->s.best_step = t->s.step;
-  }
   const tl_metric list[] = {{"eval/loss", r.loss},
                             {"eval/bpb", r.bpb},
                             {"eval/accuracy", r.accuracy},
                             {"tokens", (double)t->s.tokens}};
-  tl_trainer_note(t, "evaluation", "validation loss %.4f nats, %.4f bits per byte, accuracy %.3f",
-                  r.loss, r.bpb, r.accuracy);
+  if (t->learner->metric)
+    tl_trainer_note(t, "evaluation", "validation loss %.4f, %s %.4f", r.loss, t->learner->metric(t),
+                    -r.criterion);
+  else
+    tl_trainer_note(t, "evaluation", "validation loss %.4f nats, %.4f bits per byte, accuracy %.3f",
+                    r.loss, r.bpb, r.accuracy);
   return tl_run_metrics(t->run, t->s.step, list, sizeof list / sizeof *list, err);
 }
 
@@ -214,20 +228,21 @@ static tl_status save_or_warn(tl_trainer *t, bool must, tl_err *err) {
   return TL_OK;
 }
 
-static tl_status finish(tl_trainer *t, tl_err *err) {
+static tl_status finish(tl_trainer *t, tl_train_result *r, tl_err *err) {
   TL_TRY(save_or_warn(t, true, err));
   char *dir = tl_path_join(tl_run_dir(t->run), "model");
   if (!dir) return tl_fail(err, TL_NOMEM, "out of memory");
   double start = tl_profiler_start(t->prof);
   tl_optim_swap_ema(t->optim); /* the finished model is the averaged one, if there is one */
-  tl_status s = tl_model_save(t->model, t->tok, dir, err);
+  tl_status s = t->learner->finish ? t->learner->finish(t, r, err) : TL_OK;
+  if (s == TL_OK) s = tl_model_save(t->model, t->tok, dir, err);
   tl_optim_swap_ema(t->optim);
   tl_profiler_add(t->prof, TL_PHASE_CHECKPOINTS, start);
   free(dir);
   return s;
 }
 
-tl_status tl_trainer_run(tl_trainer *t, tl_err *err) {
+tl_status tl_trainer_run(tl_trainer *t, tl_train_result *r, tl_err *err) {
   t->started = tl_now() - t->s.seconds;
   t->last_saved = tl_now();
   meter m = {tl_now(), t->s.flops, t->s.tokens};
@@ -248,5 +263,5 @@ tl_status tl_trainer_run(tl_trainer *t, tl_err *err) {
                      (long long)t->s.step, tl_run_dir(t->run));
     }
   }
-  return finish(t, err);
+  return finish(t, r, err);
 }

@@ -18,7 +18,7 @@ typedef struct group {
 } group;
 
 struct tl_profiler {
-  const tl_lm *lm;
+  tl_graph *g;
   const tl_optim *optim;
   double phase[TL_N_PHASES];
   double *seconds; /* [2][n_nodes], as in tl_graph */
@@ -44,9 +44,8 @@ static int find_group(tl_profiler *p, const tl_node *n) {
   return i;
 }
 
-tl_status tl_profiler_new(tl_lm *lm, const tl_optim *optim, bool warm, tl_profiler **out,
+tl_status tl_profiler_new(tl_graph *g, const tl_optim *optim, bool warm, tl_profiler **out,
                           tl_err *err) {
-  const tl_graph *g = lm->g;
   size_t n = (size_t)g->n_nodes;
   tl_profiler *p = calloc(1, sizeof *p);
   if (p) {
@@ -58,7 +57,7 @@ tl_status tl_profiler_new(tl_lm *lm, const tl_optim *optim, bool warm, tl_profil
     tl_profiler_free(p);
     return tl_fail(err, TL_NOMEM, "profile: out of memory");
   }
-  p->lm = lm;
+  p->g = g;
   p->optim = optim;
   p->first_done = warm;
   for (int i = 0; i < g->n_nodes; i++)
@@ -106,26 +105,26 @@ static tl_cost count_run(tl_profiler *p, const tl_graph *g) {
   return sum;
 }
 
-tl_lm_loss tl_profiler_lm_run(tl_profiler *p, tl_lm *lm, const tl_batch *b, const tl_pass *run,
-                              tl_cost *c) {
-  if (p) {
-    double start = tl_now();
-    tl_params_refresh(lm->g->ctx, lm->g->params);
-    tl_profiler_add(p, TL_PHASE_PACKING, start);
-    lm->g->seconds = p->seconds;
-  }
-  tl_lm_loss l = tl_lm_run(lm, b, run);
-  lm->g->seconds = NULL; /* evaluations use the same graph */
-  *c = p ? count_run(p, lm->g) : tl_graph_cost(lm->g);
-  if (p) p->micro++;
-  return l;
+void tl_profiler_begin_run(tl_profiler *p) {
+  if (!p) return;
+  double start = tl_now();
+  tl_params_refresh(p->g->ctx, p->g->params);
+  tl_profiler_add(p, TL_PHASE_PACKING, start);
+  p->g->seconds = p->seconds;
+}
+
+tl_cost tl_profiler_end_run(tl_profiler *p, tl_graph *g) {
+  g->seconds = NULL; /* evaluations use the same graph */
+  if (!p) return tl_graph_cost(g);
+  p->micro++;
+  return count_run(p, g);
 }
 
 /* The first step touches all memory for the first time: it is told apart once there are others. */
 static void forget_first(tl_profiler *p) {
   p->first_step = p->phase[TL_PHASE_STEP];
   for (int i = 0; i <= TL_PHASE_STEP; i++) p->phase[i] = 0;
-  memset(p->seconds, 0, 2 * (size_t)p->lm->g->n_nodes * sizeof *p->seconds);
+  memset(p->seconds, 0, 2 * (size_t)p->g->n_nodes * sizeof *p->seconds);
   for (int i = 0; i < p->n_groups; i++) {
     p->group[i].calls[0] = p->group[i].calls[1] = 0;
     p->group[i].cost = (tl_cost){0};
@@ -163,7 +162,7 @@ static tl_profile_row *add_row(tl_profile *r, const char *name, const char *pass
 }
 
 static void add_operators(const tl_profiler *p, tl_profile *r) {
-  const tl_graph *g = p->lm->g;
+  const tl_graph *g = p->g;
   for (int k = 0; k < p->n_groups; k++) {
     const group *o = &p->group[k];
     double seconds[2] = {0};
@@ -187,7 +186,7 @@ static void add_operators(const tl_profiler *p, tl_profile *r) {
 
 static double packed_bytes(const tl_profiler *p) {
   double sum = 0;
-  const tl_graph *g = p->lm->g;
+  const tl_graph *g = p->g;
   for (const tl_pack *k = g->params->packs; k; k = k->next)
     if (k->kernels == g->ctx->k) sum += (double)k->in * (double)k->out * 4 + (double)k->bytes;
   return sum;
@@ -200,7 +199,7 @@ static int by_time(const void *a, const void *b) {
 
 static void add_parts(const tl_profiler *p, tl_profile *r) {
   const double *s = p->phase, steps = (double)r->steps;
-  double values = (double)tl_params_count(p->lm->g->params, true);
+  double values = (double)tl_params_count(p->g->params, true);
   double updates = (double)p->updates;
   size_t first = r->n;
   add_row(r, "optimizer", "", updates, s[TL_PHASE_OPTIMIZER], 0,
@@ -233,14 +232,14 @@ tl_status tl_profiler_report(const tl_profiler *p, double started, tl_profile **
   enum { N_PARTS = 6 };
   tl_bench_peak peak;
   double now = tl_now();
-  TL_TRY(tl_bench_measure_peak(p->lm->g->ctx, &peak, err));
+  TL_TRY(tl_bench_measure_peak(p->g->ctx, &peak, err));
   tl_profile *r = calloc(1, sizeof *r);
   if (r) r->row = calloc(2 * (size_t)p->n_groups + N_PARTS, sizeof *r->row);
   if (!r || !r->row) {
     tl_profile_free(r);
     return tl_fail(err, TL_NOMEM, "profile: out of memory");
   }
-  r->dt = p->lm->g->opt.dt;
+  r->dt = p->g->opt.dt;
   r->gflops = peak.gflops[r->dt == TL_BF16];
   r->gbytes = peak.gbytes;
   r->steps = p->steps;

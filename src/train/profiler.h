@@ -26,7 +26,7 @@ typedef struct tl_profiler tl_profiler;
 
 /* For training with this graph and optimizer, which it borrows. warm: the process has done steps
  * before. Errors: NOMEM. */
-tl_status tl_profiler_new(tl_lm *lm, const tl_optim *optim, bool warm, tl_profiler **out,
+tl_status tl_profiler_new(tl_graph *g, const tl_optim *optim, bool warm, tl_profiler **out,
                           tl_err *err);
 void tl_profiler_free(tl_profiler *p);
 
@@ -35,10 +35,10 @@ static inline double tl_profiler_start(const tl_profiler *p) {
 }
 /* Adds the time since `start` to a phase. */
 void tl_profiler_add(tl_profiler *p, tl_phase phase, double start);
-/* tl_lm_run, with the operators timed and their FLOPs and bytes counted. *c: the cost of the run.
- */
-tl_lm_loss tl_profiler_lm_run(tl_profiler *p, tl_lm *lm, const tl_batch *b, const tl_pass *run,
-                              tl_cost *c);
+/* Around a run of the graph: its operators are timed, their FLOPs and bytes counted. */
+void tl_profiler_begin_run(tl_profiler *p);
+/* The cost of the run of g that ended. */
+tl_cost tl_profiler_end_run(tl_profiler *p, tl_graph *g);
 double tl_profiler_begin_step(tl_profiler *p);
 /* Ends a step that began at `start`. */
 void tl_profiler_end_step(tl_profiler *p, double start);

@@ -13,7 +13,7 @@ typedef struct state_file {
   tl_train_state state;
   tl_guard guard;
 } state_file;
-enum { STATE_VERSION = 1 };
+enum { STATE_VERSION = 2 };
 
 static tl_st_tensor *optim_tensors(const tl_trainer *t, size_t *n) {
   *n = (size_t)tl_optim_n_tensors(t->optim);
@@ -31,7 +31,7 @@ static tl_status add_tokenizer(tl_trainer *t, tl_ckpt_writer *w, tl_err *err) {
                                       "special_tokens_map.json"};
   tl_status s = TL_OK;
   for (size_t i = 0; s == TL_OK && i < sizeof names / sizeof *names; i++) {
-    char *path = tl_path_join(tl_dataset_dir(t->data), names[i]);
+    char *path = tl_path_join(t->tok_dir, names[i]);
     tl_buf text = {0};
     if (!path) return tl_fail(err, TL_NOMEM, "checkpoint: out of memory");
     if (tl_file_exists(path)) {
@@ -45,8 +45,8 @@ static tl_status add_tokenizer(tl_trainer *t, tl_ckpt_writer *w, tl_err *err) {
 }
 
 static tl_status add_all(tl_trainer *t, tl_ckpt_writer *w, tl_err *err) {
-  size_t n = 0;
-  tl_st_tensor *model = tl_model_tensors(t->model), *optim = optim_tensors(t, &n);
+  size_t n = 0, n_model = 0;
+  tl_st_tensor *model = tl_model_tensors(t->model, false, &n_model), *optim = optim_tensors(t, &n);
   char *config = tl_model_config_json(t->model, t->tok);
   state_file *f = calloc(1, sizeof *f);
   tl_status s =
@@ -57,8 +57,7 @@ static tl_status add_all(tl_trainer *t, tl_ckpt_writer *w, tl_err *err) {
                       .guard_bytes = sizeof f->guard,
                       .state = t->s,
                       .guard = t->guard};
-    s = tl_ckpt_add_tensors(w, "model.safetensors", model, (size_t)t->model->params.n, NULL, 0,
-                            err);
+    s = tl_ckpt_add_tensors(w, "model.safetensors", model, n_model, NULL, 0, err);
   }
   if (s == TL_OK) s = tl_ckpt_add_tensors(w, "optimizer.safetensors", optim, n, NULL, 0, err);
   if (s == TL_OK) s = tl_ckpt_add_file(w, "config.json", config, strlen(config), err);
@@ -147,6 +146,30 @@ tl_status tl_trainer_load(tl_trainer *t, tl_err *err) {
     tl_snapshot_take(t);
   }
   tl_ckpt_close(c);
+  return s;
+}
+
+static char *best_dir(const tl_trainer *t) {
+  return tl_path_join(tl_run_dir(t->run), "best");
+}
+
+tl_status tl_trainer_save_best(tl_trainer *t, tl_err *err) {
+  char *dir = best_dir(t), *path = dir ? tl_path_join(dir, "model.safetensors") : NULL;
+  size_t n = 0;
+  tl_st_tensor *list = tl_model_tensors(t->model, false, &n);
+  tl_status s = path && list ? tl_mkdirs(dir, err) : tl_fail(err, TL_NOMEM, "out of memory");
+  if (s == TL_OK) s = tl_st_write(path, list, n, NULL, 0, NULL, NULL, err);
+  free(list);
+  free(path);
+  free(dir);
+  return s;
+}
+
+tl_status tl_trainer_load_best(tl_trainer *t, tl_err *err) {
+  char *dir = best_dir(t);
+  tl_status s =
+      dir ? tl_model_read_weights(t->model, dir, err) : tl_fail(err, TL_NOMEM, "out of memory");
+  free(dir);
   return s;
 }
 

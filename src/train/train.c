@@ -15,7 +15,7 @@ static void fill_result(const tl_trainer *t, tl_train_result *r) {
   r->val_loss = t->s.val_loss;
   r->best_val_loss = t->s.best_val_loss;
   r->best_step = t->s.best_step;
-  r->val_bpb = t->val_ready ? tl_loader_bpb(&t->val, t->s.val_loss) : t->s.val_loss;
+  r->val_bpb = t->val_ready ? t->learner->bpb(t, true, t->s.val_loss) : t->s.val_loss;
   r->seconds = tl_now() - t->started;
   r->flops = t->s.flops;
   r->params = tl_model_params(t->model);
@@ -23,16 +23,16 @@ static void fill_result(const tl_trainer *t, tl_train_result *r) {
 
 static tl_status record(tl_trainer *t, tl_err *err) {
   char hex[20];
-  snprintf(hex, sizeof hex, "%016llx", (unsigned long long)tl_dataset_fingerprint(t->data));
+  snprintf(hex, sizeof hex, "%016llx", (unsigned long long)t->data_hash);
   const char *before = tl_run_text(t->run, "data_fingerprint");
   if (before && strcmp(before, hex))
     return tl_fail(err, TL_DATA,
                    "%s: the data has changed since the run began (fingerprint %s, was %s)",
-                   tl_dataset_dir(t->data), hex, before);
+                   t->data_name, hex, before);
   TL_TRY(tl_run_set_text(t->run, "data_fingerprint", hex, err));
   snprintf(hex, sizeof hex, "%016llx", (unsigned long long)tl_tokenizer_fingerprint(t->tok));
   TL_TRY(tl_run_set_text(t->run, "tokenizer_fingerprint", hex, err));
-  TL_TRY(tl_run_set_text(t->run, "dtype", tl_dtype_name(t->lm.g->opt.dt), err));
+  TL_TRY(tl_run_set_text(t->run, "dtype", tl_dtype_name(t->g->opt.dt), err));
   return tl_run_set_number(t->run, "parameters", (double)tl_model_params(t->model), err);
 }
 
@@ -72,19 +72,19 @@ static tl_status work(tl_trainer *t, bool resume, tl_train_result *result, tl_er
     TL_TRY(tl_run_rewind(t->run, t->s.step, err));
     tl_trainer_note(t, "resume", "going on after step %lld", (long long)t->s.step);
   }
-  tl_plan_stats plan = t->lm.g->stats;
+  tl_plan_stats plan = t->g->stats;
   tl_log(t->ctx, TL_LOG_INFO,
          "%s: %lld parameters (%lld in the body), %s, %d threads, kernels %s; memory: weights and "
          "gradients %lld MiB, optimizer %zu MiB, activations %zu MiB",
          tl_run_id(t->run), (long long)tl_model_params(t->model),
-         (long long)tl_model_body_params(t->model), tl_dtype_name(t->lm.g->opt.dt),
+         (long long)tl_model_body_params(t->model), tl_dtype_name(t->g->opt.dt),
          tl_ctx_threads(t->ctx), tl_ctx_cpu(t->ctx),
          (long long)(t->model->params.n_values * 8 >> 20), tl_optim_bytes(t->optim) >> 20,
          plan.slab_bytes >> 20);
-  t->peak = 1e9 * tl_peak_gflops(t->ctx->k->level, t->lm.g->opt.dt) * tl_ctx_threads(t->ctx);
-  if (t->opt->profile) TL_TRY(tl_profiler_new(&t->lm, t->optim, false, &t->prof, err));
+  t->peak = 1e9 * tl_peak_gflops(t->ctx->k->level, t->g->opt.dt) * tl_ctx_threads(t->ctx);
+  if (t->opt->profile) TL_TRY(tl_profiler_new(t->g, t->optim, false, &t->prof, err));
   double started = tl_now();
-  tl_status s = tl_trainer_run(t, err);
+  tl_status s = tl_trainer_run(t, result, err);
   fill_result(t, result);
   if (t->prof && (s == TL_OK || s == TL_PREEMPTED)) report_profile(t, started, &result->profile);
   return s == TL_OK ? record_end(t, result, err) : s;
@@ -102,6 +102,7 @@ static tl_status run_in(tl_ctx *ctx, const tl_config *cfg, tl_run *run, bool res
   t->ctx = ctx;
   t->cfg = cfg;
   t->opt = options;
+  t->learner = tl_trainer_learner(cfg);
   t->run = run;
   snprintf(result->run_dir, sizeof result->run_dir, "%s", tl_run_dir(run));
   tl_status s = work(t, resume, result, &e);

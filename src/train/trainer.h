@@ -1,5 +1,6 @@
 /* Inside of the training loop. Its parts: setup.c (from the configuration to a ready trainer),
- * loop.c (the steps), evaluate.c, state.c (checkpoints, resume, snapshots in memory). */
+ * loop.c (the steps), pretrain.c and finetune.c (what is trained on what), evaluate.c, state.c
+ * (checkpoints, resume, snapshots in memory). */
 #ifndef TL_TRAIN_TRAINER_H
 #define TL_TRAIN_TRAINER_H
 
@@ -21,7 +22,8 @@ typedef struct tl_train_state {
   uint64_t tokens;
   int64_t updates; /* optimizer updates applied: its bias correction */
   double seconds, flops;
-  double val_loss, best_val_loss;
+  double val_loss, best_val_loss; /* of the last and of the best evaluation */
+  double best;                    /* its criterion (tl_eval_result), NaN before the first */
   int64_t best_step;
 } tl_train_state;
 
@@ -31,20 +33,52 @@ typedef struct tl_snapshot {
   int64_t updates, step;
 } tl_snapshot;
 
-typedef struct tl_trainer {
+typedef struct tl_trainer tl_trainer;
+
+/* What the loop trains: a language model on windows of text (pretrain.c), or a task's model on
+ * labelled records (finetune.c). */
+typedef struct tl_learner {
+  /* Opens the data and makes model and graph; sets g, model, tok, tok_dir, data_hash, data_name,
+   * val_ready and the planned steps. */
+  tl_status (*init)(tl_trainer *t, tl_err *err);
+  /* Prepares micro-batch m out of the samples from `position` on; returns the targets that count.
+   */
+  int64_t (*load)(tl_trainer *t, int64_t m, uint64_t position);
+  /* Runs micro-batch m; *n_tokens: how many it had. */
+  tl_lm_loss (*run)(tl_trainer *t, int64_t m, const tl_pass *pass, int64_t *n_tokens);
+  /* On the validation part. */
+  tl_status (*evaluate)(tl_trainer *t, tl_eval_result *r, tl_err *err);
+  double (*bpb)(const tl_trainer *t, bool val, double loss); /* NaN where it has no meaning */
+  const char *(*metric)(
+      const tl_trainer *t); /* name of minus the criterion; NULL: it is the loss */
+  void (*rates)(const tl_trainer *t, float *factor); /* on the learning rate; NULL: all 1 */
+  /* After the last step and before the model is saved; NULL: nothing. */
+  tl_status (*finish)(tl_trainer *t, tl_train_result *r, tl_err *err);
+  void (*free)(tl_trainer *t);
+  bool keeps_best; /* the finished model is that of the best evaluation */
+} tl_learner;
+extern const tl_learner tl_pretraining, tl_finetuning;
+
+struct tl_trainer {
   tl_ctx *ctx;
   const tl_config *cfg;
   const tl_train_options *opt;
   tl_run *run;
-  tl_dataset *data;
+  const tl_learner *learner;
+  tl_graph *g; /* the learner's */
   tl_tokenizer *tok;
   tl_model *model;
+  const char *tok_dir, *data_name; /* the folder of the tokenizer's files; for messages */
+  uint64_t data_hash;
+  /* pretraining */
+  tl_dataset *data;
   const tl_objective *objective;
   tl_objective_args args;
   tl_lm lm;
   tl_loader train, val;
   tl_batch *micro; /* [accum] */
   tl_batch val_batch;
+  struct tl_task_run *task; /* fine-tuning */
   tl_optim *optim;
   tl_schedule schedule;
   tl_guard guard;
@@ -57,17 +91,22 @@ typedef struct tl_trainer {
   double last_saved;  /* tl_now() of the last checkpoint */
   int64_t saved_step; /* -1: none yet */
   bool val_ready;
-} tl_trainer;
+};
 
 /* setup.c */
 tl_status tl_trainer_optim(const tl_config *c, tl_optim_options *o, tl_err *err);
 /* What can be known to be wrong before a run folder is made. */
 tl_status tl_trainer_check(const tl_config *c, tl_err *err);
-tl_status tl_trainer_init(tl_trainer *t, tl_err *err); /* ctx, cfg, opt and run are set */
+const tl_learner *tl_trainer_learner(const tl_config *c);
+/* ctx, cfg, opt, run and learner are set. */
+tl_status tl_trainer_init(tl_trainer *t, tl_err *err);
 /* The same for `steps` steps without disk (run is NULL), data, evaluation and snapshots: on random
  * tokens of m, which is borrowed; m->first is 1, token 0 the mask. */
 tl_status tl_trainer_init_made_up(tl_trainer *t, const tl_made_up *m, int64_t steps, tl_err *err);
 void tl_trainer_free(tl_trainer *t);
+
+/* pretrain.c */
+tl_status tl_pretraining_made_up(tl_trainer *t, const tl_made_up *m, tl_err *err);
 
 /* loop.c */
 typedef struct tl_step_stats {
@@ -75,12 +114,11 @@ typedef struct tl_step_stats {
 } tl_step_stats;
 /* One step: batches, gradients, guard, update. DIVERGED when the guard stops the run. */
 tl_status tl_trainer_step(tl_trainer *t, tl_step_stats *st, tl_err *err);
-tl_status tl_trainer_run(tl_trainer *t, tl_err *err);
+tl_status tl_trainer_run(tl_trainer *t, tl_train_result *r, tl_err *err);
 void tl_trainer_note(tl_trainer *t, const char *event, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* evaluate.c */
-tl_status tl_trainer_evaluate(tl_trainer *t, tl_eval_result *r, tl_err *err);
 /* Over the first `tokens` tokens' worth of evenly spread windows (0: all). */
 tl_status tl_lm_evaluate(tl_lm *lm, tl_loader *val, const tl_objective_args *args, int64_t batch,
                          int64_t tokens, tl_batch *b, tl_eval_result *r, tl_err *err);
@@ -89,6 +127,9 @@ tl_status tl_lm_evaluate(tl_lm *lm, tl_loader *val, const tl_objective_args *arg
 tl_status tl_trainer_save(tl_trainer *t, tl_err *err);
 tl_status tl_trainer_load(tl_trainer *t,
                           tl_err *err); /* from the newest good checkpoint of the run */
+/* The weights of the best evaluation, in <run>/best. */
+tl_status tl_trainer_save_best(tl_trainer *t, tl_err *err);
+tl_status tl_trainer_load_best(tl_trainer *t, tl_err *err);
 tl_status tl_snapshot_init(tl_trainer *t, tl_err *err);
 void tl_snapshot_take(tl_trainer *t);
 void tl_snapshot_restore(tl_trainer *t);

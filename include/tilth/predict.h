@@ -1,0 +1,49 @@
+/* Fine-tuned models at work: predictions and scores. (They are made by tl_train with the sections
+ * task and adapt of the configuration.) */
+#ifndef TILTH_PREDICT_H
+#define TILTH_PREDICT_H
+
+#include "tilth/context.h"
+#include "tilth/task_data.h"
+
+enum { TL_MAX_SCORES = 16 };
+
+typedef struct tl_score {
+  const char *name;     /* "accuracy", "f1_macro", "entity_f1", "spearman", "loss", ...; static */
+  double value, lo, hi; /* 95 % bootstrap interval over the records; NaN where none was made */
+} tl_score;
+typedef struct tl_scores {
+  int n;
+  tl_score score[TL_MAX_SCORES];
+} tl_scores;
+double tl_scores_find(const tl_scores *s, const char *name); /* NaN if absent */
+
+/* Of all records of a set, in their order. */
+typedef struct tl_predictions {
+  int n_outputs;
+  size_t n;       /* rows: records, or (tokens) words */
+  float *output;  /* [n][n_outputs] probabilities (several labels: of each), or values; NULL for
+                     prompts */
+  int32_t *label; /* [n] the most likely class or tag (several labels: of no use) */
+  double loss;    /* mean over the targets in nats; NaN without targets */
+} tl_predictions;
+void tl_predictions_free(tl_predictions *p);
+
+/* --- a finished model at work ---------------------------------------------------------------- */
+
+typedef struct tl_predictor tl_predictor;
+/* dir: a model folder with a sequence or token classification head, from here or from Hugging
+ * Face's libraries. dtype: "auto", "f32", "bf16". max_len: tokens per text, 0: what the model takes
+ * (at most 512). Borrows ctx. Errors: CONFIG (no such head), those of tl_model_load. */
+tl_status tl_predictor_open(tl_ctx *ctx, const char *dir, const char *dtype, int64_t max_len,
+                            tl_predictor **out, tl_err *err);
+void tl_predictor_free(tl_predictor *p);
+const char *tl_predictor_task(const tl_predictor *p); /* the word of task.type */
+tl_task_kind tl_predictor_kind(const tl_predictor *p);
+const tl_labels *tl_predictor_labels(const tl_predictor *p);
+/* scores (NULL: not wanted) compares with the records' own labels, whose set must be that of
+ * tl_predictor_labels (give it to tl_task_read). Errors: DATA, NOMEM, PREEMPTED. */
+tl_status tl_predictor_run(tl_predictor *p, const tl_task_data *d, tl_predictions *out,
+                           tl_scores *scores, tl_err *err);
+
+#endif

@@ -1,0 +1,77 @@
+#include "models/task_head.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void declare_layers(tl_model *m, tl_declare *d, const tl_task_head_options *o) {
+  const tl_head_style *style = &m->arch->task;
+  tl_task_head *h = &m->task;
+  bool sequence = o->kind == TL_HEAD_SEQUENCE;
+  const char *name = sequence ? style->sequence : style->tokens;
+  char full[64];
+  float std = (float)m->c.init_std;
+  h->kind = o->kind;
+  h->n_outputs = o->n_outputs;
+  h->dropout = o->dropout;
+  snprintf(h->problem, sizeof h->problem, "%s", o->problem ? o->problem : "");
+  if (sequence && style->pooler) {
+    snprintf(full, sizeof full, "%s.weight", style->pooler);
+    h->pool_w = tl_declare_matrix(d, full, m->c.dim, m->c.dim, std, true);
+    snprintf(full, sizeof full, "%s.bias", style->pooler);
+    h->pool_b = tl_declare_vector(d, full, m->c.dim, 0);
+  }
+  snprintf(full, sizeof full, "%s.weight", name);
+  h->w = tl_declare_matrix(d, full, o->n_outputs, m->c.dim, std, false);
+  snprintf(full, sizeof full, "%s.bias", name);
+  if (!sequence || style->sequence_bias) h->b = tl_declare_vector(d, full, o->n_outputs, 0);
+}
+
+static void declare_head(tl_model *m, tl_declare *d, void *user) {
+  const tl_task_head_options *o = user;
+  if (o->kind != TL_HEAD_NONE) declare_layers(m, d, o);
+  if (o->extra) o->extra(m, d, o->user);
+}
+
+static bool copy_names(tl_model *m, const tl_task_head_options *o) {
+  if (!o->name) return true;
+  char **name = tl_arena_alloc(&m->arena, (size_t)o->n_outputs * sizeof *name);
+  for (int i = 0; name && i < o->n_outputs; i++)
+    if (!(name[i] = tl_arena_strdup(&m->arena, o->name[i]))) return false;
+  m->task.name = name;
+  return name != NULL;
+}
+
+tl_status tl_model_new_task(const tl_model_config *config, const tl_task_head_options *o,
+                            uint64_t seed, bool with_grads, tl_model **out, tl_err *err) {
+  tl_model *m = NULL;
+  tl_task_head_options copy = *o;
+  TL_TRY(tl_model_new_with(config, seed, with_grads, declare_head, &copy, &m, err));
+  if (!copy_names(m, o)) {
+    tl_model_free(m);
+    return tl_fail(err, TL_NOMEM, "task head: out of memory for %d label names", o->n_outputs);
+  }
+  *out = m;
+  return TL_OK;
+}
+
+tl_pooling tl_task_head_pool(const tl_model *m) {
+  return m->arch->task.pool;
+}
+
+tl_node *tl_task_head_features(const tl_model *m, tl_graph *g, tl_node *h, tl_node *rows,
+                               tl_node *segments) {
+  const tl_head_style *style = &m->arch->task;
+  bool sequence = m->task.kind == TL_HEAD_SEQUENCE;
+  tl_graph_scope(g, "task");
+  if (sequence && style->pool == TL_POOL_MEAN)
+    h = tl_segment_mean(g, h, segments);
+  else
+    h = tl_gather_rows(g, h, rows);
+  if (style->head) h = m->arch->head(m, g, h);
+  if (sequence && m->task.pool_w) {
+    tl_linear_spec pooler = tl_spec1(m->task.pool_w, m->task.pool_b, false);
+    pooler.act = TL_ACT_TANH;
+    h = tl_linear(g, h, &pooler);
+  }
+  return tl_dropout_node(g, h, (float)m->task.dropout);
+}

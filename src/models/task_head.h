@@ -1,0 +1,32 @@
+/* Task heads: what stands on a body and turns hidden states into labels, as Hugging Face's classes
+ * of the architecture have it, so that their libraries open the finished model.
+ *
+ *   sequence  one row per text: pooled hidden state -> [head] -> [pooler] -> dropout -> linear
+ *   tokens    one row per word: hidden state of its first token -> [head] -> dropout -> linear */
+#ifndef TL_MODELS_TASK_HEAD_H
+#define TL_MODELS_TASK_HEAD_H
+
+#include "models/model.h"
+
+typedef struct tl_task_head_options {
+  tl_head_kind kind;
+  int n_outputs;             /* labels; 1 for regression */
+  const char *const *name;   /* [n_outputs] of the labels, or NULL */
+  const char *problem;       /* Hugging Face's problem_type, or NULL */
+  double dropout;            /* before the linear layer */
+  tl_declare_extra_fn extra; /* called behind the head's declaration, or NULL */
+  void *user;
+} tl_task_head_options;
+
+/* A model with random weights and this head; dropout of the body is config's. */
+tl_status tl_model_new_task(const tl_model_config *config, const tl_task_head_options *o,
+                            uint64_t seed, bool with_grads, tl_model **out, tl_err *err);
+
+/* Features [R, D] of hidden states h [N, D]. Tokens: R rows, the words' first tokens. Sequences:
+ * one row per segment; tl_task_head_pool tells how the architecture pools: the mean of each segment
+ * (rows is not used), or its first or last row, which rows then holds. */
+tl_pooling tl_task_head_pool(const tl_model *m);
+tl_node *tl_task_head_features(const tl_model *m, tl_graph *g, tl_node *h, tl_node *rows,
+                               tl_node *segments);
+
+#endif

@@ -1,0 +1,119 @@
+/* Losses of single outputs x [N, C] against f32 targets t [N, C], summed over all elements:
+ * the squared error (x - t)^2 of regression, and the sigmoid cross-entropy
+ * max(x, 0) - x t + log(1 + exp(-|x|)) of several independent labels per row (0 <= t <= 1). */
+#include <math.h>
+
+#include "ops/ops.h"
+#include "ops/parallel.h"
+
+typedef enum kind { SQUARED_ERROR, SIGMOID_CROSS_ENTROPY } kind;
+
+static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
+  (void)g;
+  const tl_node *x = n->in[0], *t = n->in[1];
+  if (x->ndim != 2 || x->dt == TL_I32)
+    return tl_fail(err, TL_INTERNAL, "%s must be [N, C]", x->name);
+  if (t->dt != TL_F32 || t->dim != x->dim || t->shape[0] != x->shape[0] || tl_cols(t) != tl_cols(x))
+    return tl_fail(err, TL_INTERNAL, "targets must be f32 with the shape of %s", x->name);
+  n->dt = TL_F32;
+  n->dim = 0;
+  n->ndim = 1;
+  n->shape[0] = TL_LOSS_N;
+  return TL_OK;
+}
+
+static double loss_of(kind k, double x, double t) {
+  if (k == SQUARED_ERROR) return (x - t) * (x - t);
+  return fmax(x, 0) - x * t + log1p(exp(-fabs(x)));
+}
+
+static double slope_of(kind k, double x, double t) {
+  if (k == SQUARED_ERROR) return 2 * (x - t);
+  return 1 / (1 + exp(-x)) - t;
+}
+
+/* Heads have few outputs: one thread, in order. */
+static void forward(tl_exec *x, tl_node *n) {
+  kind k = *(const kind *)n->attr;
+  const float *t = n->in[1]->data;
+  int64_t count = tl_count(x->g, n->in[0]);
+  double sum = 0, correct = 0;
+  for (int64_t i = 0; i < count; i++) {
+    double v = (double)tl_value(n->in[0], i);
+    sum += loss_of(k, v, (double)t[i]);
+    if (k == SIGMOID_CROSS_ENTROPY) correct += (v > 0) == (t[i] > 0.5f);
+  }
+  float *y = n->data;
+  y[TL_LOSS_SUM] = (float)sum;
+  y[TL_LOSS_Z] = 0;
+  y[TL_LOSS_COUNT] = (float)count;
+  y[TL_LOSS_CORRECT] = (float)correct;
+}
+
+static void backward(tl_exec *x, tl_node *n) {
+  kind k = *(const kind *)n->attr;
+  tl_node *in = n->in[0];
+  const float *t = n->in[1]->data;
+  int64_t count = tl_count(x->g, in);
+  bool add = tl_grad_adds(x, n, 0);
+  for (int64_t i = 0; i < count; i++) {
+    float d = x->loss_scale * (float)slope_of(k, (double)tl_value(in, i), (double)t[i]);
+    if (in->dt == TL_BF16) {
+      tl_bf16 *g = in->grad;
+      g[i] = tl_f32_to_bf16(d + (add ? tl_bf16_to_f32(g[i]) : 0));
+    } else {
+      float *g = in->grad;
+      g[i] = d + (add ? g[i] : 0);
+    }
+  }
+}
+
+static void cost(const tl_graph *g, const tl_node *n, tl_cost *c) {
+  double count = (double)tl_count(g, n->in[0]), size = (double)tl_dtype_size(n->in[0]->dt);
+  c->flops_fwd = c->flops_bwd = 20 * count;
+  c->bytes_fwd = count * (size + 4);
+  c->bytes_bwd = count * (2 * size + 4);
+}
+
+/* N, C (at most 64 elements), kind + 1 */
+static tl_node *build_case(tl_graph *g, const int64_t *d) {
+  float t[64];
+  for (int i = 0; i < 64; i++) t[i] = (float)(i * 5 % 7) / 6;
+  tl_node *x = tl_case_input(g, d[0], d[1]), *targets = tl_case_floats(g, 2, d, t);
+  return d[2] == SQUARED_ERROR + 1 ? tl_squared_error(g, x, targets)
+                                   : tl_sigmoid_cross_entropy(g, x, targets);
+}
+
+static const int64_t cases[][TL_MAX_CASE_DIMS] = {{1, 1, SQUARED_ERROR + 1},
+                                                  {13, 1, SQUARED_ERROR + 1},
+                                                  {1, 1, SIGMOID_CROSS_ENTROPY + 1},
+                                                  {9, 7, SIGMOID_CROSS_ENTROPY + 1},
+                                                  {0}};
+
+const tl_op tl_op_pointwise_loss = {
+    .name = "pointwise_loss",
+    .formula = "loss = sum of (x - t)^2, or of max(x, 0) - x t + log(1 + exp(-|x|))",
+    .infer = infer,
+    .forward = forward,
+    .backward = backward,
+    .cost = cost,
+    .bwd_inputs = 3,
+    .build_case = build_case,
+    .cases = cases,
+    .tol = {2e-6f, 2e-2f},
+    .tol_bwd = {2e-6f, 2e-2f},
+    .grad_tol = 5e-3f,
+};
+
+static tl_node *loss(tl_graph *g, tl_node *x, tl_node *targets, kind k) {
+  tl_node *in[] = {x, targets};
+  return tl_graph_op(g, &tl_op_pointwise_loss, in, 2, &k, sizeof k);
+}
+
+tl_node *tl_squared_error(tl_graph *g, tl_node *x, tl_node *targets) {
+  return loss(g, x, targets, SQUARED_ERROR);
+}
+
+tl_node *tl_sigmoid_cross_entropy(tl_graph *g, tl_node *x, tl_node *targets) {
+  return loss(g, x, targets, SIGMOID_CROSS_ENTROPY);
+}

@@ -1,0 +1,329 @@
+/* Fine-tuning as the loop sees it: labelled records, a task, a model with its head. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/rng.h"
+#include "train/trainer.h"
+#include "transfer/adapt.h"
+#include "transfer/task.h"
+
+/* A part of the records: as they are, and as tokens. */
+typedef struct part {
+  tl_task_data file; /* as read; empty when the part was cut from another */
+  tl_task_data data;
+  tl_task_samples samples;
+} part;
+
+typedef struct tl_task_run {
+  const tl_task *task;
+  tl_adapt_options adapt;
+  part train, valid, test;
+  tl_task_graph graph;
+  uint64_t *position; /* [accum]: where each prepared micro-batch begins */
+  tl_scores scores;   /* of the last evaluation */
+} tl_task_run;
+
+/* --- records ---------------------------------------------------------------------------------- */
+
+static tl_status read_file(const tl_trainer *t, const char *path, const tl_labels *labels,
+                           tl_task_data *out, tl_err *err) {
+  const tl_config *c = t->cfg;
+  tl_task_options o = {.kind = t->task->task->records,
+                       .labels = labels,
+                       .replace_bad_utf8 = c->task.replace_bad_utf8};
+  if (*c->task.columns) o.columns = c->task.columns;
+  tl_task_format_parse(c->task.format, &o.format);
+  return tl_task_read(path, &o, out, err);
+}
+
+static tl_status select_part(part *p, const tl_task_data *d, const size_t *index, size_t n,
+                             tl_err *err) {
+  return tl_task_select(d, index, n, &p->data, err);
+}
+
+/* The training records in a fair order: first those to train on, last those to validate on. */
+static tl_status split(tl_trainer *t, tl_err *err) {
+  tl_task_run *r = t->task;
+  tl_task_data *d = &r->train.file;
+  size_t n = 0, n_valid = 0;
+  TL_TRY(tl_task_split(d, (double)t->cfg->task.limit,
+                       r->valid.file.n ? 0 : t->cfg->task.valid_fraction, &n, &n_valid, err));
+  size_t *order = malloc((d->n + 1) * sizeof *order);
+  if (!order) return tl_fail(err, TL_NOMEM, "out of memory for %zu records", d->n);
+  tl_status s = tl_task_order(d, (uint64_t)t->cfg->run.seed, order, err);
+  if (s == TL_OK) s = select_part(&r->train, d, order, n, err);
+  if (s == TL_OK && n_valid) s = select_part(&r->valid, d, order + d->n - n_valid, n_valid, err);
+  free(order);
+  return s;
+}
+
+static tl_status whole(part *p, tl_err *err) {
+  size_t *index = malloc((p->file.n + 1) * sizeof *index);
+  if (!index) return tl_fail(err, TL_NOMEM, "out of memory for %zu records", p->file.n);
+  for (size_t i = 0; i < p->file.n; i++) index[i] = i;
+  tl_status s = select_part(p, &p->file, index, p->file.n, err);
+  free(index);
+  return s;
+}
+
+static tl_status read_records(tl_trainer *t, tl_err *err) {
+  const tl_config *c = t->cfg;
+  tl_task_run *r = t->task;
+  TL_TRY(read_file(t, c->task.train, NULL, &r->train.file, err));
+  const tl_labels *labels = r->train.file.labels.n ? &r->train.file.labels : NULL;
+  t->data_name = c->task.train;
+  t->data_hash = r->train.file.hash;
+  if (*c->task.valid) {
+    TL_TRY(read_file(t, c->task.valid, labels, &r->valid.file, err));
+    TL_TRY(whole(&r->valid, err));
+    t->data_hash = tl_mix64(t->data_hash, r->valid.file.hash);
+  }
+  if (*c->task.test) {
+    TL_TRY(read_file(t, c->task.test, labels, &r->test.file, err));
+    TL_TRY(whole(&r->test, err));
+  }
+  if (r->task->loss == TL_LOSS_CLASS && labels->n < 2)
+    return tl_fail(err, TL_DATA, "%s: only one label occurs, \"%s\"; there is nothing to learn",
+                   c->task.train, labels->name[0]);
+  return split(t, err);
+}
+
+/* --- model ------------------------------------------------------------------------------------ */
+
+static tl_status read_adapt(tl_trainer *t, tl_err *err) {
+  const tl_config *c = t->cfg;
+  tl_adapt_options *o = &t->task->adapt;
+  *o = (tl_adapt_options){.layers = c->adapt.layers,
+                          .layer_decay = c->adapt.layer_decay,
+                          .head_lr = c->adapt.head_lr,
+                          .rank = c->adapt.rank,
+                          .alpha = c->adapt.alpha,
+                          .dropout = c->adapt.dropout,
+                          .rs = c->adapt.rs,
+                          .targets = c->adapt.targets};
+  if (!tl_adapt_parse(c->adapt.method, &o->method))
+    return tl_fail(err, TL_INTERNAL, "adapt.method has no code");
+  return TL_OK;
+}
+
+static void adapt(tl_model *m, tl_declare *d, void *user) {
+  tl_adapt_declare(m, d, user);
+}
+
+static tl_status open_tokenizer(tl_trainer *t, tl_err *err) {
+  const tl_config *c = t->cfg;
+  if (*c->task.from) {
+    t->tok_dir = c->task.from;
+    return tl_tokenizer_load(c->task.from, &t->tok, err);
+  }
+  if (!*c->task.tokenizer)
+    return tl_fail(err, TL_CONFIG,
+                   "task.from is empty: name a pretrained model's folder, or, to begin with random "
+                   "weights, a tokenizer with task.tokenizer");
+  t->tok_dir = c->task.tokenizer;
+  return tl_tokenizer_open(t->ctx, c->task.tokenizer, &t->tok, err);
+}
+
+static tl_status model_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
+  const tl_config *c = t->cfg;
+  int64_t vocab = tl_tokenizer_vocab_size(t->tok);
+  if (*c->task.from)
+    TL_TRY(tl_model_read_config(c->task.from, mc, err));
+  else
+    TL_TRY(tl_model_config_from(c, vocab, c->task.max_len, mc, err));
+  if (vocab > mc->vocab)
+    return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %lld tokens, the model only %lld",
+                   t->tok_dir, (long long)vocab, (long long)mc->vocab);
+  mc->dropout = c->task.dropout;
+  mc->attention_dropout = 0;
+  return TL_OK;
+}
+
+static tl_status make_model(tl_trainer *t, tl_err *err) {
+  const tl_config *c = t->cfg;
+  tl_task_run *r = t->task;
+  const tl_labels *labels = &r->train.file.labels;
+  tl_model_config mc = {0};
+  TL_TRY(model_config(t, &mc, err));
+  tl_task_head_options o = {.kind = r->task->head,
+                            .n_outputs = tl_task_outputs(r->task, labels),
+                            .name = labels->n ? (const char *const *)labels->name : NULL,
+                            .problem = r->task->problem,
+                            .dropout = c->task.dropout,
+                            .extra = adapt,
+                            .user = &r->adapt};
+  TL_TRY(tl_model_new_task(&mc, &o, (uint64_t)c->run.seed, true, &t->model, err));
+  if (r->task->head == TL_HEAD_NONE && t->model->arch->encoder)
+    return tl_fail(err, TL_CONFIG, "task.type prompt needs a decoder (gpt2, llama), not %s",
+                   t->model->arch->name);
+  return *c->task.from ? tl_model_read_weights(t->model, c->task.from, err) : TL_OK;
+}
+
+static tl_status encode(tl_trainer *t, part *p, tl_err *err) {
+  if (p->data.n == 0) return TL_OK;
+  int64_t len = t->cfg->task.max_len, most = t->model->c.max_len;
+  tl_encode_options o = {.max_len = len < most ? len : most, .pool = t->model->arch->task.pool};
+  return tl_task_encode(t->task->task, t->tok, &p->data, &o, &p->samples, err);
+}
+
+static tl_status make_graph(tl_trainer *t, tl_err *err) {
+  tl_task_run *r = t->task;
+  part *parts[] = {&r->train, &r->valid, &r->test};
+  int64_t batch = t->cfg->train.batch, longest = 1, targets = 1;
+  for (int i = 0; i < 3; i++) {
+    TL_TRY(encode(t, parts[i], err));
+    const tl_task_samples *s = &parts[i]->samples;
+    for (int64_t k = 0; k < s->n; k++)
+      if (s->start[k + 1] - s->start[k] > longest) longest = s->start[k + 1] - s->start[k];
+    if (s->max_targets > targets) targets = s->max_targets;
+  }
+  return tl_task_graph_new(t->ctx, r->task, t->model,
+                           tl_kernels_dtype(t->ctx->k, t->cfg->run.dtype), batch * longest, batch,
+                           batch * targets, true, &r->graph, err);
+}
+
+static void plan_steps(tl_trainer *t) {
+  const tl_config *c = t->cfg;
+  double per_step = (double)(c->train.batch * c->train.accum);
+  if (c->run.minutes > 0) return; /* planned from the measured speed */
+  t->s.steps = c->train.steps;
+  if (t->s.steps == 0)
+    t->s.steps = (int64_t)ceil(c->task.epochs * (double)t->task->train.samples.n / per_step);
+  if (t->s.steps < 1) t->s.steps = 1;
+}
+
+static tl_status init(tl_trainer *t, tl_err *err) {
+  tl_task_run *r = t->task = calloc(1, sizeof *t->task);
+  if (!r) return tl_fail(err, TL_NOMEM, "fine-tuning: out of memory");
+  r->task = tl_task_find(t->cfg->task.type);
+  r->position = calloc((size_t)t->cfg->train.accum, sizeof *r->position);
+  if (!r->task) return tl_fail(err, TL_INTERNAL, "task.type has no code");
+  if (!r->position) return tl_fail(err, TL_NOMEM, "fine-tuning: out of memory");
+  TL_TRY(read_adapt(t, err));
+  TL_TRY(read_records(t, err));
+  TL_TRY(open_tokenizer(t, err));
+  TL_TRY(make_model(t, err));
+  TL_TRY(make_graph(t, err));
+  t->g = r->graph.g;
+  t->val_ready = r->valid.data.n > 0;
+  plan_steps(t);
+  return TL_OK;
+}
+
+/* --- steps ------------------------------------------------------------------------------------ */
+
+/* The sample at a position: each pass over the samples has an order of its own. */
+static int64_t sample_at(const tl_trainer *t, uint64_t position) {
+  uint64_t n = (uint64_t)t->task->train.samples.n;
+  return (int64_t)tl_permute(tl_mix64((uint64_t)t->cfg->run.seed, position / n), n, position % n);
+}
+
+static int64_t load(tl_trainer *t, int64_t m, uint64_t position) {
+  tl_task_run *r = t->task;
+  const tl_task_samples *s = &r->train.samples;
+  bool values = r->task->loss == TL_LOSS_MULTI || r->task->loss == TL_LOSS_VALUE;
+  int64_t targets = 0;
+  r->position[m] = position;
+  for (int64_t i = 0; i < t->cfg->train.batch; i++) {
+    int64_t k = sample_at(t, position + (uint64_t)i);
+    targets += s->target[k + 1] - s->target[k];
+  }
+  return values ? targets * t->model->task.n_outputs : targets;
+}
+
+static tl_lm_loss run(tl_trainer *t, int64_t m, const tl_pass *pass, int64_t *n_tokens) {
+  tl_task_run *r = t->task;
+  tl_task_graph_clear(&r->graph);
+  for (int64_t i = 0; i < t->cfg->train.batch; i++)
+    tl_task_graph_add(&r->graph, &r->train.samples, &r->train.data,
+                      sample_at(t, r->position[m] + (uint64_t)i));
+  const float *l = tl_task_graph_run(&r->graph, pass);
+  *n_tokens = r->graph.n_tokens;
+  return (tl_lm_loss){l[TL_LOSS_SUM], l[TL_LOSS_Z], l[TL_LOSS_COUNT], l[TL_LOSS_CORRECT]};
+}
+
+static tl_status score(tl_trainer *t, const part *p, bool intervals, tl_scores *out, tl_err *err) {
+  tl_predictions pred;
+  TL_TRY(tl_task_predict(&t->task->graph, &p->samples, &p->data, &pred, err));
+  tl_status s = tl_task_scores(t->task->task, &p->data, &pred, intervals,
+                               (uint64_t)t->cfg->run.seed, out, err);
+  tl_predictions_free(&pred);
+  return s;
+}
+
+static tl_status evaluate(tl_trainer *t, tl_eval_result *e, tl_err *err) {
+  tl_task_run *r = t->task;
+  double start = tl_now();
+  TL_TRY(score(t, &r->valid, false, &r->scores, err));
+  double metric = tl_scores_find(&r->scores, r->task->metric);
+  *e = (tl_eval_result){.loss = tl_scores_find(&r->scores, "loss"), .bpb = NAN};
+  e->accuracy = tl_scores_find(&r->scores, "accuracy");
+  e->perplexity = exp(e->loss);
+  e->criterion = strcmp(r->task->metric, "loss") ? -metric : metric;
+  if (isnan(e->criterion)) e->criterion = e->loss; /* a correlation of equal values, say */
+  e->targets = (uint64_t)r->valid.samples.target[r->valid.samples.n];
+  e->seconds = tl_now() - start;
+  return TL_OK;
+}
+
+static double bpb(const tl_trainer *t, bool val, double loss) {
+  (void)t, (void)val, (void)loss;
+  return NAN;
+}
+
+static const char *metric(const tl_trainer *t) {
+  return t->task->task->metric;
+}
+
+static void rates(const tl_trainer *t, float *factor) {
+  tl_adapt_rates(t->model, &t->task->adapt, factor);
+}
+
+static tl_status finish(tl_trainer *t, tl_train_result *result, tl_err *err) {
+  tl_task_run *r = t->task;
+  tl_task_result *x = &result->task;
+  if (t->val_ready && t->s.best_step != t->s.step) TL_TRY(tl_trainer_load_best(t, err));
+  if (r->valid.data.n) TL_TRY(score(t, &r->valid, true, &x->valid, err));
+  if (r->test.data.n) TL_TRY(score(t, &r->test, true, &x->test, err));
+  x->type = r->task->name;
+  x->metric = r->task->metric;
+  x->best = strcmp(x->metric, "loss") ? -t->s.best : t->s.best;
+  x->trained = tl_params_count(&t->model->params, true);
+  x->n_train = (int64_t)r->train.data.n;
+  x->n_valid = (int64_t)r->valid.data.n;
+  x->n_test = (int64_t)r->test.data.n;
+  x->n_cut = r->train.samples.n_cut;
+  tl_adapt_merge(t->model, 1);
+  return TL_OK;
+}
+
+static void free_part(part *p) {
+  tl_task_samples_free(&p->samples);
+  tl_task_select_free(&p->data);
+  tl_task_data_free(&p->file);
+}
+
+static void release(tl_trainer *t) {
+  tl_task_run *r = t->task;
+  if (!r) return;
+  tl_task_graph_free(&r->graph);
+  free_part(&r->train);
+  free_part(&r->valid);
+  free_part(&r->test);
+  free(r->position);
+  free(r);
+}
+
+const tl_learner tl_finetuning = {.init = init,
+                                  .load = load,
+                                  .run = run,
+                                  .evaluate = evaluate,
+                                  .bpb = bpb,
+                                  .metric = metric,
+                                  .rates = rates,
+                                  .finish = finish,
+                                  .free = release,
+                                  .keeps_best = true};

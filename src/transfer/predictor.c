@@ -1,0 +1,105 @@
+/* A finished classifier: model folder, tokenizer, labels, and one graph that serves any records. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "transfer/task.h"
+
+enum { PREDICT_TOKENS = 8192, PREDICT_TEXTS = 512, MAX_LEN = 512 };
+
+struct tl_predictor {
+  tl_ctx *ctx;
+  const tl_task *task;
+  tl_tokenizer *tok;
+  tl_labels labels;
+  tl_model *model;
+  tl_task_graph graph;
+  int64_t max_len;
+};
+
+/* The task of a folder's head, from its class, its problem_type and its number of labels. */
+static tl_status find_task(tl_predictor *p, const char *dir, const tl_hf_task *t, tl_err *err) {
+  const char *name = "classify";
+  if (t->kind == TL_HEAD_NONE)
+    return tl_fail(err, TL_CONFIG,
+                   "%s: the model has no classification head; make one with tilth finetune", dir);
+  if (t->kind == TL_HEAD_TOKENS)
+    name = "tokens";
+  else if (!strcmp(t->problem, "regression") || (!*t->problem && p->labels.n == 1))
+    name = "regression";
+  else if (!strcmp(t->problem, "multi_label_classification"))
+    name = "multilabel";
+  p->task = tl_task_find(name);
+  return TL_OK;
+}
+
+static tl_status load(tl_predictor *p, const char *dir, const char *dtype, tl_err *err) {
+  tl_model_config c;
+  tl_hf_task t;
+  TL_TRY(tl_model_read_config(dir, &c, err));
+  TL_TRY(tl_model_read_task(dir, &t, err));
+  if (t.kind != TL_HEAD_NONE) TL_TRY(tl_labels_read(dir, &p->labels, err));
+  TL_TRY(find_task(p, dir, &t, err));
+  TL_TRY(tl_tokenizer_load(dir, &p->tok, err));
+  if (tl_tokenizer_vocab_size(p->tok) > c.vocab)
+    return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %d tokens, the model only %lld", dir,
+                   tl_tokenizer_vocab_size(p->tok), (long long)c.vocab);
+  tl_task_head_options o = {.kind = t.kind,
+                            .n_outputs = p->labels.n,
+                            .name = (const char *const *)p->labels.name,
+                            .problem = t.problem};
+  TL_TRY(tl_model_new_task(&c, &o, 0, false, &p->model, err));
+  TL_TRY(tl_model_read_weights(p->model, dir, err));
+  TL_TRY(tl_model_require(p->model, dir, p->model->task.w, err));
+  if (p->max_len == 0) p->max_len = MAX_LEN;
+  if (p->max_len > c.max_len) p->max_len = c.max_len;
+  int64_t tokens = PREDICT_TOKENS > p->max_len ? PREDICT_TOKENS : p->max_len;
+  return tl_task_graph_new(p->ctx, p->task, p->model, tl_kernels_dtype(p->ctx->k, dtype), tokens,
+                           PREDICT_TEXTS, tokens, false, &p->graph, err);
+}
+
+tl_status tl_predictor_open(tl_ctx *ctx, const char *dir, const char *dtype, int64_t max_len,
+                            tl_predictor **out, tl_err *err) {
+  tl_predictor *p = calloc(1, sizeof *p);
+  if (!p) return tl_fail(err, TL_NOMEM, "predictor: out of memory");
+  p->ctx = ctx;
+  p->max_len = max_len;
+  tl_status s = load(p, dir, dtype, err);
+  if (s == TL_OK)
+    *out = p;
+  else
+    tl_predictor_free(p);
+  return s;
+}
+
+void tl_predictor_free(tl_predictor *p) {
+  if (!p) return;
+  tl_task_graph_free(&p->graph);
+  tl_model_free(p->model);
+  tl_labels_free(&p->labels);
+  tl_tokenizer_free(p->tok);
+  free(p);
+}
+
+const char *tl_predictor_task(const tl_predictor *p) {
+  return p->task->name;
+}
+tl_task_kind tl_predictor_kind(const tl_predictor *p) {
+  return p->task->records;
+}
+const tl_labels *tl_predictor_labels(const tl_predictor *p) {
+  return &p->labels;
+}
+
+tl_status tl_predictor_run(tl_predictor *p, const tl_task_data *d, tl_predictions *out,
+                           tl_scores *scores, tl_err *err) {
+  tl_task_samples samples;
+  tl_encode_options o = {.max_len = p->max_len, .pool = p->model->arch->task.pool};
+  TL_TRY(tl_task_encode(p->task, p->tok, d, &o, &samples, err));
+  tl_status s = tl_task_predict(&p->graph, &samples, scores ? d : NULL, out, err);
+  if (s == TL_OK && scores) {
+    s = tl_task_scores(p->task, d, out, true, 1, scores, err);
+    if (s != TL_OK) tl_predictions_free(out);
+  }
+  tl_task_samples_free(&samples);
+  return s;
+}
