@@ -7,7 +7,8 @@ Peers are found through the environment or in the folder that setup-peers.sh mak
   TILTH_PEER_PYTHON       Python with a current PyTorch and transformers
   TILTH_PEER_PYTHON113    Python with PyTorch 1.13
   TILTH_PEER_LLAMA        Python with llama-cpp-python
-  LLMC                    llm.c's training program: LLMC BATCH SEQ prints "step I: S s" lines
+  LLMC                    llm.c's train_gpt2, as its Makefile builds it, beside its files; it runs
+                          in its own folder with its own batch (4 x 64) and is stopped early
 A peer that is absent is named; one that fails is reported with its messages."""
 import argparse
 import json
@@ -101,46 +102,67 @@ def write_inputs(folder):
     return paths
 
 
-def run(command, env, wrap):
+def contents(file):
+    """All of a file that a child is writing: its place in the file is not touched."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
+
+
+def wait(child, out, stop):
+    """Waits for the process; stop: (pattern, count), to end it after so many matches in its output.
+    Returns (exit status, resource usage, ended by us)."""
+    ended = False
+    while True:
+        pid, status, usage = os.wait4(child.pid, os.WNOHANG if stop and not ended else 0)
+        if pid:
+            child.returncode = os.waitstatus_to_exitcode(status)
+            return child.returncode, usage, ended
+        if len(re.findall(stop[0], contents(out))) >= stop[1]:
+            child.terminate()
+            ended = True
+        time.sleep(0.1)
+
+
+def run(command, env, wrap, stop=None):
     """One process. Returns (output, peak resident bytes, None) or (None, 0, what went wrong)."""
     full = {k: v for k, v in os.environ.items() if not k.startswith(CLEARED)}
-    full.update(env)
     prefix = shlex.split(wrap) + ["env", *(f"{k}={v}" for k, v in env.items())]
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+    folder = os.path.dirname(command[0]) if stop else None
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
-            child = subprocess.Popen(prefix + command, stdout=out, stderr=err, env=full)
+            child = subprocess.Popen(prefix + command, stdout=out, stderr=err, env=full, cwd=folder)
         except OSError as e:
             return None, 0, str(e)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        err.seek(0)
-        if child.returncode:
-            return None, 0, f"exit {child.returncode}: {err.read()[-1500:].strip()}"
-        return out.read(), usage.ru_maxrss * 1024, None
+        status, usage, ended = wait(child, out, stop)
+        if status and not ended:
+            return None, 0, f"exit {status}: {contents(err)[-1500:].strip()}"
+        return contents(out), usage.ru_maxrss * 1024, None
 
 
-def parse_llmc(text, args):
-    """llm.c prints its seconds of each step; its tokens are batch times length."""
-    times = [float(x) for x in re.findall(r"step \d+: ([\d.]+) s", text)][1:]
-    losses = re.findall(r"loss ([\d.]+)", text)
-    median = statistics.median(times)
-    return {"tokens_per_second": int(args[0]) * int(args[1]) / median, "median_seconds": median,
-            "first_loss": float(losses[0]) if losses else None}
+LLMC_STEP = r"step \d+: train loss ([\d.]+) \(took ([\d.]+) ms"
+LLMC_TOKENS = 4 * 64
 
 
-def parse(name, text, args):
+def parse_llmc(text):
+    steps = [(float(x), float(ms) / 1000) for x, ms in re.findall(LLMC_STEP, text)]
+    median = statistics.median(t for _, t in steps[1:])
+    return {"tokens_per_second": LLMC_TOKENS / median, "median_seconds": median,
+            "first_loss": steps[0][0], "last_loss": steps[-1][0],
+            "versions": {"llm.c": "train_gpt2.c, f32"}}
+
+
+def parse(name, text):
     if name == "llm.c":
-        return parse_llmc(text, args)
+        return parse_llmc(text)
     return json.loads(text.strip().splitlines()[-1] if name != "tilth" else text)
 
 
-def measure(name, command, env, wrap, args):
-    text, rss, wrong = run(command, env, wrap)
+def measure(name, command, env, wrap):
+    stop = (LLMC_STEP, 4) if name == "llm.c" else None
+    text, rss, wrong = run(command, env, wrap, stop)
     if wrong:
         return {"error": wrong, "command": " ".join(command)}
     try:
-        fields = parse(name, text, args)
+        fields = parse(name, text)
         result = {k: fields.get(k) for k in ("tokens_per_second", "median_seconds", "first_loss",
                                              "last_loss", "first_step_seconds", "ready_seconds",
                                              "padding", "parameters", "versions", "environment")}
@@ -175,7 +197,7 @@ def run_workload(w, args, paths, programs):
                 env = {**side.env, **w.restrict["tilth" if name == "tilth" else "peer"]}
                 command = side.start(items + budget(name, args, args.seconds))
                 results.setdefault(name, []).append(
-                    measure(name, command, env, args.wrap, items))
+                    measure(name, command, env, args.wrap))
             last = results[name][-1]
             said = (f"{last['rate']:.1f} {w.unit}/s, loss {last['first_loss']}"
                     if "rate" in last else last["error"].strip().splitlines()[-1])

@@ -75,7 +75,7 @@ def pretraining(name, title, m, batch, seq, dtype="bf16", peers=("torch", "torch
     causal = m["kind"] == "gpt2"
     args = torch_lm(m, batch, seq, dtype, *extra)
     table = {p: args + ["--compile"] if p == "torch-compile" else
-             [str(batch), str(seq)] if p == "llm.c" else args for p in peers}
+             [] if p == "llm.c" else args for p in peers}
     span = (seq + 1) / 2 if causal else seq
     return Workload(name, title, tilth_step(m, batch, seq, dtype), table, ["torch"], dtype=dtype,
                     flops=flops_per_token(m, span, 0 if causal else MASK_RATE), restrict=restrict,
