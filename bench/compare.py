@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def arguments():
     p.add_argument("--only", action="append", metavar="NAME", help="this workload (repeatable)")
     p.add_argument("--peer", action="append", metavar="NAME", help="this peer (repeatable)")
     p.add_argument("--repeat", type=int, default=3, help="runs of each side (default 3)")
-    p.add_argument("--seconds", type=float, default=8, help="timed seconds of a run (default 8)")
+    p.add_argument("--steps", type=int, help="timed steps of a run (default: by workload)")
     p.add_argument("--peer-python", default=os.environ.get(
         "TILTH_PEER_PYTHON", os.path.join(PEERS, "torch/bin/python")))
     p.add_argument("--out", default=os.path.join(HERE, "results.json"),
@@ -87,7 +88,7 @@ def sides(args):
                                        os.path.join(PEERS, "llama/bin/python")), {}, setup)
     llmc = os.environ.get("LLMC", "")
     return {
-        "torch": torch, "torch-compile": torch, "torch-packed": torch, "torch-1.13": old,
+        "torch": torch, "torch-compile": torch, "torch-1.13": old,
         "transformers": torch, "llama.cpp": llama,
         "llm.c": Side(lambda a: [llmc, *a]) if llmc else Side(missing="LLMC is not set")}
 
@@ -117,7 +118,7 @@ def wait(child, out, stop):
             child.returncode = os.waitstatus_to_exitcode(status)
             return child.returncode, usage, ended
         if len(re.findall(stop[0], contents(out))) >= stop[1]:
-            child.terminate()
+            os.killpg(child.pid, signal.SIGTERM)
             ended = True
         time.sleep(0.1)
 
@@ -129,7 +130,8 @@ def run(command, env, wrap, stop=None):
     folder = os.path.dirname(command[0]) if stop else None
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
-            child = subprocess.Popen(prefix + command, stdout=out, stderr=err, env=full, cwd=folder)
+            child = subprocess.Popen(prefix + command, stdout=out, stderr=err, env=full, cwd=folder,
+                                     start_new_session=bool(stop))
         except OSError as e:
             return None, 0, str(e)
         status, usage, ended = wait(child, out, stop)
@@ -150,10 +152,31 @@ def parse_llmc(text):
             "versions": {"llm.c": "train_gpt2.c, f32"}}
 
 
+def parse_tilth(text):
+    """The fields of `tilth bench ... --json` under the peers' names. With a profile, the rate is
+    that of the optimizer's part alone."""
+    d = json.loads(text)
+    out = {"tokens_per_second": d["tokens_per_s"], "median_seconds": d.get("median"),
+           "first_loss": d.get("loss"), "parameters": d.get("parameters"),
+           "first_step_seconds": d.get("to_first_step_end"),
+           "ready_seconds": d.get("to_first_step")}
+    if d.get("profile"):
+        part = sum(r["seconds"] for r in d["profile"]["rows"]
+                   if r["name"] in ("optimizer", "gradient norm"))
+        out.update(tokens_per_second=1 / part, median_seconds=part, first_loss=None)
+    return out
+
+
 def parse(name, text):
+    if name == "tilth":
+        return parse_tilth(text)
     if name == "llm.c":
         return parse_llmc(text)
-    return json.loads(text.strip().splitlines()[-1] if name != "tilth" else text)
+    return json.loads(text.strip().splitlines()[-1])
+
+
+KEPT = ("median_seconds", "first_loss", "last_loss", "first_step_seconds", "ready_seconds",
+        "padding", "parameters", "versions", "environment")
 
 
 def measure(name, command, env, wrap):
@@ -163,9 +186,7 @@ def measure(name, command, env, wrap):
         return {"error": wrong, "command": " ".join(command)}
     try:
         fields = parse(name, text)
-        result = {k: fields.get(k) for k in ("tokens_per_second", "median_seconds", "first_loss",
-                                             "last_loss", "first_step_seconds", "ready_seconds",
-                                             "padding", "parameters", "versions", "environment")}
+        result = {k: fields.get(k) for k in KEPT}
         result["rate"] = float(fields["tokens_per_second"])
     except (ValueError, KeyError, IndexError, TypeError, statistics.StatisticsError) as e:
         return {"error": f"output not understood ({e!r}): {text[-500:]}",
@@ -174,10 +195,12 @@ def measure(name, command, env, wrap):
     return result
 
 
-def budget(name, args, seconds):
+def length_of_run(name, w, args):
     if name == "llm.c":
         return []
-    return ["--seconds", str(seconds)] + (["--json"] if name == "tilth" else [])
+    warmup, steps = w.steps
+    return ["--warmup", str(warmup), "--steps", str(args.steps or steps)] + \
+        (["--json"] if name == "tilth" else [])
 
 
 def run_workload(w, args, paths, programs):
@@ -195,7 +218,7 @@ def run_workload(w, args, paths, programs):
                 results[name] = [{"error": side.missing, "absent": True}]
             else:
                 env = {**side.env, **w.restrict["tilth" if name == "tilth" else "peer"]}
-                command = side.start(items + budget(name, args, args.seconds))
+                command = side.start(items + length_of_run(name, w, args))
                 results.setdefault(name, []).append(
                     measure(name, command, env, args.wrap))
             last = results[name][-1]

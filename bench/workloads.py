@@ -17,12 +17,14 @@ AVX2 = {"tilth": {"TILTH_CPU": "avx2"},
 
 
 class Workload:
-    """unit: what the rate counts. peers: name -> arguments of its program; those of `main` run in
-    every repeat, the others in the first one only. flops: per unit, for the share of the peak."""
+    """peers: name -> arguments of its program; those of `main` run in every repeat, the others in
+    the first one only. steps: (warm-up, timed), for about 8 s of a peer. unit: what the rate counts.
+    flops: per unit, for the share of the peak."""
 
-    def __init__(self, name, title, tilth, peers, main, unit="tokens", dtype="bf16", flops=0,
+    def __init__(self, name, title, tilth, peers, main, steps, unit="tokens", dtype="bf16", flops=0,
                  restrict=None, vocab=0):
         self.name, self.title, self.tilth, self.peers, self.main = name, title, tilth, peers, main
+        self.steps = steps
         self.unit, self.dtype, self.flops = unit, dtype, flops
         self.restrict = restrict or {"tilth": {}, "peer": {}}
         self.first_loss = math.log(vocab) if vocab else None
@@ -70,25 +72,25 @@ def torch_lm(m, batch, seq, dtype, *more):
             str(batch), "--seq", str(seq), "--dtype", dtype, *more]
 
 
-def pretraining(name, title, m, batch, seq, dtype="bf16", peers=("torch", "torch-compile"),
-                restrict=None, extra=()):
+def pretraining(name, title, m, batch, seq, steps, dtype="bf16", peers=("torch", "torch-compile"),
+                restrict=None):
     causal = m["kind"] == "gpt2"
-    args = torch_lm(m, batch, seq, dtype, *extra)
+    args = torch_lm(m, batch, seq, dtype)
     table = {p: args + ["--compile"] if p == "torch-compile" else
              [] if p == "llm.c" else args for p in peers}
     span = (seq + 1) / 2 if causal else seq
-    return Workload(name, title, tilth_step(m, batch, seq, dtype), table, ["torch"], dtype=dtype,
-                    flops=flops_per_token(m, span, 0 if causal else MASK_RATE), restrict=restrict,
-                    vocab=m["vocab"])
+    return Workload(name, title, tilth_step(m, batch, seq, dtype), table, ["torch"], steps,
+                    dtype=dtype, flops=flops_per_token(m, span, 0 if causal else MASK_RATE),
+                    restrict=restrict, vocab=m["vocab"])
 
 
 def mixed_masked():
     m, lens = BERT_BASE, documents("mixed")
     args = torch_lm(m, 8, 128, "bf16", "--lengths", "{mixed}")
-    peers = {"torch": args, "torch-packed": args + ["--batching", "pack"]}
     return Workload("bert-mixed", "BERT-base masked LM, 1,024 tokens of documents of 8 to 128",
-                    tilth_step(m, 8, 128, "bf16", "--lengths", "{mixed}"), peers, ["torch"],
-                    flops=flops_per_token(m, attended(lens), MASK_RATE), vocab=m["vocab"])
+                    tilth_step(m, 8, 128, "bf16", "--lengths", "{mixed}"), {"torch": args},
+                    ["torch"], (3, 5), flops=flops_per_token(m, attended(lens), MASK_RATE),
+                    vocab=m["vocab"])
 
 
 def finetuning():
@@ -99,16 +101,17 @@ def finetuning():
             str(m["heads"]), "--vocab", str(m["vocab"]), "--batch", "32", "--lengths",
             "{sentences}"]
     return Workload("finetune", "Fine-tuning a 22M encoder, 32 sentences of 4 to 128", tilth,
-                    {"torch": args}, ["torch"],
+                    {"torch": args}, ["torch"], (5, 25),
                     flops=flops_per_token(m, attended(documents("sentences")), head=False))
 
 
-def optimizer(name, title, m, optim):
-    tilth = ["bench", "optim", *model_keys(m), "train.seq_len=1024", f"optim.type={optim}"]
+def optimizer(name, title, m, optim, steps):
+    """Tilth's side is the share of the optimizer and of the gradients' norm in its own steps."""
+    tilth = ["bench", "step", *model_keys(m), "train.seq_len=64", "train.batch=1", "--profile",
+             "run.dtype=bf16", f"optim.type={optim}"]
     args = ["torch_optim.py", "--layers", str(m["layers"]), "--dim", str(m["dim"]), "--heads",
-            str(m["heads"]), "--vocab", str(m["vocab"]), "--optim", optim]
-    return Workload(name, title, tilth, {"torch": args, "torch-compile": args + ["--compile"]},
-                    ["torch"], unit="updates")
+            str(m["heads"]), "--vocab", str(m["vocab"]), "--seq", "64", "--optim", optim]
+    return Workload(name, title, tilth, {"torch": args}, ["torch"], steps, unit="updates")
 
 
 def generation(name, title, dtype):
@@ -118,29 +121,30 @@ def generation(name, title, dtype):
     if dtype == "bf16":
         peers = {"llama.cpp": ["llama_generate.py", "--model", "{gguf}"], **peers}
     return Workload(name, title, tilth, peers, ["llama.cpp"] if dtype == "bf16" else
-                    ["transformers"], dtype=dtype)
+                    ["transformers"], (1, 4), dtype=dtype)
 
 
 def table():
     """In order of importance: what an interrupted comparison has is what matters most."""
     every = ("torch", "torch-compile", "torch-1.13")
     return [
-        pretraining("gpt2-t256", "GPT-2 124M, B4 x T256", GPT2_124M, 4, 256, peers=every),
-        pretraining("gpt2-t64", "GPT-2 124M, B4 x T64", GPT2_124M, 4, 64,
+        pretraining("gpt2-t256", "GPT-2 124M, B4 x T256", GPT2_124M, 4, 256, (2, 4), peers=every),
+        pretraining("gpt2-t64", "GPT-2 124M, B4 x T64", GPT2_124M, 4, 64, (3, 10),
                     peers=(*every, "llm.c")),
-        pretraining("gpt-14m", "GPT 13.9M, B16 x T256", GPT_14M, 16, 256, peers=every),
-        pretraining("bert", "BERT-base masked LM, B8 x T128", BERT_BASE, 8, 128),
+        pretraining("gpt-14m", "GPT 13.9M, B16 x T256", GPT_14M, 16, 256, (2, 6), peers=every),
+        pretraining("bert", "BERT-base masked LM, B8 x T128", BERT_BASE, 8, 128, (2, 5)),
         mixed_masked(),
-        pretraining("gpt2-t1024", "GPT-2 124M, B4 x T1024", GPT2_124M, 4, 1024, peers=("torch",)),
+        pretraining("gpt2-t1024", "GPT-2 124M, B4 x T1024", GPT2_124M, 4, 1024, (1, 2),
+                    peers=("torch",)),
         finetuning(),
         generation("generate", "Generation, GPT-2 124M, 16 + 128 tokens", "bf16"),
-        optimizer("adamw", "AdamW and clipping alone, 124M", GPT2_124M, "adamw"),
-        optimizer("muon", "Muon and clipping alone, 124M", GPT2_124M, "muon"),
-        pretraining("gpt-14m-f32", "GPT 13.9M, B16 x T256, f32", GPT_14M, 16, 256, "f32",
+        optimizer("adamw", "AdamW and clipping alone, 124M", GPT2_124M, "adamw", (3, 20)),
+        optimizer("muon", "Muon and clipping alone, 124M", GPT2_124M, "muon", (1, 4)),
+        pretraining("gpt-14m-f32", "GPT 13.9M, B16 x T256, f32", GPT_14M, 16, 256, (1, 3), "f32",
                     peers=every),
-        pretraining("gpt2-t256-f32", "GPT-2 124M, B4 x T256, f32", GPT2_124M, 4, 256, "f32",
+        pretraining("gpt2-t256-f32", "GPT-2 124M, B4 x T256, f32", GPT2_124M, 4, 256, (1, 2), "f32",
                     peers=("torch", "torch-1.13")),
         pretraining("gpt-14m-avx2", "GPT 13.9M, B16 x T256, f32, AVX2 only", GPT_14M, 16, 256,
-                    "f32", peers=("torch", "torch-1.13"), restrict=AVX2),
+                    (1, 3), "f32", peers=("torch", "torch-1.13"), restrict=AVX2),
         generation("generate-f32", "Generation, GPT-2 124M, 16 + 128 tokens, f32", "f32"),
     ]

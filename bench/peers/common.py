@@ -31,9 +31,9 @@ def parser(doc):
     p.add_argument("--dtype", default="bf16", choices=["bf16", "bf16-master", "f32"],
                    help="bf16: autocast; bf16-master: a bf16 model with f32 master weights")
     p.add_argument("--warmup", type=int, default=3)
-    p.add_argument("--steps", type=int, default=0, help="timed steps; 0: as many as --seconds allow")
-    p.add_argument("--seconds", type=float, default=8)
+    p.add_argument("--steps", type=int, default=10, help="timed steps")
     p.add_argument("--compile", action="store_true", help="torch.compile")
+    p.add_argument("--pad-to", type=int, default=1, help="lengths are rounded up to a multiple")
     p.add_argument("--seed", type=int, default=1)
     return p
 
@@ -42,26 +42,15 @@ def time_steps(args, step):
     """Runs step(i) -> (loss, real tokens). Returns the fields of the result that all scripts have."""
     out = {"ready_seconds": since_start()}
     seconds, tokens, losses = [], [], []
-    begin = last = time.perf_counter()
-    i = 0
-    while True:
+    for i in range(args.warmup + args.steps):
+        begin = time.perf_counter()
         loss, n = step(i)
         losses.append(float(loss))
-        now = time.perf_counter()
         if i == 0:
             out["first_step_seconds"] = since_start()
         if i >= args.warmup:
-            seconds.append(now - last)
+            seconds.append(time.perf_counter() - begin)
             tokens.append(n)
-        i += 1
-        if i == args.warmup:
-            begin = now
-        last = time.perf_counter()
-        if args.steps:
-            if len(seconds) >= args.steps:
-                break
-        elif len(seconds) >= 3 and last - begin >= args.seconds:
-            break
     order = sorted(seconds)
     # Steps of equal work: their median. Batches of mixed length differ: all tokens in all the time.
     equal = min(tokens) == max(tokens)
@@ -80,16 +69,20 @@ def lengths(spec):
         return [int(line) for line in f if line.strip()]
 
 
+def grouped(lens, mega):
+    """Runs of `mega` documents (50 batches) sorted by length, as Hugging Face's group_by_length
+    does; every other run upwards, so that no batch has the shortest of one and the longest of the
+    next."""
+    return [x for i in range(0, len(lens), mega)
+            for x in sorted(lens[i:i + mega], reverse=i // mega % 2 == 0)]
+
+
 def batches_by_length(lens, budget, mode):
     """Batches of documents (lists of lengths) of about `budget` real tokens each.
 
-    pad: in the order given. group: the documents of 50 batches are sorted by length before they are
-    cut into batches, as Hugging Face's group_by_length does."""
+    pad: in the order given. group: see grouped()."""
     if mode == "group":
-        mean = sum(lens) / len(lens)
-        mega = max(1, int(50 * budget / mean))
-        lens = [x for i in range(0, len(lens), mega)
-                for x in sorted(lens[i:i + mega], reverse=True)]
+        lens = grouped(lens, int(50 * budget / (sum(lens) / len(lens))))
     out, batch = [], []
     for n in lens:
         if batch and sum(batch) + n > budget:

@@ -71,7 +71,7 @@ class Model(nn.Module):
         self.kind, self.vocab, self.loss_chunks = kind, vocab, loss_chunks
         self.tok, self.pos = nn.Embedding(vocab, dim), nn.Embedding(max_len, dim)
         if kind == "bert":
-            self.type, self.norm_in = nn.Embedding(2, dim), nn.LayerNorm(dim)
+            self.segment, self.norm_in = nn.Embedding(2, dim), nn.LayerNorm(dim)
         self.blocks = nn.ModuleList(Block(dim, heads, kind == "gpt2") for _ in range(layers))
         if kind == "gpt2":
             self.norm = nn.LayerNorm(dim)
@@ -89,7 +89,7 @@ class Model(nn.Module):
     def body(self, ids, pos, mask):
         x = self.tok(ids) + self.pos(pos)
         if self.kind == "bert":
-            x = self.norm_in(x + self.type.weight[0])
+            x = self.norm_in(x + self.segment.weight[0])
         for b in self.blocks:
             x = b(x, mask)
         return x

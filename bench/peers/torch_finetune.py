@@ -18,7 +18,7 @@ tc.setup(args)
 
 
 def batch_of(lens):
-    t = -(-max(lens) // 8) * 8
+    t = -(-max(lens) // args.pad_to) * args.pad_to
     real = torch.arange(t)[None, :] < torch.tensor(lens)[:, None]
     ids = torch.randint(4, args.vocab, real.shape) * real
     pos = torch.arange(t).expand(len(lens), -1).contiguous()
@@ -29,9 +29,7 @@ def batch_of(lens):
 def batches():
     lens = [min(n, args.max_len) for n in common.lengths(args.lengths)]
     if args.batching == "group":
-        mega = 50 * args.batch
-        lens = [x for i in range(0, len(lens), mega)
-                for x in sorted(lens[i:i + mega], reverse=True)]
+        lens = common.grouped(lens, 50 * args.batch)
     return common.spread([lens[i:i + args.batch]
                           for i in range(0, len(lens) - args.batch + 1, args.batch)])
 

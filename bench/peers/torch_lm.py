@@ -44,7 +44,7 @@ def fixed_batch():
 
 
 def padded_batch(lens):
-    t = -(-max(lens) // 8) * 8
+    t = -(-max(lens) // args.pad_to) * args.pad_to
     real = torch.arange(t)[None, :] < torch.tensor(lens)[:, None]
     ids = torch.randint(4, args.vocab, real.shape) * real
     pos = torch.arange(t).expand(len(lens), -1).contiguous()
