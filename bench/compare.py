@@ -108,18 +108,26 @@ def contents(file):
     return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
 
 
+def tree_peak(pid):
+    """Largest peak resident memory in bytes of a process and its children."""
+    with open(f"/proc/{pid}/status") as f:
+        peak = int(re.search(r"VmHWM:\s*(\d+)", f.read()).group(1)) * 1024
+    with open(f"/proc/{pid}/task/{pid}/children") as f:
+        return max([peak, *(tree_peak(int(c)) for c in f.read().split())])
+
+
 def wait(child, out, stop):
     """Waits for the process; stop: (pattern, count), to end it after so many matches in its output.
-    Returns (exit status, resource usage, ended by us)."""
-    ended = False
+    Returns (exit status, or 0 if ended by us; peak resident bytes)."""
+    ended = 0
     while True:
         pid, status, usage = os.wait4(child.pid, os.WNOHANG if stop and not ended else 0)
         if pid:
             child.returncode = os.waitstatus_to_exitcode(status)
-            return child.returncode, usage, ended
+            return (0, ended) if ended else (child.returncode, usage.ru_maxrss * 1024)
         if len(re.findall(stop[0], contents(out))) >= stop[1]:
+            ended = tree_peak(child.pid)
             os.killpg(child.pid, signal.SIGTERM)
-            ended = True
         time.sleep(0.1)
 
 
@@ -134,10 +142,10 @@ def run(command, env, wrap, stop=None):
                                      start_new_session=bool(stop))
         except OSError as e:
             return None, 0, str(e)
-        status, usage, ended = wait(child, out, stop)
-        if status and not ended:
+        status, peak = wait(child, out, stop)
+        if status:
             return None, 0, f"exit {status}: {contents(err)[-1500:].strip()}"
-        return contents(out), usage.ru_maxrss * 1024, None
+        return contents(out), peak, None
 
 
 LLMC_STEP = r"step \d+: train loss ([\d.]+) \(took ([\d.]+) ms"
@@ -195,6 +203,12 @@ def measure(name, command, env, wrap):
     return result
 
 
+def compiled(command, env):
+    """Fills the compiler's cache by a short run; returns its seconds to the end of the first step."""
+    text, _, wrong = run(command + ["--warmup", "0", "--steps", "1"], env, "")
+    return None if wrong else parse("torch", text)["first_step_seconds"]
+
+
 def length_of_run(name, w, args):
     if name == "llm.c":
         return []
@@ -218,9 +232,10 @@ def run_workload(w, args, paths, programs):
                 results[name] = [{"error": side.missing, "absent": True}]
             else:
                 env = {**side.env, **w.restrict["tilth" if name == "tilth" else "peer"]}
+                cold = compiled(side.start(items), env) if "--compile" in items else None
                 command = side.start(items + length_of_run(name, w, args))
-                results.setdefault(name, []).append(
-                    measure(name, command, env, args.wrap))
+                result = measure(name, command, env, args.wrap)
+                results.setdefault(name, []).append({**result, "compile_seconds": cold})
             last = results[name][-1]
             said = (f"{last['rate']:.1f} {w.unit}/s, loss {last['first_loss']}"
                     if "rate" in last else last["error"].strip().splitlines()[-1])

@@ -77,6 +77,8 @@ def side_row(w, name, runs):
     start = median(runs, "first_step_seconds")
     spread = f" ({number(min(seen))} to {number(max(seen))})" if len(seen) > 1 else ""
     note = f", {100 * padding:.0f} % padding" if padding else ""
+    cold = median(runs, "compile_seconds")
+    note += f", {cold:.0f} s to compile" if cold else ""
     return (f"| {w.name} | {name} | {number(statistics.median(seen))}{spread}{note} | "
             f"{median(runs, 'peak_rss_bytes') / MIB:,.0f} | {f'{start:.1f}' if start else '-'} | "
             f"{loss} |")
