@@ -81,12 +81,17 @@ static void load_rows(tl_dtype dt, const void *x, int64_t ld, int64_t row, int64
   int hw = words(hd);
   for (int r = 0; r < rows; r++, dst += hw) {
     int64_t i = (row + r) * ld + col;
+    int c = 0;
 #if PAIR == 2
     (void)dt;
-    memcpy(dst, (const tl_bf16 *)x + i, (size_t)hd * sizeof(tl_bf16));
-    memset((tl_bf16 *)dst + hd, 0, (size_t)(padded(hd) - hd) * sizeof(tl_bf16));
+    const tl_bf16 *src = (const tl_bf16 *)x + i;
+    for (; c + 2 * VL <= hd; c += 2 * VL)
+      _mm512_storeu_si512(dst + c / 2, _mm512_loadu_si512(src + c));
+    for (; c < hd; c += VL) {
+      __m256i half = _mm256_maskz_loadu_epi16(vec_mask(hd - c < VL ? hd - c : VL), src + c);
+      _mm256_storeu_si256((__m256i *)(dst + c / 2), half);
+    }
 #else
-    int c = 0;
     for (; c + VL <= hd; c += VL) vf_store(dst + c, VL, vf_get(dt, x, i + c, VL));
     if (c < hd) vf_store(dst + c, VL, vf_get(dt, x, i + c, hd - c)), c += VL;
     for (; c < hw; c += VL) vf_store(dst + c, VL, vf_all(0));
@@ -111,6 +116,24 @@ static const float *pair_rows(const float *src, int64_t rows, int hd, float *dst
 #else
   (void)rows, (void)hd, (void)dst;
   return src;
+#endif
+}
+
+/* The same of rows of x, as load_rows reads them: dst [ceil(rows / PAIR)][hp]. */
+static void load_pairs(tl_dtype dt, const void *x, int64_t ld, int64_t row, int64_t col, int rows,
+                       int hd, float *dst) {
+#if PAIR == 2
+  (void)dt;
+  const tl_bf16 *src = (const tl_bf16 *)x + row * ld + col;
+  for (int r = 0; r < rows; r += 2, src += 2 * ld)
+    for (int c = 0; c < hd; c += VL, dst += VL) {
+      __mmask16 m = vec_mask(hd - c < VL ? hd - c : VL), m2 = r + 1 < rows ? m : 0;
+      __m512i lo = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, src + c));
+      __m512i hi = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m2, src + ld + c));
+      _mm512_storeu_si512(dst, _mm512_or_si512(lo, _mm512_slli_epi32(hi, 16)));
+    }
+#else
+  load_rows(dt, x, ld, row, col, rows, hd, dst);
 #endif
 }
 
@@ -170,7 +193,7 @@ VEC_INLINE void store_words(float *column, int k, const vf p[4]) {
 typedef struct fwd {
   const tl_attn_args *a;
   queries q;
-  float *qt, *k, *v, *vp; /* [hw][BQ], [BK][hw] twice, [BK/PAIR][hp] */
+  float *qt, *k, *vp;     /* [hw][BQ], [BK][hw], [BK/PAIR][hp] */
   float *st, *ot;         /* [BK][BQ] scores, then words of probabilities; [hp][BQ] */
   float max[BQ], sum[BQ]; /* of scores times scale log2(e), of 2^(score - max) */
   float rescale[BQ];
@@ -245,10 +268,9 @@ static void forward_keys(fwd *f, int kb, int nk, bool first) {
     for (float *o = f->ot + v * VL; o < f->ot + hd * BQ; o += BQ)
       vf_store(o, VL, vf_load(o, VL) * x);
   }
-  const float *vp = pair_rows(f->v, nk, hd, f->vp);
   for (const run *r = runs; r < runs + n_runs; r++)
     mm(true, hd, r->v1 - r->v0,
-       (mm_args){(r->k1 - r->k0 + PAIR - 1) / PAIR, vp + r->k0 / PAIR * hp,
+       (mm_args){(r->k1 - r->k0 + PAIR - 1) / PAIR, f->vp + r->k0 / PAIR * hp,
                  f->st + r->k0 / PAIR * BQ + r->v0 * VL, f->ot + r->v0 * VL, hp, BQ, BQ, true});
 }
 
@@ -276,7 +298,7 @@ static void forward_block(fwd *f, const tl_segment *s, int head) {
   for (int kb = first; kb < f->q.hi; kb += BK) {
     int nk = f->q.hi - kb < BK ? f->q.hi - kb : BK;
     load_rows(a->dt, a->k, a->ldk, s->k0 + kb, kv_col, nk, a->hd, f->k);
-    load_rows(a->dt, a->v, a->ldv, s->k0 + kb, kv_col, nk, a->hd, f->v);
+    load_pairs(a->dt, a->v, a->ldv, s->k0 + kb, kv_col, nk, a->hd, f->vp);
     forward_keys(f, kb, nk, kb == first);
   }
   forward_finish(f, head, f->qt);
@@ -294,8 +316,7 @@ static void forward(const tl_attn_args *a, const tl_segment *s, int head, int be
   int hp = padded(a->hd), hw = words(a->hd);
   char *at = scratch;
   f.qt = carve(&at, BQ * hp), f.ot = carve(&at, BQ * hp);
-  f.k = carve(&at, BK * hw), f.v = carve(&at, BK * hw);
-  f.vp = carve(&at, PAIR == 1 ? 0 : BK / PAIR * hp);
+  f.k = carve(&at, BK * hw), f.vp = carve(&at, BK / PAIR * hp);
   f.st = carve(&at, BK * BQ);
   for (int row = begin, next; row < end; row = next) {
     next = row + BQ - (row - s->q0) % BQ;
@@ -481,6 +502,6 @@ static size_t scratch(const tl_attn_args *a, int max_k, bool backward) {
     floats = 4 * BQ * hw + 2 * BQ * hp + 2 * BK * BQ + 2 * keys * (hw + hp) +
              paired * (2 * BQ * hp + BK * BQ + (keys + 1) * hp) / PAIR;
   else
-    floats = 2 * BQ * hp + 2 * BK * hw + BK * BQ + paired * BK * hp / PAIR;
+    floats = 2 * BQ * hp + BK * hw + BK / PAIR * hp + BK * BQ;
   return sizeof(float) * floats + 20 * 64; /* each array starts on a cache line */
 }
