@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "kernels/normal.h"
 
 enum {
   PARAM_ALIGN = 16,       /* elements: one cache line of f32 */
@@ -66,23 +67,54 @@ tl_status tl_params_alloc(tl_params *ps, bool with_grads, tl_err *err) {
   return TL_OK;
 }
 
-void tl_param_init(tl_param *w, uint64_t seed) {
+/* Elements of a task: huge pages, that one thread touches first. */
+enum { INIT_PART = 1 << 19 };
+
+static void init_range(const tl_kernels *k, const tl_param *w, uint64_t seed, int64_t begin,
+                       int64_t n) {
   uint32_t sub = (uint32_t)tl_hash64(w->name, strlen(w->name));
-  tl_rng r = tl_rng_make(seed, TL_STREAM_INIT, sub, 0);
-  for (int64_t i = 0; i < w->n; i++) {
-    switch (w->init) {
-    case TL_INIT_NORMAL:
-      w->data[i] = w->init_scale * tl_rng_normal(&r);
-      break;
-    case TL_INIT_CONST:
-      w->data[i] = w->init_scale;
-      break;
-    }
+  switch (w->init) {
+  case TL_INIT_NORMAL:
+    k->optim.normal(seed, TL_STREAM_INIT, sub, begin, n, w->init_scale, w->data + begin);
+    break;
+  case TL_INIT_CONST:
+    for (int64_t i = begin; i < begin + n; i++) w->data[i] = w->init_scale;
+    break;
   }
 }
 
-void tl_params_init(tl_params *ps, uint64_t seed) {
-  for (int i = 0; i < ps->n; i++) tl_param_init(ps->p[i], seed);
+void tl_param_init(tl_param *w, uint64_t seed) {
+  init_range(tl_kernels_get(tl_cpu_detect()), w, seed, 0, w->n);
+}
+
+typedef struct init_job {
+  const tl_kernels *k;
+  const tl_params *ps;
+  uint64_t seed;
+} init_job;
+
+/* The parameters' elements in one row are cut into tasks. */
+static void init_task(void *arg, int64_t task, int worker) {
+  (void)worker;
+  const init_job *j = arg;
+  int64_t begin = task * INIT_PART, end = begin + INIT_PART;
+  for (int i = 0; i < j->ps->n; i++) {
+    const tl_param *w = j->ps->p[i];
+    int64_t from = begin > w->offset ? begin - w->offset : 0;
+    int64_t to = end - w->offset < w->n ? end - w->offset : w->n;
+    from = from / TL_NORMAL_GROUP * TL_NORMAL_GROUP;
+    if (to < w->n) to = to / TL_NORMAL_GROUP * TL_NORMAL_GROUP;
+    if (from < to) init_range(j->k, w, j->seed, from, to - from);
+  }
+}
+
+void tl_params_init(tl_ctx *ctx, tl_params *ps, uint64_t seed) {
+  init_job j = {ctx ? ctx->k : tl_kernels_get(tl_cpu_detect()), ps, seed};
+  int64_t tasks = (ps->n_values + INIT_PART - 1) / INIT_PART;
+  if (ctx)
+    tl_parallel(ctx->pool, tasks, init_task, &j);
+  else
+    for (int64_t t = 0; t < tasks; t++) init_task(&j, t, 0);
   tl_params_changed(ps);
 }
 

@@ -85,8 +85,9 @@ tl_param *tl_params_add(tl_params *ps, const char *name, int ndim, const int64_t
 tl_param *tl_params_find(const tl_params *ps, const char *name); /* NULL if absent */
 /* Allocates the slabs (gradients only if with_grads) and binds the views. */
 tl_status tl_params_alloc(tl_params *ps, bool with_grads, tl_err *err);
-/* Fills every parameter from (seed, name): independent of order and of the other parameters. */
-void tl_params_init(tl_params *ps, uint64_t seed);
+/* Fills every parameter from (seed, name): independent of order, of the other parameters and of
+ * ctx, whose threads do it; NULL: the caller alone. */
+void tl_params_init(tl_ctx *ctx, tl_params *ps, uint64_t seed);
 void tl_param_init(tl_param *p, uint64_t seed); /* one of them */
 int64_t tl_params_count(const tl_params *ps, bool trainable_only);
 void tl_params_free(tl_params *ps);

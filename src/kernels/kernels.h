@@ -133,6 +133,10 @@ typedef struct tl_optim_kernels {
   void (*sgd)(float lr, float mu, bool nesterov, float wd, float grad_scale, int64_t n,
               const float *g, float *m, float *p);
   void (*ema)(float decay, int64_t n, const float *p, float *avg); /* avg += (1-decay)(p - avg) */
+  /* x[i] = std times number first + i of the sequence of normal numbers that is (seed, stream,
+   * sub), see normal.h; first is a multiple of TL_NORMAL_GROUP. The same bits on every level. */
+  void (*normal)(uint64_t seed, uint32_t stream, uint32_t sub, int64_t first, int64_t n, float std,
+                 float *x);
   /* Copies whole 64-byte lines to memory that will not be read soon, past the caches. */
   void (*stream)(void *dst, const void *src, size_t bytes);
 } tl_optim_kernels;

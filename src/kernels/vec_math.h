@@ -53,9 +53,9 @@ VEC_INLINE vf vf_normal_cdf(vf x, vf *density) {
   return vf_where_lt(x, vf_all(0.0f), tail, 1.0f - tail);
 }
 
-/* The 4 VL words of Philox blocks first .. first + VL - 1, in element order. */
-VEC_INLINE void vu_philox(uint64_t seed, uint32_t stream, uint32_t sub, uint64_t first,
-                          uint32_t *words) {
+/* The words of Philox blocks first .. first + VL - 1: out[w] has word w of each. */
+VEC_INLINE void vu_philox_blocks(uint64_t seed, uint32_t stream, uint32_t sub, uint64_t first,
+                                 vu out[4]) {
   vu zero = {0};
   vu c0 = (uint32_t)first + vu_iota(), c2 = zero + stream, c3 = zero + sub;
   vu c1 = (uint32_t)(first >> 32) - (vu)(c0 < (zero + (uint32_t)first)); /* carry: true is -1 */
@@ -71,7 +71,15 @@ VEC_INLINE void vu_philox(uint64_t seed, uint32_t stream, uint32_t sub, uint64_t
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  vu_store_interleaved(words, c0, c1, c2, c3);
+  out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
+}
+
+/* The same 4 VL words in element order. */
+VEC_INLINE void vu_philox(uint64_t seed, uint32_t stream, uint32_t sub, uint64_t first,
+                          uint32_t *words) {
+  vu c[4];
+  vu_philox_blocks(seed, stream, sub, first, c);
+  vu_store_interleaved(words, c[0], c[1], c[2], c[3]);
 }
 
 #endif

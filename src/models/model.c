@@ -234,7 +234,7 @@ tl_status tl_model_alloc(const tl_model_config *config, bool with_grads, tl_decl
 tl_status tl_model_new_with(const tl_model_config *config, uint64_t seed, bool with_grads,
                             tl_declare_extra_fn extra, void *user, tl_model **out, tl_err *err) {
   TL_TRY(tl_model_alloc(config, with_grads, extra, user, out, err));
-  tl_params_init(&(*out)->params, seed);
+  tl_params_init(NULL, &(*out)->params, seed);
   return TL_OK;
 }
 

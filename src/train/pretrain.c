@@ -64,7 +64,8 @@ static tl_status make_model(tl_trainer *t, int64_t vocab, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_model_config mc;
   TL_TRY(tl_model_config_from(c, vocab, c->train.seq_len, &mc, err));
-  TL_TRY(tl_model_new(&mc, (uint64_t)c->run.seed, true, &t->model, err));
+  TL_TRY(tl_model_alloc(&mc, true, NULL, NULL, &t->model, err));
+  tl_params_init(t->ctx, &t->model->params, (uint64_t)c->run.seed);
   t->objective = tl_objective_find(c->objective.type);
   TL_TRY(tl_objective_args_from(t->objective, c, t->tok, &t->args, err));
   tl_lm_options lo = {.dt = tl_kernels_dtype(t->ctx->k, c->run.dtype),

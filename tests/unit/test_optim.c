@@ -91,7 +91,7 @@ static void setup(bench *b, int threads, const tl_optim_options *opt) {
       tl_params_add(&b->ps, "frozen", 2, (int64_t[]){8, 8}, TL_INIT_NORMAL, 1, hidden);
   frozen->trainable = false;
   assert_int_equal(tl_params_alloc(&b->ps, true, &err), TL_OK);
-  tl_params_init(&b->ps, 3);
+  tl_params_init(b->ctx, &b->ps, 3);
   assert_int_equal(tl_optim_new(b->ctx, &b->ps, opt, &b->o, &err), TL_OK);
 }
 
@@ -359,6 +359,62 @@ static void ema_averages_and_swaps(void **state) {
   teardown(&b);
 }
 
+/* --- initial values ------------------------------------------------------------------------- */
+
+static void normal_numbers_are_the_same_on_every_level(void **state) {
+  (void)state;
+  enum { N = 1 << 16, CUT = 640 };
+  float *want = malloc(N * sizeof *want), *x = malloc(N * sizeof *x);
+  double mean = 0, sum2 = 0, sum4 = 0, next = 0, top = 0;
+  tl_kernels_get(TL_CPU_REF)->optim.normal(5, TL_STREAM_TEST, 9, 0, N, 2, want);
+  for (int level = 0; level <= (int)tl_cpu_detect(); level++) {
+    const tl_optim_kernels *k = &tl_kernels_get((tl_cpu_level)level)->optim;
+    memset(x, 0, N * sizeof *x);
+    k->normal(5, TL_STREAM_TEST, 9, 0, CUT, 2, x);
+    k->normal(5, TL_STREAM_TEST, 9, CUT, N - CUT - 3, 2, x + CUT);
+    assert_memory_equal(x, want, (N - 3) * sizeof *x);
+    assert_true(x[N - 3] == 0); /* nothing beyond the end */
+  }
+  for (int i = 0; i < N; i++) {
+    double z = (double)want[i] / 2;
+    mean += z / N, sum2 += z * z / N, sum4 += z * z * z * z / N;
+    if (i) next += z * (double)want[i - 1] / 2 / N;
+    top = fmax(top, fabs(z));
+  }
+  /* Four and more standard errors of each. */
+  assert_near(mean, 0, 4.5 / 256);
+  assert_near(sum2, 1, 4.5 * sqrt(2) / 256);
+  assert_near(sum4, 3, 4.5 * sqrt(96) / 256);
+  assert_near(next, 0, 4.5 / 256);
+  assert_true(top > 3.6 && top < 6.6);
+  free(want);
+  free(x);
+}
+
+static void initial_values_depend_on_seed_and_name_alone(void **state) {
+  (void)state;
+  tl_optim_options opt = with_type(TL_OPTIM_SGD);
+  bench b[3];
+  for (int t = 0; t < 3; t++) setup(&b[t], t + 1, &opt);
+  size_t bytes = (size_t)b[0].ps.n_values * sizeof(float);
+  tl_params_init(NULL, &b[1].ps, 3);
+  for (int t = 1; t < 3; t++) assert_memory_equal(b[t].ps.values, b[0].ps.values, bytes);
+  tl_params alone = {0}; /* long enough for several tasks */
+  tl_param *first = tl_params_add(&alone, "first", 1, (int64_t[]){600001}, TL_INIT_NORMAL, 1, 0);
+  tl_param *p = tl_params_add(&alone, "table", 2, (int64_t[]){700, 1000}, TL_INIT_NORMAL, 1, 0);
+  assert_true(first && p && tl_params_alloc(&alone, false, NULL) == TL_OK);
+  tl_params_init(b[1].ctx, &alone, 3);
+  assert_memory_equal(p->data, b[0].ps.p[1]->data, (size_t)b[0].ps.p[1]->n * sizeof(float));
+  float last = p->data[699999], head = first->data[600000];
+  tl_param_init(p, 3);
+  tl_param_init(first, 3);
+  assert_true(p->data[699999] == last && first->data[600000] == head);
+  tl_params_free(&alone);
+  for (int t = 0; t < 3; t++) teardown(&b[t]);
+}
+
+/* --- packs ---------------------------------------------------------------------------------- */
+
 static void add_packs(bench *b, tl_dtype dt, int n, tl_param *const *w, bool conv1d) {
   for (int kind = 0; kind < 2; kind++)
     assert_non_null(tl_params_pack(&b->ps, b->ctx->k, (tl_pack_kind)kind, dt, n, w, conv1d));
@@ -378,7 +434,7 @@ static void setup_packed(bench *b, const tl_optim_options *opt) {
   }
   w[1]->trainable = false;
   assert_int_equal(tl_params_alloc(&b->ps, true, NULL), TL_OK);
-  tl_params_init(&b->ps, 3);
+  tl_params_init(b->ctx, &b->ps, 3);
   for (int dt = 0; dt < 2; dt++) {
     add_packs(b, (tl_dtype)dt, 3, w, false);
     add_packs(b, (tl_dtype)dt, 1, w + 3, true);
@@ -465,6 +521,8 @@ int main(void) {
       cmocka_unit_test(same_bits_on_any_number_of_threads),
       cmocka_unit_test(gradient_norm_is_the_norm),
       cmocka_unit_test(ema_averages_and_swaps),
+      cmocka_unit_test(normal_numbers_are_the_same_on_every_level),
+      cmocka_unit_test(initial_values_depend_on_seed_and_name_alone),
       cmocka_unit_test(packs_follow_the_update),
       cmocka_unit_test(resumes_with_the_same_bits),
   };

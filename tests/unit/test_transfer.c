@@ -92,7 +92,7 @@ static int set_up(void **state) {
   g_train = write_task("train.tsv", N_TRAIN, 1);
   g_test = write_task("test.tsv", N_TEST, 2);
   g_model = tl_path_join(g_dir, "model");
-  if (tl_model_new(&c, 3, false, &m, NULL) != TL_OK) return -1;
+  if (tl_model_new(&c, 5, false, &m, NULL) != TL_OK) return -1;
   int rc = tl_model_save(m, g_tok, g_model, NULL) == TL_OK ? 0 : -1;
   tl_model_free(m);
   return rc;
