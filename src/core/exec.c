@@ -19,6 +19,16 @@ static void timed(tl_exec *x, tl_node *n, void (*fn)(tl_exec *, tl_node *), int 
   if (seconds) seconds[pass * x->g->n_nodes + n->id] += tl_now() - start;
 }
 
+/* Before the backward of n: outputs it reads that were not kept. */
+static void make_again(tl_exec *x, const tl_node *n) {
+  for (int k = 0; k < n->n_in; k++) {
+    tl_node *in = n->in[k];
+    if (!in || !in->memory[1] || in->again_for != n->id) continue;
+    in->data = in->memory[1];
+    timed(x, in, in->again, 1);
+  }
+}
+
 void tl_graph_run(tl_graph *g, const tl_pass *run) {
   tl_exec x = {.ctx = g->ctx,
                .k = g->ctx->k,
@@ -33,12 +43,14 @@ void tl_graph_run(tl_graph *g, const tl_pass *run) {
     tl_node *n = g->node[i];
     if (n->kind != TL_NODE_OP || !n->live) continue;
     x.scratch = g->scratch_fwd[i];
+    n->data = n->memory[0];
     timed(&x, n, n->op->forward, 0);
   }
   if (!x.training) return;
   for (int i = g->n_nodes - 1; i >= 0; i--) {
     tl_node *n = g->node[i];
     if (n->kind != TL_NODE_OP || !n->needs_grad || !n->op->backward) continue;
+    make_again(&x, n);
     x.scratch = g->scratch_bwd[i];
     timed(&x, n, n->op->backward, 1);
   }

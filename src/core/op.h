@@ -19,6 +19,7 @@ enum { TL_MAX_IN = 8, TL_MAX_CASE_DIMS = 8, TL_MAX_DIMS = 8 };
 typedef struct tl_graph tl_graph;
 typedef struct tl_node tl_node;
 typedef struct tl_op tl_op;
+typedef struct tl_exec tl_exec;
 
 typedef enum tl_node_kind {
   TL_NODE_OP,
@@ -43,13 +44,18 @@ struct tl_node {
   void *data, *grad;
   void *saved; /* written by forward for backward; asked for in infer through saved_bytes */
   size_t saved_bytes, scratch_fwd, scratch_bwd;
+  /* Set by infer where it costs little: sets data once more in the backward, from saved and
+   * again_inputs. Then the plan need not keep a large output from the forward on. */
+  void (*again)(tl_exec *x, tl_node *n);
+  void *memory[2]; /* private: data in the forward; data after `again`, NULL: the same */
+  int again_for;   /* private: the node before whose backward `again` runs */
   bool needs_grad;
   uint32_t grad_add; /* private: see tl_grad_adds */
   bool live;         /* reachable from an output */
 };
 
 /* What a run carries; handed to forward and backward. */
-typedef struct tl_exec {
+struct tl_exec {
   tl_ctx *ctx;
   const tl_kernels *k;
   tl_graph *g;
@@ -59,7 +65,7 @@ typedef struct tl_exec {
   uint64_t seed;    /* of dropout */
   uint64_t tick;    /* unique number of this forward pass: dropout masks depend on it */
   void *scratch;    /* scratch_fwd or scratch_bwd bytes for the node, 64-byte aligned */
-} tl_exec;
+};
 
 typedef struct tl_cost {
   double flops_fwd, flops_bwd; /* multiply-adds count 2 */
@@ -78,13 +84,15 @@ struct tl_op {
   void (*backward)(tl_exec *x, tl_node *n);
   /* At the current dynamic sizes; adds to nothing, sets *c (zeroed before). */
   void (*cost)(const tl_graph *g, const tl_node *n, tl_cost *c);
-  uint32_t bwd_inputs;  /* bit i: backward reads in[i]->data */
-  bool bwd_output;      /* backward reads n->data */
-  bool grad_in_forward; /* a loss that writes its inputs' gradients during the training forward */
-  bool alias_in0;       /* the output IS in[0]'s memory (state updates) */
-  bool inplace;         /* forward may write its output over in[0] when nobody reads that later */
-  uint32_t grad_alias;  /* bit i: in[i]->grad may be the memory of n->grad (the gradient passes
-                           through); backward then finds equal pointers and does nothing for i */
+  uint32_t bwd_inputs;   /* bit i: backward reads in[i]->data */
+  uint32_t again_inputs; /* bit i: tl_node.again reads in[i]->data; only bits of bwd_inputs */
+  bool bwd_output;       /* backward reads n->data */
+  bool grad_in_forward;  /* a loss that writes its inputs' gradients during the training forward */
+  bool alias_in0;        /* the output IS in[0]'s memory (state updates) */
+  bool inplace;          /* forward may write its output over in[0] when nobody reads that later */
+  uint32_t grad_alias;   /* bit i: in[i]->grad may be the memory of n->grad (the gradient passes
+                            through); backward then finds equal pointers and does nothing for i */
+  uint32_t grad_over;    /* bit i: backward may set in[i]->grad over n->grad */
   /* Tests. Each case is a row of dims; build_case makes the operator from tl_case_input and
    * parameters and returns the node that is compared and differentiated. Tolerances are relative to
    * the largest magnitude of the compared tensor, {f32, bf16}, against the reference kernels. */

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN = 64 };
+/* AGAIN_BYTES: smaller outputs are kept, even if they could be computed again. */
+enum { ALIGN = 64, AGAIN_BYTES = 1 << 20 };
 
 typedef struct buffer {
   size_t bytes, offset;
@@ -16,7 +17,7 @@ typedef struct buffer {
   bool used;
 } buffer;
 
-enum { B_DATA, B_GRAD, B_SAVED, B_FWD, B_BWD, B_KINDS };
+enum { B_DATA, B_GRAD, B_AGAIN, B_SAVED, B_FWD, B_BWD, B_KINDS };
 
 typedef struct planner {
   tl_graph *g;
@@ -105,6 +106,31 @@ static void extend(buffer *b, int time) {
   if (time > b->end) b->end = time;
 }
 
+/* Whether n's output is computed again for the backward: in[] that it reads must be kept. */
+static bool is_again(const planner *p, const tl_node *n) {
+  if (!n->again || !n->needs_grad || n->op->bwd_output || p->output[n->id]) return false;
+  if (node_bytes(n) < AGAIN_BYTES) return false;
+  for (int k = 0; k < n->n_in; k++)
+    if (n->in[k] && (n->op->again_inputs >> k & 1) && n->in[k]->again_for) return false;
+  return true;
+}
+
+/* The backward of n reads in's output. */
+static void extend_to_backward(planner *p, const tl_node *n, tl_node *in) {
+  int time = bwd_time(p, n);
+  if (!in->again_for) {
+    extend(buf_of(p, B_DATA, in->id), time);
+    return;
+  }
+  buffer *b = buf_of(p, B_AGAIN, in->id);
+  if (!b->used) *b = (buffer){node_bytes(in), 0, time, time, true};
+  if (time <= b->begin) {
+    b->begin = time;
+    in->again_for = n->id;
+  }
+  extend(b, time);
+}
+
 static void data_lifetimes(planner *p) {
   int last = 2 * p->n - 1;
   for (int i = 0; i < p->n; i++) {
@@ -116,12 +142,12 @@ static void data_lifetimes(planner *p) {
     b->used = n->kind != TL_NODE_PARAM;
     if (persistent || p->output[i]) b->end = last;
     if (n->kind != TL_NODE_OP) continue;
+    if (is_again(p, n)) n->again_for = -1;
     if (n->needs_grad && n->op->bwd_output) extend(b, bwd_time(p, n));
     for (int k = 0; k < n->n_in; k++) {
       if (!n->in[k]) continue;
-      buffer *in = buf_of(p, B_DATA, n->in[k]->id);
-      extend(in, i);
-      if (n->needs_grad && (n->op->bwd_inputs >> k & 1)) extend(in, bwd_time(p, n));
+      extend(buf_of(p, B_DATA, n->in[k]->id), i);
+      if (n->needs_grad && (n->op->bwd_inputs >> k & 1)) extend_to_backward(p, n, n->in[k]);
     }
     int end = n->needs_grad && !n->op->grad_in_forward ? bwd_time(p, n) : i;
     *buf_of(p, B_SAVED, i) = (buffer){n->saved_bytes, 0, i, end, n->saved_bytes > 0};
@@ -174,10 +200,13 @@ static void share_forward(planner *p) {
 }
 
 /* True if, once `m` shares the gradient memory of the group of `y`, some later contribution to one
- * member would destroy what another member has still to read. */
-static bool alias_hazard(planner *p, const tl_node *y, const tl_node *m) {
+ * member would destroy what another member has still to read. over: y's backward itself changes it.
+ */
+static bool alias_hazard(planner *p, const tl_node *y, const tl_node *m, bool over) {
   int *shared = p->shared + p->n, group = root(shared, y->id);
   int now = bwd_time(p, y);
+  for (int b = 0; over && b < p->n; b++)
+    if (b != y->id && root(shared, b) == group && bwd_time(p, p->g->node[b]) > now) return true;
   for (int a = 0; a < p->n; a++) {
     if (a != m->id && root(shared, a) != group) continue;
     for (int c = 0; c < p->n; c++) { /* writers of a */
@@ -201,12 +230,14 @@ static bool alias_hazard(planner *p, const tl_node *y, const tl_node *m) {
 static void share_gradients(planner *p) {
   for (int i = p->n - 1; i >= 0; i--) {
     tl_node *n = p->g->node[i];
-    if (n->kind != TL_NODE_OP || !n->needs_grad || n == p->loss || !n->op->grad_alias) continue;
+    if (n->kind != TL_NODE_OP || !n->needs_grad || n == p->loss) continue;
     for (int k = 0; k < n->n_in; k++) {
-      if (!(n->op->grad_alias >> k & 1) || !tl_wants_grad(n, k) || (n->grad_add >> k & 1)) continue;
+      bool over = n->op->grad_over >> k & 1;
+      if (!over && !(n->op->grad_alias >> k & 1)) continue;
+      if (!tl_wants_grad(n, k) || (n->grad_add >> k & 1)) continue;
       tl_node *in = n->in[k];
       bool fits = in->kind == TL_NODE_OP && node_bytes(in) == node_bytes(n) && in->dt == n->dt;
-      if (fits && !alias_hazard(p, n, in)) share(p, B_GRAD, i, in->id);
+      if (fits && !alias_hazard(p, n, in, over)) share(p, B_GRAD, i, in->id);
     }
   }
 }
@@ -259,11 +290,12 @@ static void bind(planner *p) {
   for (int i = 0; i < p->n; i++) {
     tl_node *n = g->node[i];
     if (n->kind == TL_NODE_PARAM) {
-      n->data = n->param->data;
+      n->data = n->memory[0] = n->param->data;
       n->grad = n->param->grad;
       continue;
     }
-    n->data = at(p, B_DATA, root(p->shared, i));
+    n->data = n->memory[0] = at(p, B_DATA, root(p->shared, i));
+    n->memory[1] = at(p, B_AGAIN, i);
     n->grad = n->needs_grad ? at(p, B_GRAD, root(p->shared + p->n, i)) : NULL;
     n->saved = at(p, B_SAVED, i);
     g->scratch_fwd[i] = at(p, B_FWD, i);

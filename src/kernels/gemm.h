@@ -51,7 +51,9 @@ typedef struct tl_gemm_args {
   bool add;    /* C += instead of C = (before bias and activation) */
   /* epilogue, in this order: + bias[n], then activation, then + residual */
   const float *bias; /* [N] or NULL */
-  void *pre_act;     /* [M, N] of c_dt, row stride ldc: the value before the activation, or NULL */
+  /* [M, N] of c_dt, row stride ldc, or NULL: the value before the activation; this rounded value is
+   * then what the activation reads, so that it can be computed again with the same bits */
+  void *pre_act;
   tl_act act;
   const void *residual; /* [M, N] of c_dt, row stride ldr, or NULL */
   int64_t ldr;

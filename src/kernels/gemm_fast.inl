@@ -24,7 +24,10 @@ VEC_INLINE void finish_sums(tl_dtype dt, const tl_gemm_args *g, float *tile, int
       vf v = vf_load(t + j, l) * alpha;
       if (g->add) v += vf_get(dt, g->c, at + j, l);
       if (g->bias) v += vf_load(g->bias + j0 + j, l);
-      if (g->pre_act) finish_set(dt, g->pre_act, at + j, l, v);
+      if (g->pre_act) {
+        finish_set(dt, g->pre_act, at + j, l, v);
+        v = vf_get(dt, g->pre_act, at + j, l);
+      }
       if (g->act != TL_ACT_NONE) {
         vf_store(t + j, l, v);
       } else {

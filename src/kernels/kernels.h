@@ -84,7 +84,8 @@ typedef struct tl_row_kernels {
                          const float *mean, const float *rstd, const void *dy, void *dx, bool add,
                          float *dgain, float *dbias);
   /* y = x * rstd * gain, rstd = 1/sqrt(mean(x^2) + eps). Rows are ldx (ldy) apart so that heads
-   * inside a wider row can be normalised. In the backward dx and dgain may be NULL. */
+   * inside a wider row can be normalised. In the backward dx and dgain may be NULL,
+   * and dx may be dy unless it adds. */
   void (*rms_norm)(tl_dtype dt, int64_t rows, int64_t d, const void *x, int64_t ldx,
                    const float *gain, float eps, void *y, int64_t ldy, float *rstd);
   void (*rms_norm_bwd)(tl_dtype dt, int64_t rows, int64_t d, const void *x, int64_t ldx,

@@ -2,12 +2,15 @@
 #include "ops/ops.h"
 #include "ops/parallel.h"
 
+static void forward(tl_exec *x, tl_node *n);
+
 static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   (void)g;
   const tl_node *x = n->in[0];
   if (x->ndim != 2 || x->shape[1] % 2 || x->dt == TL_I32)
     return tl_fail(err, TL_INTERNAL, "%s must be [N, 2d]", x->name);
   n->shape[1] = x->shape[1] / 2;
+  n->again = forward;
   return TL_OK;
 }
 
@@ -70,6 +73,7 @@ const tl_op tl_op_glu = {
     .backward = backward,
     .cost = cost,
     .bwd_inputs = 1,
+    .again_inputs = 1,
     .build_case = build_case,
     .cases = cases,
     .bench = {1024, 2048, TL_ACT_SILU},

@@ -80,6 +80,7 @@ static void backward_rows(void *arg, int64_t begin, int64_t end, int worker) {
     backward_heads(j, r, 0, a->heads_q, 1, tl_wants_grad(n, 1) ? partial : NULL);
     backward_heads(j, r, a->heads_q, a->heads, 2, tl_wants_grad(n, 2) ? partial + a->hd : NULL);
     if (!tl_wants_grad(n, 0)) continue;
+    if (n->in[0]->grad == n->grad) continue;
     const void *dy = tl_at(n->dt, n->grad, r * c + normed);
     void *dx = tl_at(n->dt, n->in[0]->grad, r * c + normed);
     if (tl_grad_adds(j->x, n, 0))
@@ -129,6 +130,7 @@ const tl_op tl_op_head_norm = {
     .backward = backward,
     .cost = cost,
     .bwd_inputs = 1,
+    .grad_over = 1,
     .build_case = build_case,
     .cases = cases,
     .bench = {1024, 2304, 24, 12, 64, 1},

@@ -102,6 +102,25 @@ static tl_status check(const tl_graph *g, const tl_node *n, const tl_linear_spec
   return TL_OK;
 }
 
+typedef struct job {
+  tl_exec *x;
+  tl_node *n;
+  const void *dpre;
+} job;
+
+static void again_range(void *arg, int64_t begin, int64_t end, int worker) {
+  (void)worker;
+  const job *j = arg;
+  const tl_node *n = j->n;
+  j->x->k->row.act(n->dt, ((const attr *)n->attr)->spec.act, end - begin,
+                   tl_at(n->dt, n->saved, begin), tl_at(n->dt, n->data, begin));
+}
+
+/* The output from the saved pre-activation: without the product. */
+static void again(tl_exec *x, tl_node *n) {
+  tl_parallel_ranges(x->ctx, tl_count(x->g, n), TL_CHUNK, again_range, &(job){x, n, NULL});
+}
+
 static void backward_memory(tl_graph *g, tl_node *n, int64_t rows) {
   attr *a = n->attr;
   int64_t out = a->fwd->out;
@@ -117,6 +136,7 @@ static void backward_memory(tl_graph *g, tl_node *n, int64_t rows) {
       has_bias(&a->spec) ? align64(tl_partials_bytes(rows, tl_row_grain(out), out)) : 0;
   n->scratch_bwd = a->dpre_bytes + a->partial_bytes + work;
   if (a->spec.act) n->saved_bytes = (size_t)(rows * out) * tl_dtype_size(n->dt);
+  if (a->spec.act && !a->spec.residual) n->again = again;
 }
 
 static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
@@ -157,12 +177,6 @@ static void forward(tl_exec *x, tl_node *n) {
   y.work = (char *)x->scratch + a->bias_bytes;
   tl_gemm(x->ctx, &y);
 }
-
-typedef struct job {
-  tl_exec *x;
-  tl_node *n;
-  const void *dpre;
-} job;
 
 static void act_range(void *arg, int64_t begin, int64_t end, int worker) {
   (void)worker;

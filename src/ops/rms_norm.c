@@ -2,6 +2,8 @@
 #include "ops/ops.h"
 #include "ops/partials.h"
 
+static void forward(tl_exec *x, tl_node *n);
+
 static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   (void)g;
   const tl_node *x = n->in[0], *gain = n->in[1];
@@ -13,6 +15,7 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
                    (long long)tl_max_count(gain), (long long)d);
   n->saved_bytes = (size_t)rows * sizeof(float);
   n->scratch_bwd = gain ? tl_partials_bytes(rows, tl_row_grain(d), d) : 0;
+  n->again = forward;
   return TL_OK;
 }
 
@@ -85,6 +88,7 @@ const tl_op tl_op_rms_norm = {
     .backward = backward,
     .cost = cost,
     .bwd_inputs = 1,
+    .again_inputs = 1,
     .build_case = build_case,
     .cases = cases,
     .bench = {1024, 768, 1},

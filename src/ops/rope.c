@@ -122,6 +122,7 @@ const tl_op tl_op_rope = {
     .cost = cost,
     .bwd_inputs = 2,
     .inplace = true,
+    .grad_over = 1,
     .build_case = build_case,
     .cases = cases,
     .bench = {256, 2304, 24, 64},

@@ -57,6 +57,7 @@ const tl_op tl_op_scale = {
     .backward = backward,
     .cost = cost,
     .inplace = true,
+    .grad_over = 1,
     .build_case = build_case,
     .cases = cases,
     .bench = {1024, 768},

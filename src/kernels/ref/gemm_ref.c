@@ -40,7 +40,10 @@ static void finish(const tl_gemm_args *g, const tl_row_kernels *row, float *tile
       int64_t at = (i0 + r) * g->ldc + j0 + j;
       if (g->add) x += element(g->c_dt, g->c, at);
       if (g->bias) x += g->bias[j0 + j];
-      if (g->pre_act) set_element(g->c_dt, g->pre_act, at, x);
+      if (g->pre_act) {
+        set_element(g->c_dt, g->pre_act, at, x);
+        x = element(g->c_dt, g->pre_act, at);
+      }
       row->act(TL_F32, g->act, 1, &x, &x);
       if (g->residual) x += element(g->c_dt, g->residual, (i0 + r) * g->ldr + j0 + j);
       set_element(g->c_dt, g->c, at, x);
