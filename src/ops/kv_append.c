@@ -28,12 +28,27 @@ static void forward(tl_exec *x, tl_node *n) {
            (char *)src->data + ((size_t)(r * src->shape[1]) + (size_t)a->k_col) * size, bytes);
 }
 
+/* {rows, positions, columns of keys, first column}: rows go to positions in another order */
+static tl_node *build_case(tl_graph *g, const int64_t *d) {
+  int32_t pos[64];
+  for (int r = 0; r < (int)d[0]; r++) pos[r] = (int32_t)d[1] - 1 - r;
+  int64_t shape[] = {d[1], 2 * d[2]};
+  return tl_kv_append(g, tl_graph_state(g, "cache", g->opt.dt, 2, shape),
+                      tl_case_input(g, d[0], d[3] + 2 * d[2] + 1), tl_case_ints(g, 1, d, pos),
+                      (int)d[3], (int)d[2]);
+}
+
+static const int64_t cases[][TL_MAX_CASE_DIMS] = {{1, 1, 1, 0}, {5, 9, 6, 7}, {40, 40, 3, 1}, {0}};
+
 const tl_op tl_op_kv_append = {
     .name = "kv_append",
     .formula = "cache[pos[r]] = (k | v)[r]",
     .infer = infer,
     .forward = forward,
     .alias_in0 = true,
+    .build_case = build_case,
+    .cases = cases,
+    .tol = {0, 0},
 };
 
 tl_node *tl_kv_append(tl_graph *g, tl_node *cache, tl_node *x, tl_node *pos, int k_col,

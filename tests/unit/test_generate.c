@@ -1,4 +1,5 @@
 /* Unit tests of src/eval/generate.c and fill.c, on tiny models with random weights. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -160,9 +161,16 @@ static tl_buf continue_slowly(const char *model, const char *prompt, int64_t max
     tl_ids_push(&all, id);
   }
   tl_buf out = {0};
-  assert_int_equal(tl_tokenizer_decode(g_tok, all.data + begin, all.len - begin, true, &out.data,
-                                       &out.len, NULL),
+  char *before = NULL;
+  size_t n_before = 0;
+  assert_int_equal(tl_tokenizer_decode(g_tok, all.data, begin, true, &before, &n_before, NULL),
                    TL_OK);
+  assert_int_equal(tl_tokenizer_decode(g_tok, all.data, all.len, true, &out.data, &out.len, NULL),
+                   TL_OK);
+  assert_true(out.len >= n_before && !memcmp(out.data, before, n_before));
+  out.len -= n_before;
+  memmove(out.data, out.data + n_before, out.len);
+  free(before);
   free(ids);
   tl_ids_free(&all);
   tl_graph_free(r.g);
@@ -192,6 +200,47 @@ static void cache_gives_the_text_of_the_whole_prefix(void **state) {
   }
 }
 
+static tl_status one_text(void *user, const char **text, size_t *len, tl_err *err) {
+  static const char corpus[] =
+      "the cat sat on the mat, and the cats' mats sat there. the rats ate that! a hat? the matter "
+      "of the fat rat: cat-mat-hat, na\xc3\xafve caf\xc3\xa9s \xe2\x82\xac 3.14";
+  (void)err;
+  int *given = user;
+  *text = (*given)++ ? NULL : corpus;
+  *len = sizeof corpus - 1;
+  return TL_OK;
+}
+
+/* Tokens come out one at a time; their text is that of all of them decoded together. */
+static void streamed_text_is_the_text_of_all_tokens(void **state) {
+  (void)state;
+  const char *const types[] = {"bpe", "wordpiece", "unigram"};
+  tl_tokenizer *bytes = g_tok;
+  for (size_t i = 0; i < 3; i++) {
+    tl_err err = {0};
+    int given = 0, vocab[] = {275, 39, 275};
+    tl_tokenizer_train_options o = {.type = types[i], .vocab_size = vocab[i]};
+    tl_tokenizer *tok = NULL;
+    if (tl_tokenizer_train(g_ctx, &o, one_text, &given, &tok, &err) != TL_OK)
+      fail_msg("%s", err.msg);
+    g_tok = tok;
+    save_model(types[i], "gpt2", 0, 0);
+    for (int64_t n = 1; n <= 90; n = n * 3 + 1) {
+      tl_sampling p = {.max_tokens = n, .temperature = 0, .top_p = 1};
+      tl_generate_stats st;
+      tl_buf fast = text_of(g_ctx, types[i], "the cat", &p, &st);
+      tl_buf slow = continue_slowly(types[i], "the cat", n);
+      assert_int_equal(fast.len, slow.len);
+      if (fast.len) assert_memory_equal(fast.data, slow.data, fast.len);
+      assert_true(n < 10 || fast.len > 0);
+      tl_buf_free(&fast);
+      tl_buf_free(&slow);
+    }
+    g_tok = bytes;
+    tl_tokenizer_free(tok);
+  }
+}
+
 /* --- sampling ------------------------------------------------------------------------------- */
 
 static void top_1_is_greedy(void **state) {
@@ -207,6 +256,68 @@ static void top_1_is_greedy(void **state) {
   assert_memory_equal(a.data, c.data, a.len);
   tl_buf_free(&c);
   assert_same_and_free(&a, &b);
+}
+
+/* How often `text` was drawn first, over `n` seeds. */
+static int count_first(const tl_sampling *base, int n, const char *text, size_t len) {
+  int hits = 0;
+  for (int seed = 0; seed < n; seed++) {
+    tl_sampling p = *base;
+    tl_generate_stats st;
+    p.seed = (uint64_t)seed;
+    tl_buf got = text_of(g_ctx, "llama", "x", &p, &st);
+    hits += got.len == len && (len == 0 || !memcmp(got.data, text, len));
+    tl_buf_free(&got);
+  }
+  return hits;
+}
+
+/* Draws come from the heaviest tokens that top-k and top-p name, in the proportion of their
+ * weights, and from no others. */
+static void draws_follow_the_weights(void **state) {
+  (void)state;
+  enum { SEEDS = 400, SHOWN = 4 };
+  reference r = {0};
+  open_reference(&r, "llama");
+  uint32_t ids[2] = {(uint32_t)tl_tokenizer_special(g_tok, TL_TOK_BOS)}, *text = NULL;
+  size_t n_text = 0, cap = 0;
+  assert_int_equal(tl_tokenizer_encode(g_tok, "x", 1, &text, &n_text, &cap, NULL), TL_OK);
+  ids[1] = text[0];
+  free(text);
+  likeliest(&r, ids, 2, true, 1);
+  int order[320], n = tl_tokenizer_vocab_size(g_tok);
+  float *logit = r.logits->data;
+  for (int i = 0; i < n; i++) {
+    int at = i;
+    for (; at > 0 && logit[order[at - 1]] < logit[i]; at--) order[at] = order[at - 1];
+    order[at] = i;
+  }
+  for (int kind = 0; kind < 2; kind++) { /* top-k 4; top-p that 4 tokens reach */
+    const double temperature = kind ? 1.5 : 4;
+    double weight[SHOWN], sum = 0, all = 0;
+    for (int i = 0; i < n; i++) all += exp((double)(logit[i] - logit[order[0]]) / temperature);
+    for (int i = 0; i < SHOWN; i++) {
+      weight[i] = exp((double)(logit[order[i]] - logit[order[0]]) / temperature);
+      sum += weight[i];
+    }
+    tl_sampling p = {.max_tokens = 1, .temperature = temperature, .top_k = kind ? 0 : SHOWN};
+    p.top_p = kind ? (sum - weight[SHOWN - 1] / 2) / all : 1;
+    int drawn = 0;
+    for (int i = 0; i < SHOWN; i++) {
+      char *want = NULL;
+      size_t len = 0;
+      uint32_t id = (uint32_t)order[i];
+      assert_int_equal(tl_tokenizer_decode(g_tok, &id, 1, true, &want, &len, NULL), TL_OK);
+      int hits = count_first(&p, SEEDS, want, len);
+      double share = weight[i] / sum, sigma = sqrt(SEEDS * share * (1 - share));
+      assert_true(fabs(hits - SEEDS * share) < 4 * sigma + 1);
+      drawn += hits;
+      free(want);
+    }
+    assert_int_equal(drawn, SEEDS);
+  }
+  tl_graph_free(r.g);
+  tl_model_free(r.m);
 }
 
 static void same_seed_same_text_on_any_threads(void **state) {
@@ -407,7 +518,9 @@ static void fill_refuses_what_it_cannot_do(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(cache_gives_the_text_of_the_whole_prefix),
+      cmocka_unit_test(streamed_text_is_the_text_of_all_tokens),
       cmocka_unit_test(top_1_is_greedy),
+      cmocka_unit_test(draws_follow_the_weights),
       cmocka_unit_test(same_seed_same_text_on_any_threads),
       cmocka_unit_test(wrong_uses_are_refused),
       cmocka_unit_test(hostile_configs_are_refused),
