@@ -63,7 +63,7 @@ static size_t lay_out(const bench *b, mode what, int64_t rows, int64_t in, int64
   tl_gemm_args *g = &s->g;
   *g = (tl_gemm_args){.M = M, .N = N, .K = K, .dt = b->dt, .c_dt = c_dt, .ldc = N};
   g->lda = what == DW ? M : K;
-  g->a_trans = what == DW;
+  g->a_trans = g->stream = what == DW;
   g->a = carve(&at, (size_t)(M * K) * e);
   g->c = carve(&at, c_bytes);
   if (what == DW) {

@@ -122,6 +122,7 @@ typedef struct gemm_job {
   int64_t mc, nc, m_tiles, n_tiles;
   bool pack_a;
   bool direct; /* the sums go straight to C: f32, and nothing follows them */
+  bool stream;
 } gemm_job;
 
 /* n cut into `tiles` of equal size, up to one unit. */
@@ -164,6 +165,8 @@ static gemm_job make_job(tl_ctx *ctx, const tl_gemm_args *a) {
   job.pack_a = a->a_trans || (int64_t)tl_dtype_size(a->dt) != tl_gemm_elem(g);
   job.direct = a->c_dt == TL_F32 && (a->alpha == 0 || a->alpha == 1) && !a->bias && !a->pre_act &&
                a->act == TL_ACT_NONE && !a->residual;
+  job.stream = a->stream && job.direct && !a->add && job.k_blocks == 1 &&
+               tl_gemm_impl_of(g)->fence && ((uintptr_t)a->c | (uintptr_t)(a->ldc * 4)) % 64 == 0;
   choose_tiles(&job);
   return job;
 }
@@ -210,9 +213,12 @@ static void panel_block(const gemm_job *job, const tile *t, int64_t j, int64_t k
   b.rs = a->lda * tl_gemm_elem(g), b.cs = g->k_group * tl_gemm_elem(g);
   if (job->pack_a) b.rs = b.cs, b.cs *= job->mc;
   b.ldc = direct ? a->ldc : g->nr;
-  b.put = kb > 0 || (direct && a->add) ? TL_GEMM_ADD : TL_GEMM_SET;
+  if (direct && job->stream)
+    b.put = TL_GEMM_STREAM;
+  else
+    b.put = kb > 0 || (direct && a->add) ? TL_GEMM_ADD : TL_GEMM_SET;
   b.out_ld = a->ldc * c_elem;
-  b.out_bytes = direct || last ? n * c_elem : 0;
+  b.out_bytes = b.put != TL_GEMM_STREAM && (direct || last) ? n * c_elem : 0;
   int64_t next_bytes = b.kc / g->k_group / TL_GEMM_NEXT_GROUPS * 64;
   for (int64_t i = t->i0; i < t->i1; i += g->mr) {
     b.m = (int)min64(g->mr, t->i1 - i);
@@ -254,6 +260,7 @@ static void gemm_task(void *arg, int64_t task, int worker) {
   tile t = tile_of(job, task),
        after = tile_of(job, min64(task + 1, job->m_tiles * job->n_tiles - 1));
   gemm_tile(job, t, b_panel(job, after.j0, 0), job->ctx->scratch + worker * TL_GEMM_SCRATCH_BYTES);
+  if (job->stream) tl_gemm_impl_of(job->g)->fence();
 }
 
 size_t tl_gemm_work_bytes(const tl_ctx *ctx, const tl_gemm_args *a) {

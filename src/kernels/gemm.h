@@ -55,6 +55,7 @@ typedef struct tl_gemm_args {
    * then what the activation reads, so that it can be computed again with the same bits */
   void *pre_act;
   tl_act act;
+  bool stream; /* C is too large to be read from a cache soon: write it past them where possible */
   const void *residual; /* [M, N] of c_dt, row stride ldr, or NULL */
   int64_t ldr;
   void *work; /* tl_gemm_work_bytes(args) bytes, 64-byte aligned, or NULL if that is 0 */

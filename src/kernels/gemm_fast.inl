@@ -3,6 +3,10 @@
 #include "kernels/gemm_impl.h"
 #include "kernels/vec.h"
 
+static void fence(void) {
+  _mm_sfence();
+}
+
 VEC_INLINE void finish_set(tl_dtype dt, void *p, int64_t i, int m, vf v) {
 #ifdef FINISH_ROUND
   if (dt == TL_BF16) {

@@ -50,6 +50,7 @@ struct tl_gemm_impl {
   /* The same from a source that has column c at src + c*ld. */
   void (*pack_cols)(tl_dtype src_dt, const void *src, int64_t ld, int64_t rows, int64_t cols,
                     int64_t width, void *dst);
+  void (*fence)(void); /* ends TL_GEMM_STREAM; NULL if this level cannot stream */
   /* Runs about n multiply-adds from registers; returns the floating point operations done. */
   int64_t (*peak)(int64_t n);
 };

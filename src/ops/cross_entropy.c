@@ -9,6 +9,10 @@
 #include "ops/ops.h"
 #include "ops/partials.h"
 
+/* Rows of logits and gradients are whole cache lines, an odd number of them: far from a power of
+ * two, at which rows would compete for the same places in a cache. */
+enum { LINE = 32 };
+
 /* Elements of a chunk's logits, about: enough rows that adding to dw, once per chunk, costs little
  * beside the products. */
 enum { CHUNK_LOGITS = 1 << 24, MIN_CHUNK = 64, MAX_CHUNK = 1024 };
@@ -17,14 +21,15 @@ typedef struct xent_attr {
   tl_xent_spec spec;
   const tl_pack *forward, *backward;
   int64_t chunk, d, v;
+  int64_t ld; /* row stride of logits and their gradient */
 } xent_attr;
 
 enum { IN_H, IN_TARGETS, IN_W, IN_B };
 
 /* Scratch, in this order; sizes for `chunk` rows. */
 typedef struct xent_scratch {
-  float *logits;       /* [chunk, v] */
-  void *grad;          /* [chunk, v] of h's type */
+  float *logits;       /* [chunk, ld] */
+  void *grad;          /* [chunk, ld] of h's type */
   void *h, *dh;        /* [chunk, d], where rows are not contiguous */
   int32_t *row;        /* [N]: the rows with a target */
   int32_t *target;     /* [chunk] */
@@ -46,7 +51,7 @@ static tl_gemm_args dw_args(const tl_node *n, const void *grad, const void *h, i
                         .K = rows,
                         .dt = n->in[IN_H]->dt,
                         .a = grad,
-                        .lda = a->v,
+                        .lda = a->ld,
                         .a_trans = true,
                         .b = h,
                         .ldb = a->d,
@@ -59,12 +64,12 @@ static tl_gemm_args dw_args(const tl_node *n, const void *grad, const void *h, i
 static size_t lay_out(const tl_ctx *ctx, const tl_node *n, bool training, char *base,
                       xent_scratch *s) {
   const xent_attr *a = n->attr;
-  size_t chunk = (size_t)a->chunk, v = (size_t)a->v, d = (size_t)a->d;
+  size_t chunk = (size_t)a->chunk, ld = (size_t)a->ld, d = (size_t)a->d;
   size_t size = tl_dtype_size(n->in[IN_H]->dt);
   tl_gemm_args dw = dw_args(n, NULL, NULL, a->chunk);
   char *at = base;
-  s->logits = carve(&at, chunk * v * sizeof(float));
-  s->grad = carve(&at, training ? chunk * v * size : 0);
+  s->logits = carve(&at, chunk * ld * sizeof(float));
+  s->grad = carve(&at, training ? chunk * ld * size : 0);
   s->h = carve(&at, chunk * d * size);
   s->dh = carve(&at, training ? chunk * d * size : 0);
   s->row = carve(&at, (size_t)n->in[IN_H]->shape[0] * sizeof(int32_t));
@@ -89,6 +94,8 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
     return tl_fail(err, TL_CONFIG, "label smoothing %g must be in [0, 1), z-loss %g >= 0",
                    (double)a->spec.smoothing, (double)a->spec.z_loss);
   a->v = w->shape[0];
+  a->ld = (a->v + LINE - 1) / LINE * LINE;
+  if (a->ld / LINE % 2 == 0) a->ld += LINE;
   a->d = w->shape[1];
   a->chunk = CHUNK_LOGITS / a->v / MIN_CHUNK * MIN_CHUNK;
   if (a->chunk < MIN_CHUNK) a->chunk = MIN_CHUNK;
@@ -151,10 +158,10 @@ static void xent_rows(void *arg, int64_t begin, int64_t end, int worker) {
   const chunk *c = arg;
   const xent_scratch *s = &c->s;
   tl_dtype dt = c->n->in[IN_H]->dt;
-  int64_t v = c->a->v;
-  c->x->k->row.xent(dt, end - begin, v, s->logits + begin * v, v, s->target + begin,
+  int64_t v = c->a->v, ld = c->a->ld;
+  c->x->k->row.xent(dt, end - begin, v, s->logits + begin * ld, ld, s->target + begin,
                     c->a->spec.smoothing, c->a->spec.z_loss, c->grads ? c->x->loss_scale : 0,
-                    c->grads ? tl_at(dt, s->grad, begin * v) : NULL, v, s->loss + begin,
+                    c->grads ? tl_at(dt, s->grad, begin * ld) : NULL, ld, s->loss + begin,
                     s->zloss + begin, s->correct + begin);
 }
 
@@ -162,7 +169,7 @@ static void bias_columns(void *arg, int64_t begin, int64_t end, int worker) {
   (void)worker;
   const chunk *c = arg;
   tl_dtype dt = c->n->in[IN_H]->dt;
-  c->x->k->row.col_sum(dt, c->rows, end - begin, tl_at(dt, c->s.grad, begin), c->a->v,
+  c->x->k->row.col_sum(dt, c->rows, end - begin, tl_at(dt, c->s.grad, begin), c->a->ld,
                        (float *)c->n->in[IN_B]->grad + begin);
 }
 
@@ -178,7 +185,7 @@ static void backward_chunk(chunk *c, const void *h) {
                             .K = v,
                             .dt = in->dt,
                             .a = c->s.grad,
-                            .lda = v,
+                            .lda = c->a->ld,
                             .b_packed = c->a->backward->data,
                             .c = c->contiguous ? tl_at(in->dt, in->grad, c->row[0] * d) : c->s.dh,
                             .ldc = d,
@@ -190,6 +197,7 @@ static void backward_chunk(chunk *c, const void *h) {
     tl_gemm_args dw = dw_args(n, c->s.grad, h, c->rows);
     dw.work = c->s.work;
     dw.add = !c->first || tl_grad_adds(c->x, n, IN_W);
+    dw.stream = tl_grads_are_far(c->x->g->params);
     tl_gemm(ctx, &dw);
   }
   if (tl_wants_grad(n, IN_B)) tl_parallel_ranges(ctx, v, 1024, bias_columns, c);
@@ -213,7 +221,7 @@ static void run_chunk(chunk *c, double loss[TL_LOSS_N]) {
                                .lda = d,
                                .b_packed = c->a->forward->data,
                                .c = c->s.logits,
-                               .ldc = v,
+                               .ldc = c->a->ld,
                                .c_dt = TL_F32,
                                .bias = c->n->in[IN_B] ? c->n->in[IN_B]->data : NULL});
   tl_parallel_ranges(ctx, c->rows, tl_row_grain(v), xent_rows, c);

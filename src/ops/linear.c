@@ -225,6 +225,7 @@ static void backward(tl_exec *x, tl_node *n) {
       tl_gemm_args dw = dw_args(n, i, j.dpre, col, rows);
       dw.add = tl_grad_adds(x, n, 1 + i);
       dw.work = work;
+      dw.stream = tl_grads_are_far(x->g->params);
       tl_gemm(x->ctx, &dw);
     }
     col += out_of(&a->spec, i);

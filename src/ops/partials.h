@@ -17,4 +17,10 @@ void tl_partials_reduce(tl_exec *x, tl_node *n, int i, int64_t rows, int64_t gra
 /* Zeroes `bytes` on all threads. */
 void tl_parallel_zero(tl_ctx *ctx, void *p, size_t bytes);
 
+/* Whether the gradients of all parameters are more than a last-level cache keeps until the update
+ * reads them. */
+static inline bool tl_grads_are_far(const tl_params *p) {
+  return p->n_values >= (int64_t)8 << 20;
+}
+
 #endif

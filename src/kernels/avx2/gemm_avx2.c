@@ -13,7 +13,9 @@ VEC_INLINE __m256 broadcast(const char *p) {
 VEC_INLINE void micro_rows(const int m, const tl_gemm_block *g) {
   __m256 c[MR][2];
   _Pragma("GCC unroll 6") for (int r = 0; r < m; r++) c[r][0] = c[r][1] = _mm256_setzero_ps();
-  const int64_t rs = g->rs, cs = g->cs;
+  const int64_t rs = g->rs, cs = g->cs, ldc = g->ldc;
+  const tl_gemm_put put = g->put;
+  float *to = g->c;
   const char *a0 = g->a, *a3 = a0 + 3 * rs;
   const float *b = (const float *)g->b;
   for (int64_t k = 0; k < g->kc; k++, a0 += cs, a3 += cs, b += NR) {
@@ -26,9 +28,12 @@ VEC_INLINE void micro_rows(const int m, const tl_gemm_block *g) {
   }
   _Pragma("GCC unroll 6") for (int r = 0; r < m; r++) {
     _Pragma("GCC unroll 2") for (int v = 0; v < 2; v++) {
-      float *t = g->c + r * g->ldc + v * 8;
-      if (g->put == TL_GEMM_ADD) c[r][v] = _mm256_add_ps(c[r][v], _mm256_loadu_ps(t));
-      _mm256_storeu_ps(t, c[r][v]);
+      float *t = to + r * ldc + v * 8;
+      if (put == TL_GEMM_ADD) c[r][v] = _mm256_add_ps(c[r][v], _mm256_loadu_ps(t));
+      if (put == TL_GEMM_STREAM)
+        _mm256_stream_ps(t, c[r][v]);
+      else
+        _mm256_storeu_ps(t, c[r][v]);
     }
   }
 }
@@ -41,7 +46,8 @@ static void micro(const tl_gemm_block *g) {
     break;
     ROWS(1)
     ROWS(2)
-    ROWS(3) ROWS(4) ROWS(5) ROWS(6)
+    ROWS(3)
+    ROWS(4) ROWS(5) ROWS(6)
 #undef ROWS
         default : break;
   }
@@ -117,7 +123,7 @@ static int64_t peak(int64_t n) {
   return steps * 12 * 8 * 2;
 }
 
-static const struct tl_gemm_impl impl = {micro, finish, pack_rows, pack_cols, peak};
+static const struct tl_gemm_impl impl = {micro, finish, pack_rows, pack_cols, fence, peak};
 
 void tl_gemm_init_avx2(tl_gemm_kernels k[2]) {
   k[TL_F32] = (tl_gemm_kernels){MR, NR, TL_GEMM_KC_BYTES / 4, 1, 0, &impl};

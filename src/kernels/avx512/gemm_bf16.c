@@ -67,7 +67,7 @@ static void pack_rows(tl_dtype src_dt, const void *src, int64_t ld, int64_t rows
   }
 }
 
-static const struct tl_gemm_impl impl = {micro, finish, pack_rows, pack_cols, peak};
+static const struct tl_gemm_impl impl = {micro, finish, pack_rows, pack_cols, fence, peak};
 
 void tl_gemm_init_avx512bf16(tl_gemm_kernels k[2]) {
   k[TL_BF16] = (tl_gemm_kernels){MR, NR, TL_GEMM_KC_BYTES / 2, GROUP, 0, &impl};

@@ -75,7 +75,7 @@ static int64_t peak(int64_t n) {
   return (n + NR - 1) / NR * NR * 2;
 }
 
-static const struct tl_gemm_impl impl = {micro, finish, pack_rows, pack_cols, peak};
+static const struct tl_gemm_impl impl = {micro, finish, pack_rows, pack_cols, NULL, peak};
 
 void tl_gemm_init_ref(tl_gemm_kernels k[2]) {
   k[TL_F32] = (tl_gemm_kernels){MR, NR, TL_GEMM_KC_BYTES / 4, 1, 0, &impl};
