@@ -142,11 +142,13 @@ static void choose_tiles(gemm_job *job) {
       {TL_GEMM_MC, TL_GEMM_NC}, {96, 256}, {96, 128}, {48, 128}, {48, 64}, {24, 64}};
   /* Where a task packs its rows of A and needs no partial sums, it keeps them for many columns. */
   static const tile_size wide[SIZES] = {{TL_GEMM_MC, 1536}, {48, 1536}, {48, 768},
-                                        {24, 768},          {24, 384},  {24, 128}};
+                                        {48, 384},          {24, 384},  {24, 128}};
   const tl_gemm_args *a = &job->a;
-  int64_t wanted = TASKS_PER_THREAD * (int64_t)tl_ctx_threads(job->ctx);
+  bool keeps_a = job->pack_a && job->direct;
+  int64_t wanted =
+      (keeps_a ? TASKS_PER_THREAD / 2 : TASKS_PER_THREAD) * (int64_t)tl_ctx_threads(job->ctx);
   for (int i = 0; i < SIZES; i++) {
-    tile_size s = (job->pack_a && job->direct ? wide : sizes)[i];
+    tile_size s = (keeps_a ? wide : sizes)[i];
     job->mc = even_tile(a->M, job->g->mr, ceil_div(a->M, s.mc));
     job->nc = even_tile(a->N, job->g->nr, ceil_div(a->N, s.nc));
     job->m_tiles = ceil_div(a->M, job->mc);

@@ -15,7 +15,10 @@ enum { LINE = 32 };
 
 /* Elements of a chunk's logits, about: enough rows that adding to dw, once per chunk, costs little
  * beside the products. */
-enum { CHUNK_LOGITS = 1 << 24, MIN_CHUNK = 64, MAX_CHUNK = 1024 };
+enum { CHUNK_LOGITS = 1 << 25, MIN_CHUNK = 64, MAX_CHUNK = 1024 };
+
+/* Logits of more bytes than this leave the caches before they are read. */
+enum { FAR_BYTES = 32 << 20 };
 
 typedef struct xent_attr {
   tl_xent_spec spec;
@@ -81,6 +84,13 @@ static size_t lay_out(const tl_ctx *ctx, const tl_node *n, bool training, char *
   return (size_t)(at - base);
 }
 
+/* The rows of each chunk when `rows` are cut into the fewest chunks of at most `most`: no small one
+ * is left at the end. */
+static int64_t even_chunk(int64_t rows, int64_t most) {
+  int64_t chunks = (rows + most - 1) / most;
+  return chunks > 0 ? (rows + chunks - 1) / chunks : 1;
+}
+
 static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   xent_attr *a = n->attr;
   const tl_node *h = n->in[IN_H], *t = n->in[IN_TARGETS], *w = n->in[IN_W], *b = n->in[IN_B];
@@ -100,7 +110,7 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   a->chunk = CHUNK_LOGITS / a->v / MIN_CHUNK * MIN_CHUNK;
   if (a->chunk < MIN_CHUNK) a->chunk = MIN_CHUNK;
   if (a->chunk > MAX_CHUNK) a->chunk = MAX_CHUNK;
-  if (a->chunk > h->shape[0]) a->chunk = h->shape[0];
+  a->chunk = even_chunk(h->shape[0], a->chunk);
   tl_param *const *weight = &a->spec.w;
   a->forward = tl_params_pack(g->params, g->ctx->k, TL_PACK_FORWARD, h->dt, 1, weight, false);
   if (g->opt.training)
@@ -223,6 +233,7 @@ static void run_chunk(chunk *c, double loss[TL_LOSS_N]) {
                                .c = c->s.logits,
                                .ldc = c->a->ld,
                                .c_dt = TL_F32,
+                               .stream = c->rows * c->a->ld > FAR_BYTES / 4,
                                .bias = c->n->in[IN_B] ? c->n->in[IN_B]->data : NULL});
   tl_parallel_ranges(ctx, c->rows, tl_row_grain(v), xent_rows, c);
   for (int64_t r = 0; r < c->rows; r++) {
@@ -259,9 +270,10 @@ static void forward(tl_exec *x, tl_node *n) {
   c.grads = x->training && n->needs_grad && x->loss_scale != 0;
   if (x->training && n->needs_grad) zero_grads(&c, n_valid);
   double loss[TL_LOSS_N] = {0};
-  for (int64_t at = 0; at < n_valid; at += a->chunk) {
+  int64_t most = even_chunk(n_valid, a->chunk);
+  for (int64_t at = 0; at < n_valid; at += most) {
     c.row = c.s.row + at;
-    c.rows = n_valid - at < a->chunk ? n_valid - at : a->chunk;
+    c.rows = n_valid - at < most ? n_valid - at : most;
     c.first = at == 0;
     run_chunk(&c, loss);
   }
