@@ -217,20 +217,20 @@ typedef struct stream {
   size_t sent; /* bytes of their text that are out */
 } stream;
 
-/* Where the text of the last token alone is how the whole text ends, what follows decodes the same
- * after that token as after all of them; those before it are then done with. */
-static tl_status forget_sent(generator *s, stream *st, const char *text, size_t len, tl_err *err) {
-  char *tail = NULL;
-  size_t n = 0;
+/* What follows a token that has a text decodes the same after it alone: a space or none depends on
+ * whether something stands before. The tokens before it are then done with. */
+static tl_status forget_sent(generator *s, stream *st, tl_err *err) {
+  char *text = NULL;
+  size_t len = 0;
   if (st->ids.len < 2) return TL_OK;
   uint32_t last = st->ids.data[st->ids.len - 1];
-  TL_TRY(tl_tokenizer_decode(s->tok, &last, 1, true, &tail, &n, err));
-  if (n > 0 && n <= len && !memcmp(text + len - n, tail, n)) {
+  TL_TRY(tl_tokenizer_decode(s->tok, &last, 1, true, &text, &len, err));
+  if (len > 0) {
     st->ids.data[0] = last;
     st->ids.len = 1;
-    st->sent = n;
+    st->sent = len;
   }
-  free(tail);
+  free(text);
   return TL_OK;
 }
 
@@ -244,7 +244,7 @@ static tl_status emit_new(generator *s, stream *st, bool end, tl_emit_fn emit, v
     if (emit) emit(user, text + st->sent, len - keep - st->sent);
     st->sent = len - keep;
   }
-  tl_status r = keep == 0 && st->sent == len ? forget_sent(s, st, text, len, err) : TL_OK;
+  tl_status r = keep == 0 && st->sent == len ? forget_sent(s, st, err) : TL_OK;
   free(text);
   return r;
 }
