@@ -7,6 +7,8 @@
 
 /* Elements per task of element-wise work: a multiple of sum_sq's blocks. */
 enum { CHUNK = 32768, NS_STEPS = 5, BLOCK = 256 };
+/* Of symmetric products: rows that are computed at a time, and the side of a mirrored square. */
+enum { BAND = 192, SQUARE = 32 };
 
 struct tl_muon {
   tl_ctx *ctx;
@@ -195,17 +197,72 @@ static void apply_task(void *arg, int64_t task, int worker) {
   }
 }
 
+typedef struct mirror_job {
+  tl_dtype dt;
+  void *c;
+  int64_t side;
+} mirror_job;
+
+/* Copies columns [i0, i1) of a square below the diagonal to rows [i0, i1) above it. */
+static void mirror_square(const mirror_job *j, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+  int64_t s = j->side;
+  for (int64_t i = i0; i < i1; i++) {
+    int64_t from = j0 > i ? j0 : i + 1;
+    if (j->dt == TL_BF16) {
+      tl_bf16 *c = j->c;
+      for (int64_t k = from; k < j1; k++) c[i * s + k] = c[k * s + i];
+    } else {
+      float *c = j->c;
+      for (int64_t k = from; k < j1; k++) c[i * s + k] = c[k * s + i];
+    }
+  }
+}
+
+static void mirror_task(void *arg, int64_t task, int worker) {
+  (void)worker;
+  const mirror_job *j = arg;
+  int64_t i0 = task * SQUARE, i1 = min64(i0 + SQUARE, j->side);
+  for (int64_t j0 = i0; j0 < j->side; j0 += SQUARE)
+    mirror_square(j, i0, i1, j0, min64(j0 + SQUARE, j->side));
+}
+
+/* Products 0 and 1, whose results are symmetric: each band of rows up to the diagonal, then the
+ * rest is mirrored. */
+static void symmetric(tl_muon *u, int which, int64_t rows, int64_t cols) {
+  tl_gemm_args p = product(u, which, rows, cols, u->x[0], NULL);
+  int64_t side = p.M;
+  tl_gemm_pack(u->ctx, &(tl_gemm_pack_args){.dt = p.dt,
+                                            .K = p.K,
+                                            .N = side,
+                                            .src = p.b,
+                                            .src_dt = p.dt,
+                                            .ld = p.ldb,
+                                            .trans = p.b_trans,
+                                            .rows = p.K,
+                                            .cols = side,
+                                            .packed = u->work});
+  for (int64_t i = 0; i < side; i += BAND) {
+    tl_gemm_args band = p;
+    band.b_packed = u->work;
+    band.M = min64(BAND, side - i);
+    band.N = i + band.M;
+    band.a = (const char *)p.a + (p.a_trans ? i : i * p.lda) * (int64_t)tl_dtype_size(p.dt);
+    band.c = element(p.dt, p.c, i * p.ldc);
+    tl_gemm(u->ctx, &band);
+  }
+  mirror_job j = {p.dt, p.c, side};
+  tl_parallel(u->ctx->pool, (side + SQUARE - 1) / SQUARE, mirror_task, &j);
+}
+
 /* x[0] -> its orthogonal factor, nearly. */
 static void newton_schulz(tl_muon *u, int64_t rows, int64_t cols) {
   int64_t side = min64(rows, cols);
   for (int step = 0; step < NS_STEPS; step++) {
-    tl_gemm_args p = product(u, 0, rows, cols, u->x[0], NULL);
-    tl_gemm(u->ctx, &p);
+    symmetric(u, 0, rows, cols);
     scaled(u, side * side, -4.7750f, u->gram, u->b);
-    p = product(u, 1, rows, cols, NULL, NULL);
-    tl_gemm(u->ctx, &p);
+    symmetric(u, 1, rows, cols);
     scaled(u, rows * cols, 3.4445f, u->x[0], u->x[1]);
-    p = product(u, 2, rows, cols, u->x[0], u->x[1]);
+    tl_gemm_args p = product(u, 2, rows, cols, u->x[0], u->x[1]);
     tl_gemm(u->ctx, &p);
     void *swap = u->x[0];
     u->x[0] = u->x[1];

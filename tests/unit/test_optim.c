@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
+#include "optim/muon.h"
 #include "optim/optim.h"
 #include "optim/schedule.h"
 
@@ -297,6 +298,49 @@ static void muon_follows_the_formula(void **state) {
   teardown(&b);
 }
 
+/* Sides that the symmetric products cut into bands. */
+static void muon_updates_large_matrices(void **state) {
+  (void)state;
+  enum { SHORT = 200, LONG = 210, N = SHORT * LONG };
+  tl_ctx *ctx = NULL;
+  tl_muon *u = NULL;
+  float *g = malloc(N * sizeof *g), *turned = malloc(N * sizeof *g), *m = malloc(N * sizeof *g);
+  float *p = malloc(N * sizeof *g);
+  double *want = malloc(N * sizeof *want);
+  const int64_t shapes[2][2] = {{SHORT, LONG}, {LONG, SHORT}};
+  assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &ctx, NULL), TL_OK);
+  assert_int_equal(tl_muon_new(ctx, 2, shapes, &u, NULL), TL_OK);
+  tl_rng r = tl_rng_make(19, TL_STREAM_TEST, 0, 0);
+  for (int i = 0; i < N; i++) {
+    g[i] = tl_rng_normal(&r);
+    want[i] = (double)g[i];
+    turned[i % LONG * SHORT + i / LONG] = g[i];
+  }
+  newton_schulz(want, SHORT, LONG);
+  for (int tall = 0; tall < 2; tall++) {
+    int rows = (int)shapes[tall][0], cols = (int)shapes[tall][1];
+    tl_muon_args a = {.rows = rows, .cols = cols, .lr = 1, .grad_scale = 1, .m = m, .p = p};
+    a.g = tall ? turned : g;
+    memset(m, 0, N * sizeof *m);
+    memset(p, 0, N * sizeof *p);
+    tl_muon_update(u, &a);
+    double error = 0, size = 0, scale = sqrt(fmax(1, (double)rows / cols));
+    for (int i = 0; i < SHORT; i++)
+      for (int k = 0; k < LONG; k++) {
+        double w = want[i * LONG + k], got = (double)p[tall ? k * SHORT + i : i * LONG + k];
+        error += (w + got / scale) * (w + got / scale), size += w * w;
+      }
+    assert_near(sqrt(error / size), 0, ctx->k->native_bf16 ? 0.03 : 1e-4);
+  }
+  tl_muon_free(u);
+  tl_ctx_free(ctx);
+  free(g);
+  free(turned);
+  free(m);
+  free(p);
+  free(want);
+}
+
 static void same_bits_on_any_number_of_threads(void **state) {
   (void)state;
   for (int type = 0; type < TL_N_OPTIMS; type++) {
@@ -518,6 +562,7 @@ int main(void) {
       cmocka_unit_test(frozen_weights_stay),
       cmocka_unit_test(muon_updates_are_nearly_orthogonal),
       cmocka_unit_test(muon_follows_the_formula),
+      cmocka_unit_test(muon_updates_large_matrices),
       cmocka_unit_test(same_bits_on_any_number_of_threads),
       cmocka_unit_test(gradient_norm_is_the_norm),
       cmocka_unit_test(ema_averages_and_swaps),
