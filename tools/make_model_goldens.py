@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes tests/golden/models/: a tiny model of each architecture as Hugging Face's `transformers`
-saves it, and what PyTorch computes with it: logits, loss and the gradient of every parameter.
+saves it (Tilth's own encoder-decoder: by hand), and what PyTorch computes with it: logits, loss and the gradient of every parameter.
 tests/golden/test_models.c compares ours with them.
 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install torch transformers
@@ -9,6 +9,7 @@ tests/golden/test_models.c compares ours with them.
 The sequences are run one by one, without padding; Tilth packs them into one batch. Weights are
 rounded to bf16, so that the files are small and a bf16 run reads the same weights.
 """
+import json
 import os
 import sys
 
@@ -85,8 +86,139 @@ def golden(model, encoder, generator):
     return {k: v.contiguous() for k, v in result.items()}
 
 
+class EncoderDecoder(torch.nn.Module):
+    """Tilth's own architecture, which transformers does not have, out of torch's functions."""
+
+    CONFIG = {"architectures": ["TilthEncoderDecoder"], "model_type": "tilth-encdec",
+              "hidden_size": 32, "encoder_layers": 1, "decoder_layers": 2,
+              "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 16,
+              "max_position_embeddings": 24, "rms_norm_eps": 1e-3, "rope_theta": 50.0,
+              "hidden_act": "silu", "vocab_size": VOCAB, "tie_word_embeddings": True,
+              "tilth": {"qk_norm": True}}
+
+    def __init__(self):
+        super().__init__()
+        c = self.CONFIG
+        d, ff, hd = c["hidden_size"], c["intermediate_size"], 8
+        kv = c["num_key_value_heads"] * hd
+        self.tensors = torch.nn.ParameterDict()
+
+        def add(name, *shape):
+            self.tensors[name.replace(".", "/")] = torch.nn.Parameter(torch.empty(shape))
+
+        add("model.embed_tokens.weight", VOCAB, d)
+        add("model.embed_norm.weight", d)
+        for side in ["encoder", "decoder"]:
+            for i in range(c[side + "_layers"]):
+                at = f"model.{side}.layers.{i}."
+                for part in ["self_attn", "cross_attn"][:1 if side == "encoder" else 2]:
+                    add(at + part + "_norm.weight", d)
+                    add(at + part + ".q_proj.weight", d, d)
+                    add(at + part + ".k_proj.weight", kv, d)
+                    add(at + part + ".v_proj.weight", kv, d)
+                    add(at + part + ".o_proj.weight", d, d)
+                    add(at + part + ".q_norm.weight", hd)
+                    add(at + part + ".k_norm.weight", hd)
+                add(at + "mlp_norm.weight", d)
+                add(at + "mlp.gate_proj.weight", ff, d)
+                add(at + "mlp.up_proj.weight", ff, d)
+                add(at + "mlp.down_proj.weight", d, ff)
+            add(f"model.{side}.norm.weight", d)
+
+    def named(self):
+        return [(n.replace("/", "."), p) for n, p in self.tensors.items()]
+
+    def w(self, name):
+        return self.tensors[name.replace(".", "/")]
+
+    def norm(self, x, name):
+        return torch.nn.functional.rms_norm(x, x.shape[-1:], self.w(name), 1e-3)
+
+    def rope(self, x):
+        n, hd = x.shape[1:]
+        angle = torch.arange(n)[:, None] * 50.0 ** (-torch.arange(0, hd, 2) / hd)[None]
+        a, b = x[..., :hd // 2], x[..., hd // 2:]
+        return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
+
+    def attend(self, x, memory, at, rotate, causal):
+        def heads(y, name):
+            return (y @ self.w(at + name + "_proj.weight").T).unflatten(1, (-1, 8)).transpose(0, 1)
+
+        q = self.norm(heads(x, ".q"), at + ".q_norm.weight")
+        k = self.norm(heads(memory, ".k"), at + ".k_norm.weight")
+        v = heads(memory, ".v")
+        if rotate:
+            q, k = self.rope(q), self.rope(k)
+        k, v = k.repeat_interleave(2, 0), v.repeat_interleave(2, 0)
+        score = q @ k.transpose(1, 2) / 8 ** 0.5
+        if causal:
+            score += torch.full(score.shape[1:], -torch.inf).triu(1)
+        out = (score.softmax(-1) @ v).transpose(0, 1).flatten(1)
+        return out @ self.w(at + ".o_proj.weight").T
+
+    def side(self, ids, side, memory):
+        x = self.norm(self.w("model.embed_tokens.weight")[ids], "model.embed_norm.weight")
+        for i in range(self.CONFIG[side + "_layers"]):
+            at = f"model.{side}.layers.{i}."
+            h = self.norm(x, at + "self_attn_norm.weight")
+            x = x + self.attend(h, h, at + "self_attn", True, memory is not None)
+            if memory is not None:
+                h = self.norm(x, at + "cross_attn_norm.weight")
+                x = x + self.attend(h, memory, at + "cross_attn", False, False)
+            h = self.norm(x, at + "mlp_norm.weight")
+            gate = torch.nn.functional.silu(h @ self.w(at + "mlp.gate_proj.weight").T)
+            up = h @ self.w(at + "mlp.up_proj.weight").T
+            x = x + (gate * up) @ self.w(at + "mlp.down_proj.weight").T
+        return self.norm(x, f"model.{side}.norm.weight")
+
+    def logits(self, source, ids):
+        memory = self.side(source, "encoder", None)
+        return self.side(ids, "decoder", memory) @ self.w("model.embed_tokens.weight").T
+
+
+def encoder_decoder(folder, generator):
+    model = EncoderDecoder()
+    for name, p in model.named():
+        scale = 0.2 if p.dim() == 1 else 0.25
+        p.data = torch.randn(p.shape, generator=generator) * scale + (p.dim() == 1)
+        p.data = p.data.bfloat16().float()
+    tokens, targets, sources, logits, loss = [], [], [], [], 0
+    source_lengths = [5, 11, 1]
+    for n, n_source in zip(LENGTHS, source_lengths):
+        ids = torch.randint(5, VOCAB, (n + 1,), generator=generator)
+        source = torch.randint(5, VOCAB, (n_source,), generator=generator)
+        out = model.logits(source, ids[:-1])
+        loss = loss + torch.nn.functional.cross_entropy(out, ids[1:], reduction="sum")
+        tokens.append(ids[:-1])
+        targets.append(ids[1:])
+        sources.append(source)
+        logits.append(out)
+    loss = loss / sum(LENGTHS)
+    loss.backward()
+    result = {"tokens": torch.cat(tokens).int(), "targets": torch.cat(targets).int(),
+              "lengths": torch.tensor(LENGTHS, dtype=torch.int32),
+              "source": torch.cat(sources).int(),
+              "source_lengths": torch.tensor(source_lengths, dtype=torch.int32),
+              "logits": torch.cat(logits).detach(), "loss": loss.detach()[None]}
+    for name, p in model.named():
+        result["grad/" + name] = p.grad.clone()
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump(model.CONFIG, f, indent=2)
+    save_file({n: p.data.bfloat16() for n, p in model.named()},
+              os.path.join(folder, "model.safetensors"))
+    return {k: v.contiguous() for k, v in result.items()}
+
+
+def report(name, result):
+    print(f"{name}: loss {result['loss'].item():.5f}, logits std {result['logits'].std():.3f}")
+
+
 def main():
     out = sys.argv[1]
+    result = encoder_decoder(os.path.join(out, "encdec"), torch.Generator().manual_seed(7))
+    save_file(result, os.path.join(out, "encdec", "golden.safetensors"))
+    report("encdec", result)
     for name in ["gpt2", "llama", "bert", "modernbert"]:
         generator = torch.Generator().manual_seed(7)
         model, encoder = make(name)
@@ -99,7 +231,7 @@ def main():
         if os.path.exists(extra):
             os.remove(extra)
         save_file(result, os.path.join(folder, "golden.safetensors"))
-        print(f"{name}: loss {result['loss'].item():.5f}, logits std {result['logits'].std():.3f}")
+        report(name, result)
 
 
 main()

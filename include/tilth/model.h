@@ -11,8 +11,9 @@
 typedef struct tl_model tl_model;
 
 typedef struct tl_model_config {
-  char type[16]; /* "gpt2", "llama", "bert", "encoder" */
+  char type[16]; /* "gpt2", "llama", "bert", "encoder", "encdec" */
   int64_t dim, layers, heads, kv_heads, ff, vocab, max_len;
+  int64_t encoder_layers; /* encdec; layers are the decoder's */
   int64_t window, global_every;
   double dropout, attention_dropout, rope_theta, init_std, norm_eps;
   double rope_theta_local; /* of an encoder's layers with a window; 0: rope_theta */

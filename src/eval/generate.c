@@ -41,7 +41,7 @@ static tl_status build(generator *s, tl_err *err) {
   int64_t one = 1;
   s->dim = tl_graph_dim(s->g, PREFILL);
   s->io = tl_model_inputs(s->model, s->g, s->dim, PREFILL, 0, 1);
-  s->io.cache = tl_model_cache(s->model, s->g);
+  s->io.cache = tl_model_cache(s->model, s->g, s->model->c.max_len);
   s->last = tl_graph_input(s->g, "last", TL_I32, 1, &one, 0);
   tl_node *h = s->model->arch->body(s->model, s->g, &s->io);
   s->logits = tl_model_logits(s->model, s->g, tl_gather_rows(s->g, h, s->last));
@@ -53,6 +53,9 @@ static tl_status open_generator(generator *s, const char *dir, tl_err *err) {
   if (s->model->arch->encoder && !s->model->c.shifted)
     return tl_fail(err, TL_CONFIG, "%s: an encoder (%s) does not generate; use `tilth fill`", dir,
                    s->model->arch->name);
+  if (s->model->arch->seq2seq)
+    return tl_fail(err, TL_CONFIG,
+                   "%s: an encoder-decoder continues no text; use `tilth translate`", dir);
   TL_TRY(tl_tokenizer_load(dir, &s->tok, err));
   s->vocab = tl_tokenizer_vocab_size(s->tok);
   if (s->vocab > s->model->c.vocab)

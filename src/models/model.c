@@ -62,16 +62,24 @@ tl_node *tl_model_dropout(const tl_model *m, tl_graph *g, tl_node *x) {
   return tl_dropout_node(g, x, (float)m->c.dropout);
 }
 
-tl_node *tl_prenorm_blocks(const tl_model *m, tl_graph *g, tl_node *x, const tl_model_io *io) {
-  for (int i = 0; i < m->c.layers; i++) {
-    const tl_block *b = &m->block[i];
-    tl_graph_scope(g, "layer.%d.attn", i);
-    tl_node *h = b->norm1.gain ? tl_nn_norm(g, x, &b->norm1) : x;
-    tl_residual to = {x, (float)m->c.dropout};
-    to.x = x = tl_nn_self_attention(g, h, &b->attn, io, i, &to);
-    tl_graph_scope(g, "layer.%d.mlp", i);
-    x = tl_nn_mlp(g, tl_nn_norm(g, x, &b->norm2), &b->mlp, &to);
+tl_node *tl_prenorm_block(const tl_model *m, tl_graph *g, tl_node *x, const tl_block *b,
+                          const tl_model_io *io, int layer, tl_node *kv) {
+  int n = (int)(b - m->block);
+  tl_graph_scope(g, "layer.%d.attn", n);
+  tl_node *h = b->norm1.gain ? tl_nn_norm(g, x, &b->norm1) : x;
+  tl_residual to = {x, (float)m->c.dropout};
+  to.x = x = tl_nn_self_attention(g, h, &b->attn, io, layer, &to);
+  if (kv) {
+    tl_graph_scope(g, "layer.%d.cross", n);
+    h = tl_nn_norm(g, x, &b->norm_cross);
+    to.x = x = tl_nn_cross_attention(g, h, kv, &b->cross, io->cross, &to);
   }
+  tl_graph_scope(g, "layer.%d.mlp", n);
+  return tl_nn_mlp(g, tl_nn_norm(g, x, &b->norm2), &b->mlp, &to);
+}
+
+tl_node *tl_prenorm_blocks(const tl_model *m, tl_graph *g, tl_node *x, const tl_model_io *io) {
+  for (int i = 0; i < m->c.layers; i++) x = tl_prenorm_block(m, g, x, &m->block[i], io, i, NULL);
   tl_graph_scope(g, "final");
   return x;
 }
@@ -87,15 +95,30 @@ tl_model_io tl_model_inputs(const tl_model *m, tl_graph *g, int dim_tokens, int6
   return io;
 }
 
-tl_node **tl_model_cache(const tl_model *m, tl_graph *g) {
+void tl_model_source(tl_graph *g, tl_model_io *io, int dim_source, int64_t max_source,
+                     int dim_segments, int64_t max_segments) {
+  int64_t n[] = {max_source}, s[] = {max_segments, sizeof(tl_segment) / sizeof(int32_t)};
+  tl_graph_scope(g, "source");
+  io->src_tokens = tl_graph_input(g, "tokens", TL_I32, 1, n, dim_source);
+  io->src_pos = tl_graph_input(g, "positions", TL_I32, 1, n, dim_source);
+  io->src_segments = tl_graph_input(g, "segments", TL_I32, 2, s, dim_segments);
+  io->cross = tl_graph_input(g, "cross", TL_I32, 2, s, dim_segments);
+}
+
+tl_node *tl_model_cross_kv(const tl_model *m, tl_graph *g, tl_node *h, int layer) {
+  tl_graph_scope(g, "layer.%d.cross", (int)m->c.encoder_layers + layer);
+  return tl_nn_cross_kv(g, h, &m->block[m->c.encoder_layers + layer].cross);
+}
+
+tl_node **tl_model_cache(const tl_model *m, tl_graph *g, int64_t rows) {
   tl_node **cache = tl_arena_alloc(&g->arena, (size_t)m->c.layers * sizeof *cache);
   if (!cache) {
     tl_graph_fail(g, TL_NOMEM, "key-value cache: out of memory");
     return NULL;
   }
   for (int i = 0; i < m->c.layers; i++) {
-    const tl_self_attention *a = &m->block[i].attn;
-    int64_t shape[] = {m->c.max_len, 2 * (int64_t)a->n_kv * a->hd};
+    const tl_self_attention *a = &m->block[m->n_blocks - m->c.layers + i].attn;
+    int64_t shape[] = {rows, 2 * (int64_t)a->n_kv * a->hd};
     cache[i] = tl_graph_state(g, "cache", g->opt.dt, 2, shape);
   }
   return cache;
@@ -114,6 +137,10 @@ tl_node *tl_model_logits(const tl_model *m, tl_graph *g, tl_node *h) {
 
 static tl_status check_config(tl_model_config *c, const tl_arch *a, tl_err *err) {
   if (c->kv_heads == 0) c->kv_heads = c->heads;
+  if (!a->seq2seq)
+    c->encoder_layers = 0;
+  else if (c->encoder_layers == 0)
+    c->encoder_layers = c->layers;
   if (c->ff == 0) c->ff = a->default_ff(c->dim);
   if (c->norm_eps == 0) c->norm_eps = a->default_eps;
   if (c->rope_theta == 0) c->rope_theta = 10000;
@@ -128,8 +155,8 @@ static tl_status check_config(tl_model_config *c, const tl_arch *a, tl_err *err)
                    (long long)c->dim, (long long)c->layers, (long long)c->heads,
                    (long long)c->vocab, (long long)c->max_len);
   /* The bounds of config_keys.def: a config.json from elsewhere keeps them too. */
-  if (c->dim > 65536 || c->layers > 1024 || c->heads > 1024 || c->ff > 1 << 20 ||
-      c->vocab > 1 << 24 || c->max_len > 1 << 20)
+  if (c->dim > 65536 || c->layers > 1024 || c->encoder_layers > 1024 || c->heads > 1024 ||
+      c->ff > 1 << 20 || c->vocab > 1 << 24 || c->max_len > 1 << 20)
     return tl_fail(
         err, TL_CONFIG,
         "model: dim %lld, layers %lld, heads %lld, ff %lld, vocab %lld, max_len %lld: at "
@@ -158,6 +185,7 @@ tl_status tl_model_config_from(const tl_config *cfg, int64_t vocab, int64_t max_
                                tl_model_config *c, tl_err *err) {
   *c = (tl_model_config){.dim = cfg->model.dim,
                          .layers = cfg->model.layers,
+                         .encoder_layers = cfg->model.encoder_layers,
                          .heads = cfg->model.heads,
                          .kv_heads = cfg->model.kv_heads,
                          .ff = cfg->model.ff,
@@ -187,7 +215,7 @@ tl_status tl_model_config_from(const tl_config *cfg, int64_t vocab, int64_t max_
 }
 
 static void common_attention(tl_model *m) {
-  for (int i = 0; i < m->c.layers; i++) {
+  for (int64_t i = 0; i < m->n_blocks; i++) {
     tl_self_attention *a = &m->block[i].attn;
     a->n_heads = (int)m->c.heads;
     a->n_kv = (int)m->c.kv_heads;
@@ -211,7 +239,8 @@ tl_status tl_model_alloc(const tl_model_config *config, bool with_grads, tl_decl
                         : tl_fail(err, TL_CONFIG, "model type \"%s\" is unknown", config->type);
   if (s == TL_OK) {
     m->act = tl_act_find(m->c.act);
-    m->block = tl_arena_alloc(&m->arena, (size_t)m->c.layers * sizeof *m->block);
+    m->n_blocks = m->c.layers + m->c.encoder_layers;
+    m->block = tl_arena_alloc(&m->arena, (size_t)m->n_blocks * sizeof *m->block);
     if (!m->block) s = tl_fail(err, TL_NOMEM, "model: out of memory");
   }
   if (s == TL_OK) {

@@ -11,7 +11,7 @@
 #include "tilth/model.h"
 #include "tilth/safetensors.h"
 
-#define TL_ARCHS(X) X(gpt2) X(llama) X(bert) X(encoder)
+#define TL_ARCHS(X) X(gpt2) X(llama) X(bert) X(encoder) X(encdec)
 
 /* One key of config.json and the member of tl_model_config that it carries. A member may have
  * several keys: all are written, for older and newer readers, and the last that is present counts.
@@ -46,13 +46,16 @@ typedef struct tl_arch {
   const char *hf_class;    /* "GPT2LMHeadModel", ... */
   const char *body_prefix; /* optional prefix of body tensors in files ("transformer.", "bert.") */
   bool encoder;
+  bool seq2seq; /* an encoder's rows and a decoder's: see tl_model_source */
   const char *default_act;
   double default_eps;
   int64_t (*default_ff)(int64_t dim);
   /* Adds the parameters to m->params and fills m->layer and m's common parts. */
   void (*declare)(tl_model *m, tl_declare *d);
-  /* Hidden states [N, D] after the last norm. */
+  /* Hidden states [N, D] after the last norm; of an encoder-decoder: of the decoder. */
   tl_node *(*body)(const tl_model *m, tl_graph *g, const tl_model_io *io);
+  /* Encoder-decoders: hidden states [M, D] of the encoder. */
+  tl_node *(*encode)(const tl_model *m, tl_graph *g, const tl_model_io *io);
   /* What stands between hidden states and the output matrix; NULL: nothing. [P, D] -> [P, D]. */
   tl_node *(*head)(const tl_model *m, tl_graph *g, tl_node *h);
   /* Hugging Face's config.json: the keys that carry sizes (read and written by one table, ended by
@@ -78,6 +81,8 @@ typedef struct tl_block {
   tl_norm norm1,
       norm2; /* before (pre-norm) or after (BERT) attention and MLP; gain NULL: identity */
   tl_self_attention attn;
+  tl_norm norm_cross; /* blocks of an encoder-decoder's decoder; gain NULL: no cross-attention */
+  tl_cross_attention cross;
   tl_mlp mlp;
 } tl_block;
 
@@ -88,9 +93,10 @@ struct tl_model {
   tl_arena arena;
   tl_params params;
   bool with_grads;
-  tl_block *block; /* [layers] */
+  tl_block *block; /* [n_blocks]; of an encoder-decoder the encoder's come first */
+  int64_t n_blocks;
   tl_param *tok_embed, *pos_embed, *type_embed;
-  tl_norm embed_norm, final_norm;
+  tl_norm embed_norm, final_norm, source_norm; /* source_norm: the encoder's last */
   tl_param *head_dense, *head_dense_bias; /* the transform before the output matrix (encoders) */
   tl_norm head_norm;
   tl_task_head task;
@@ -108,14 +114,23 @@ tl_linear_spec tl_spec1(tl_param *w, tl_param *b, bool conv1d);
 float tl_residual_std(
     const tl_model *m); /* init_std / sqrt(2 layers): GPT-2's residual projections */
 tl_node *tl_model_dropout(const tl_model *m, tl_graph *g, tl_node *x);
-/* x + dropout(f(norm(x))) for attention and MLP of every block: the pre-norm body. */
+/* x + dropout(f(norm(x))) for attention and MLP of one block, the layer'th with a cache, and
+ * between them for attention to kv, which is NULL without an encoder; then for all blocks. */
+tl_node *tl_prenorm_block(const tl_model *m, tl_graph *g, tl_node *x, const tl_block *b,
+                          const tl_model_io *io, int layer, tl_node *kv);
 tl_node *tl_prenorm_blocks(const tl_model *m, tl_graph *g, tl_node *x, const tl_model_io *io);
 
 /* Inputs of a graph with at most max_tokens packed tokens in at most max_segments segments. */
 tl_model_io tl_model_inputs(const tl_model *m, tl_graph *g, int dim_tokens, int64_t max_tokens,
                             int dim_segments, int64_t max_segments);
-/* Per-layer caches of a generation graph; set io->cache to it. */
-tl_node **tl_model_cache(const tl_model *m, tl_graph *g);
+/* Adds an encoder-decoder's source side with at most max_source tokens, and cross; both have the
+ * segments of the decoder's rows in number. */
+void tl_model_source(tl_graph *g, tl_model_io *io, int dim_source, int64_t max_source,
+                     int dim_segments, int64_t max_segments);
+/* Keys and values of decoder block `layer` for encoder states h [M, D]. */
+tl_node *tl_model_cross_kv(const tl_model *m, tl_graph *g, tl_node *h, int layer);
+/* Per-layer caches of a generation graph for `rows` tokens; set io->cache to it. */
+tl_node **tl_model_cache(const tl_model *m, tl_graph *g, int64_t rows);
 /* The transform before the output matrix (identity for decoders). */
 tl_node *tl_model_head(const tl_model *m, tl_graph *g, tl_node *h);
 /* Logits [P, V] of hidden states: for generation and prediction on few rows. */

@@ -163,10 +163,10 @@ static tl_status read_config(json_t *o, const char *path, tl_model_config *c, tl
   const char *type = json_string_value(json_object_get(o, "model_type"));
   const tl_arch *a = type ? tl_arch_find_hf(type) : NULL;
   if (!a)
-    return tl_fail(
-        err, TL_DATA,
-        "%s: model_type \"%s\" is not supported; expected gpt2, llama, bert or modernbert", path,
-        type ? type : "(missing)");
+    return tl_fail(err, TL_DATA,
+                   "%s: model_type \"%s\" is not supported; expected gpt2, llama, bert, modernbert "
+                   "or tilth-encdec",
+                   path, type ? type : "(missing)");
   snprintf(c->type, sizeof c->type, "%s", a->name);
   static const tl_hf_key common[] = {
       TL_HF_I("vocab_size", vocab), TL_HF_OPT(TL_HF_REAL, "initializer_range", init_std), {0}};

@@ -45,6 +45,10 @@ tl_status tl_model_new_task(const tl_model_config *config, const tl_task_head_op
                             uint64_t seed, bool with_grads, tl_model **out, tl_err *err) {
   tl_model *m = NULL;
   tl_task_head_options copy = *o;
+  const tl_arch *arch = tl_arch_find(config->type);
+  if (o->kind != TL_HEAD_NONE && arch && !arch->task.hf_stem)
+    return tl_fail(err, TL_CONFIG, "model.type %s has no task heads; use task.type=translate",
+                   arch->name);
   TL_TRY(tl_model_new_with(config, seed, with_grads, declare_head, &copy, &m, err));
   if (!copy_names(m, o)) {
     tl_model_free(m);

@@ -100,12 +100,31 @@ tl_node *tl_nn_self_attention(tl_graph *g, tl_node *x, const tl_self_attention *
                             .dropout = a->dropout};
   tl_node *kv_src = qkv;
   if (io->cache) {
-    kv_src = tl_kv_append(g, io->cache[layer], qkv, io->pos, q, kv);
+    kv_src =
+        tl_kv_append(g, io->cache[layer], qkv, io->cache_rows ? io->cache_rows : io->pos, q, kv);
     spec.k_col = 0;
     spec.v_col = kv;
   }
   tl_node *o = tl_attention(g, qkv, kv_src, io->segments, &spec);
   return project(g, o, &a->out, to);
+}
+
+tl_node *tl_nn_cross_kv(tl_graph *g, tl_node *memory, const tl_cross_attention *a) {
+  tl_node *kv = linear(g, memory, &a->kv);
+  return a->qk_norm ? tl_head_norm(g, kv, a->n_kv, 0, a->hd, NULL, a->gain_k, a->norm_eps) : kv;
+}
+
+tl_node *tl_nn_cross_attention(tl_graph *g, tl_node *x, tl_node *kv, const tl_cross_attention *a,
+                               tl_node *segments, const tl_residual *to) {
+  tl_node *q = linear(g, x, &a->q);
+  if (a->qk_norm)
+    q = tl_head_norm(g, q, a->n_heads, a->n_heads, a->hd, a->gain_q, NULL, a->norm_eps);
+  tl_attention_spec spec = {.n_heads = a->n_heads,
+                            .n_kv = a->n_kv,
+                            .hd = a->hd,
+                            .v_col = a->n_kv * a->hd,
+                            .dropout = a->dropout};
+  return project(g, tl_attention(g, q, kv, segments, &spec), &a->out, to);
 }
 
 tl_node *tl_nn_mlp(tl_graph *g, tl_node *x, const tl_mlp *m, const tl_residual *to) {

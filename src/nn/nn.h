@@ -45,10 +45,14 @@ typedef struct tl_self_attention {
 } tl_self_attention;
 
 /* What a model reads: i32 nodes; types (BERT only, else NULL) stay 0 unless written. cache: NULL,
- * or one state [max_len, 2*n_kv*hd] per layer. */
+ * or one state [rows, 2*n_kv*hd] per layer; cache_rows: the row of each token there (NULL: its
+ * position). The rest is an encoder-decoder's: the encoder's inputs, the segments of the rows above
+ * (q0, q1) in the encoder's (k0, k1), and, in place of the encoder's inputs, what an encoder before
+ * gave (tl_model_cross_kv), one per layer. */
 typedef struct tl_model_io {
   tl_node *tokens, *pos, *types, *segments;
-  tl_node **cache;
+  tl_node **cache, *cache_rows;
+  tl_node *src_tokens, *src_pos, *src_segments, *cross, **cross_kv;
 } tl_model_io;
 /* Where a layer's result goes: x + dropout(result). */
 typedef struct tl_residual {
@@ -58,6 +62,19 @@ typedef struct tl_residual {
 /* x [N, D] -> [N, D], added to `to`. */
 tl_node *tl_nn_self_attention(tl_graph *g, tl_node *x, const tl_self_attention *a,
                               const tl_model_io *io, int layer, const tl_residual *to);
+/* Attention of a decoder's rows to an encoder's hidden states. */
+typedef struct tl_cross_attention {
+  tl_linear_spec q, kv, out; /* kv: k heads, then v heads */
+  int n_heads, n_kv, hd;
+  bool qk_norm;
+  tl_param *gain_q, *gain_k;
+  float norm_eps, dropout;
+} tl_cross_attention;
+/* Keys and values [M, 2*n_kv*hd] of hidden states [M, D]. */
+tl_node *tl_nn_cross_kv(tl_graph *g, tl_node *memory, const tl_cross_attention *a);
+/* x [N, D] -> [N, D], added to `to`. */
+tl_node *tl_nn_cross_attention(tl_graph *g, tl_node *x, tl_node *kv, const tl_cross_attention *a,
+                               tl_node *segments, const tl_residual *to);
 /* act(x W1 + b1) W2 + b2; or with `gated`: (act(a) * b) W2 where (a | b) = x W1. Added to `to`. */
 typedef struct tl_mlp {
   tl_linear_spec in, out;

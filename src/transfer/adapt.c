@@ -27,6 +27,8 @@ static bool in_norm(const tl_norm *n, const tl_param *p) {
 static bool in_block(const tl_block *b, const tl_param *p) {
   return in_norm(&b->norm1, p) || in_norm(&b->norm2, p) || in_spec(&b->attn.qkv, p) ||
          in_spec(&b->attn.out, p) || b->attn.gain_q == p || b->attn.gain_k == p ||
+         in_norm(&b->norm_cross, p) || in_spec(&b->cross.q, p) || in_spec(&b->cross.kv, p) ||
+         in_spec(&b->cross.out, p) || b->cross.gain_q == p || b->cross.gain_k == p ||
          in_spec(&b->mlp.in, p) || in_spec(&b->mlp.out, p);
 }
 
@@ -35,13 +37,13 @@ static bool in_head(const tl_model *m, const tl_param *p) {
   return p == h->w || p == h->b || p == h->pool_w || p == h->pool_b;
 }
 
-/* 0: embeddings; 1 .. layers: the blocks; layers + 1: what stands above them. */
+/* 0: embeddings; 1 .. n_blocks: the blocks; n_blocks + 1: what stands above them. */
 static int64_t level_of(const tl_model *m, const tl_param *p) {
   if (p == m->tok_embed || p == m->pos_embed || p == m->type_embed || in_norm(&m->embed_norm, p))
     return 0;
-  for (int64_t i = 0; i < m->c.layers; i++)
+  for (int64_t i = 0; i < m->n_blocks; i++)
     if (in_block(&m->block[i], p)) return i + 1;
-  return m->c.layers + 1;
+  return m->n_blocks + 1;
 }
 
 static bool is_trained(const tl_model *m, const tl_param *p, const tl_adapt_options *o) {
@@ -52,7 +54,7 @@ static bool is_trained(const tl_model *m, const tl_param *p, const tl_adapt_opti
   case TL_ADAPT_PROBE:
     return false;
   case TL_ADAPT_LAST:
-    return level_of(m, p) > m->c.layers - o->layers;
+    return level_of(m, p) > m->n_blocks - o->layers;
   case TL_ADAPT_BITFIT:
     return p->ndim == 1;
   case TL_ADAPT_LORA:
@@ -103,10 +105,12 @@ static void declare_pairs(tl_model *m, tl_declare *d, const tl_adapt_options *o)
   bool mlp = all || !strcmp(o->targets, "mlp");
   int added = 0;
   tl_declare_prefix(d, "%s", "");
-  for (int64_t i = 0; i < m->c.layers; i++) {
+  for (int64_t i = 0; i < m->n_blocks; i++) {
     const tl_block *b = &m->block[i];
     added += add_pairs(d, &b->attn.qkv, o, attention) + add_pairs(d, &b->attn.out, o, attention) +
-             add_pairs(d, &b->mlp.in, o, mlp) + add_pairs(d, &b->mlp.out, o, mlp);
+             add_pairs(d, &b->cross.q, o, attention) + add_pairs(d, &b->cross.kv, o, attention) +
+             add_pairs(d, &b->cross.out, o, attention) + add_pairs(d, &b->mlp.in, o, mlp) +
+             add_pairs(d, &b->mlp.out, o, mlp);
   }
   if (added == 0 && d->err.code == TL_OK)
     tl_fail(
@@ -129,7 +133,7 @@ void tl_adapt_declare(tl_model *m, tl_declare *d, const tl_adapt_options *o) {
 void tl_adapt_rates(const tl_model *m, const tl_adapt_options *o, float *factor) {
   for (int i = 0; i < m->params.n; i++) {
     const tl_param *p = m->params.p[i];
-    double below = (double)(m->c.layers + 1 - level_of(m, p));
+    double below = (double)(m->n_blocks + 1 - level_of(m, p));
     factor[i] = (float)(in_head(m, p) ? o->head_lr : pow(o->layer_decay, below));
   }
 }

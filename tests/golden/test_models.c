@@ -1,6 +1,7 @@
-/* Every architecture against Hugging Face's transformers: a folder written by it is loaded, and
- * logits, loss and the gradient of every parameter are compared with PyTorch's. The golden files
- * are made by tools/make_model_goldens.py. */
+/* Every architecture against Hugging Face's transformers (our own encoder-decoder: against the
+ * same in PyTorch): a folder written by it is loaded, and logits, loss and the gradient of every
+ * parameter are compared with PyTorch's. The golden files are made by tools/make_model_goldens.py.
+ */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,9 +18,9 @@
 #define GOLDEN TL_SOURCE_DIR "/tests/golden/models/"
 #define TOLERANCE 1e-4 /* of the largest magnitude in the tensor, at f32 */
 
-static const char *const names[] = {"gpt2", "llama", "bert", "modernbert"};
+static const char *const names[] = {"gpt2", "llama", "bert", "modernbert", "encdec"};
 static const char *const levels[] = {"ref", "avx2", "avx512", "avx512bf16"};
-enum { N_NAMES = 4, N_LEVELS = 4, MAX_TOKENS = 64 };
+enum { N_NAMES = 5, N_LEVELS = 4, MAX_TOKENS = 64 };
 
 /* A golden file and the model beside it. */
 typedef struct golden {
@@ -30,12 +31,29 @@ typedef struct golden {
   int64_t n, n_segments, n_counted;
   int32_t pos[MAX_TOKENS], idx[MAX_TOKENS], counted[MAX_TOKENS];
   tl_segment segments[MAX_TOKENS];
+  const int32_t *source; /* of an encoder-decoder */
+  int64_t n_source;
+  int32_t source_pos[MAX_TOKENS];
+  tl_segment source_segments[MAX_TOKENS], cross[MAX_TOKENS];
 } golden;
 
 static const tl_st_tensor *find(const golden *t, const char *name) {
   const tl_st_tensor *x = tl_st_find(t->st, name);
   if (!x) fail_msg("%s: golden.safetensors has no tensor %s", t->name, name);
   return x;
+}
+
+static void read_source(golden *t) {
+  const int32_t *lengths = find(t, "source_lengths")->data;
+  t->source = find(t, "source")->data;
+  t->n_source = find(t, "source")->shape[0];
+  assert_true(t->n_source <= MAX_TOKENS);
+  for (int32_t s = 0, row = 0; s < t->n_segments; s++) {
+    int32_t end = row + lengths[s];
+    t->source_segments[s] = (tl_segment){row, end, row, end, 0};
+    t->cross[s] = (tl_segment){t->segments[s].q0, t->segments[s].q1, row, end, 0};
+    for (int32_t i = 0; row < end; i++, row++) t->source_pos[row] = i;
+  }
 }
 
 static void open_golden(golden *t, const char *name) {
@@ -58,6 +76,7 @@ static void open_golden(golden *t, const char *name) {
     t->segments[s] = (tl_segment){row, end, row, end, causal};
     for (int32_t i = 0; row < end; i++, row++) t->pos[row] = i;
   }
+  if (t->m->arch->seq2seq) read_source(t);
   for (int32_t i = 0; i < t->n; i++) {
     if (t->targets[i] < 0) continue;
     t->idx[t->n_counted] = i;
@@ -83,6 +102,8 @@ static tl_graph *run(const golden *t, tl_ctx *ctx, tl_dtype dt, bool training, t
   int targets = encoder ? tl_graph_dim(g, t->n_counted) : tokens;
   int64_t n_targets = encoder ? t->n_counted : t->n;
   tl_model_io io = tl_model_inputs(t->m, g, tokens, t->n, segments, t->n_segments);
+  if (t->source)
+    tl_model_source(g, &io, tl_graph_dim(g, t->n_source), t->n_source, segments, t->n_segments);
   tl_node *want = tl_graph_input(g, "targets", TL_I32, 1, &n_targets, targets), *idx = NULL;
   tl_node *h = t->m->arch->body(t->m, g, &io);
   if (encoder) {
@@ -102,6 +123,12 @@ static tl_graph *run(const golden *t, tl_ctx *ctx, tl_dtype dt, bool training, t
   fill(io.pos, t->pos, t->n, sizeof *t->pos);
   fill(io.types, types, t->n, sizeof *types);
   fill(io.segments, t->segments, t->n_segments, sizeof *t->segments);
+  if (t->source) {
+    fill(io.src_tokens, t->source, t->n_source, sizeof *t->source);
+    fill(io.src_pos, t->source_pos, t->n_source, sizeof *t->source_pos);
+    fill(io.src_segments, t->source_segments, t->n_segments, sizeof *t->source_segments);
+    fill(io.cross, t->cross, t->n_segments, sizeof *t->cross);
+  }
   fill(idx, t->idx, t->n_counted, sizeof *t->idx);
   fill(want, encoder ? t->counted : t->targets, n_targets, sizeof *t->targets);
   tl_graph_run(g, &(tl_pass){.training = training, .loss_scale = 1 / (float)t->n_counted});
@@ -232,6 +259,7 @@ static void description_survives_saving(void **state) {
     assert_true(a->window == b->window && a->global_every == b->global_every);
     assert_true(a->rope_theta == b->rope_theta && a->rope_theta_local == b->rope_theta_local);
     assert_true(a->norm_eps == b->norm_eps && a->tie == b->tie);
+    assert_true(a->layers == b->layers && a->encoder_layers == b->encoder_layers);
     assert_int_equal(t.m->params.n, again->params.n);
     for (int k = 0; k < again->params.n; k++) {
       const tl_param *p = t.m->params.p[k], *q = again->params.p[k];
