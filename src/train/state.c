@@ -177,8 +177,9 @@ tl_status tl_snapshot_init(tl_trainer *t, tl_err *err) {
   int64_t n = 0;
   for (int i = 0; i < tl_optim_n_tensors(t->optim); i++)
     n += tl_optim_tensor_at(t->optim, i)->param->n;
-  t->snap.values = malloc((size_t)t->model->params.n_values * sizeof(float));
-  t->snap.optim = malloc((size_t)(n ? n : 1) * sizeof(float));
+  t->snap.optim_bytes = (size_t)n * sizeof(float);
+  t->snap.values = tl_slab_alloc((size_t)t->model->params.n_values * sizeof(float));
+  t->snap.optim = tl_slab_alloc(t->snap.optim_bytes);
   if (!t->snap.values || !t->snap.optim)
     return tl_fail(
         err, TL_NOMEM,
@@ -189,32 +190,49 @@ tl_status tl_snapshot_init(tl_trainer *t, tl_err *err) {
 }
 
 void tl_snapshot_free(tl_trainer *t) {
-  free(t->snap.values);
-  free(t->snap.optim);
+  if (t->snap.values)
+    tl_slab_free(t->snap.values, (size_t)t->model->params.n_values * sizeof(float));
+  tl_slab_free(t->snap.optim, t->snap.optim_bytes);
+}
+
+typedef struct copy_job {
+  float *to;
+  const float *from;
+  int64_t n;
+} copy_job;
+enum { COPY_PART = 1 << 19 };
+
+static void copy_part(void *arg, int64_t task, int worker) {
+  (void)worker;
+  const copy_job *j = arg;
+  int64_t at = task * COPY_PART, n = j->n - at < COPY_PART ? j->n - at : COPY_PART;
+  memcpy(j->to + at, j->from + at, (size_t)n * sizeof(float));
+}
+
+/* On all threads: a model's state is gigabytes. */
+static void copy_floats(tl_trainer *t, float *to, const float *from, int64_t n) {
+  tl_parallel(t->ctx->pool, (n + COPY_PART - 1) / COPY_PART, copy_part, &(copy_job){to, from, n});
 }
 
 static void copy_optim(tl_trainer *t, bool restore) {
   float *at = t->snap.optim;
   for (int i = 0; i < tl_optim_n_tensors(t->optim); i++) {
     const tl_optim_tensor *o = tl_optim_tensor_at(t->optim, i);
-    size_t bytes = (size_t)o->param->n * sizeof(float);
-    memcpy(restore ? o->data : at, restore ? at : o->data, bytes);
+    copy_floats(t, restore ? o->data : at, restore ? at : o->data, o->param->n);
     at += o->param->n;
   }
 }
 
 void tl_snapshot_take(tl_trainer *t) {
   if (!t->snap.values) return;
-  memcpy(t->snap.values, t->model->params.values,
-         (size_t)t->model->params.n_values * sizeof(float));
+  copy_floats(t, t->snap.values, t->model->params.values, t->model->params.n_values);
   copy_optim(t, false);
   t->snap.updates = t->s.updates;
   t->snap.step = t->s.step;
 }
 
 void tl_snapshot_restore(tl_trainer *t) {
-  memcpy(t->model->params.values, t->snap.values,
-         (size_t)t->model->params.n_values * sizeof(float));
+  copy_floats(t, t->model->params.values, t->snap.values, t->model->params.n_values);
   copy_optim(t, true);
   t->s.updates = t->snap.updates;
   tl_params_changed(&t->model->params);

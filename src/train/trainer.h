@@ -30,6 +30,7 @@ typedef struct tl_train_state {
 /* The last good state in memory, for rollbacks. */
 typedef struct tl_snapshot {
   float *values, *optim; /* the value slab; all optimizer tensors one after another */
+  size_t optim_bytes;
   int64_t updates, step;
 } tl_snapshot;
 
