@@ -65,22 +65,24 @@ def python_side(python, env, how):
     return Side(lambda args: [python, os.path.join(HERE, "peers", args[0]), *args[1:]], env)
 
 
-def allocator():
+GLIBC = {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=17179869184:"
+                           "glibc.malloc.mmap_threshold=17179869184:glibc.malloc.top_pad=536870912"}
+
+
+def allocator(kind):
     """PyTorch's allocations go back to the kernel at every step unless the allocator keeps them."""
     for lib in (os.path.join(PEERS, "lib/libjemalloc.so.2"),
                 "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"):
-        if os.path.exists(lib):
+        if kind == "jemalloc" and os.path.exists(lib):
             return {"LD_PRELOAD": lib,
                     "MALLOC_CONF": "oversize_threshold:0,metadata_thp:auto,dirty_decay_ms:-1,"
                                    "muzzy_decay_ms:-1,thp:always"}
-    return {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=17179869184:"
-                              "glibc.malloc.mmap_threshold=17179869184:"
-                              "glibc.malloc.top_pad=536870912"}
+    return GLIBC
 
 
 def sides(args):
     setup = "bench/setup-peers.sh installs it"
-    tuned = {**allocator(), "TORCHINDUCTOR_CACHE_DIR": os.path.join(PEERS, "inductor")}
+    tuned = {"TORCHINDUCTOR_CACHE_DIR": os.path.join(PEERS, "inductor")}
     torch = python_side(args.peer_python, tuned, setup)
     old = python_side(os.environ.get("TILTH_PEER_PYTHON113", os.path.join(PEERS, "torch113-python")),
                       tuned, setup)
@@ -95,7 +97,7 @@ def sides(args):
 
 def write_inputs(folder):
     """Files of document lengths that both sides read."""
-    paths = {"gguf": os.environ.get("TILTH_PEER_GGUF", os.path.join(PEERS, "gpt2-bf16.gguf"))}
+    paths = {"peers": PEERS}
     for kind in ("mixed", "sentences"):
         paths[kind] = os.path.join(folder, f"lengths-{kind}.txt")
         with open(paths[kind], "w") as f:
@@ -232,6 +234,8 @@ def run_workload(w, args, paths, programs):
                 results[name] = [{"error": side.missing, "absent": True}]
             else:
                 env = {**side.env, **w.restrict["tilth" if name == "tilth" else "peer"]}
+                if name.startswith("torch"):
+                    env.update(allocator(w.allocator))
                 cold = compiled(side.start(items), env) if "--compile" in items else None
                 command = side.start(items + length_of_run(name, w, args))
                 result = measure(name, command, env, args.wrap)

@@ -19,12 +19,12 @@ AVX2 = {"tilth": {"TILTH_CPU": "avx2"},
 class Workload:
     """peers: name -> arguments of its program; those of `main` run in every repeat, the others in
     the first one only. steps: (warm-up, timed), for about 8 s of a peer. unit: what the rate counts.
-    flops: per unit, for the share of the peak."""
+    flops: per unit, for the share of the peak. allocator: PyTorch's best one for it."""
 
     def __init__(self, name, title, tilth, peers, main, steps, unit="tokens", dtype="bf16", flops=0,
-                 restrict=None, vocab=0):
+                 restrict=None, vocab=0, allocator="jemalloc"):
         self.name, self.title, self.tilth, self.peers, self.main = name, title, tilth, peers, main
-        self.steps = steps
+        self.steps, self.allocator = steps, allocator
         self.unit, self.dtype, self.flops = unit, dtype, flops
         self.restrict = restrict or {"tilth": {}, "peer": {}}
         self.first_loss = math.log(vocab) if vocab else None
@@ -79,9 +79,11 @@ def pretraining(name, title, m, batch, seq, steps, dtype="bf16", peers=("torch",
     table = {p: args + ["--compile"] if p == "torch-compile" else
              [] if p == "llm.c" else args for p in peers}
     span = (seq + 1) / 2 if causal else seq
-    return Workload(name, title, tilth_step(m, batch, seq, dtype), table, ["torch"], steps,
+    return Workload(name, title, tilth_step(m, batch, seq, dtype), table,
+                    ["torch", "torch-compile"], steps,
                     dtype=dtype, flops=flops_per_token(m, span, 0 if causal else MASK_RATE),
-                    restrict=restrict, vocab=m["vocab"])
+                    restrict=restrict, vocab=m["vocab"],
+                    allocator="glibc" if m is GPT_14M else "jemalloc")
 
 
 def mixed_masked():
@@ -117,11 +119,9 @@ def optimizer(name, title, m, optim, steps):
 def generation(name, title, dtype):
     m = GPT2_124M
     tilth = ["bench", "generate", *model_keys(m), "train.seq_len=1024", f"run.dtype={dtype}"]
-    peers = {"transformers": ["torch_generate.py", "--dtype", dtype]}
-    if dtype == "bf16":
-        peers = {"llama.cpp": ["llama_generate.py", "--model", "{gguf}"], **peers}
-    return Workload(name, title, tilth, peers, ["llama.cpp"] if dtype == "bf16" else
-                    ["transformers"], (1, 4), dtype=dtype)
+    peers = {"llama.cpp": ["llama_generate.py", "--model", "{peers}/gpt2-" + dtype + ".gguf"],
+             "transformers": ["torch_generate.py", "--dtype", dtype]}
+    return Workload(name, title, tilth, peers, ["llama.cpp"], (1, 4), dtype=dtype)
 
 
 def table():
@@ -139,7 +139,7 @@ def table():
         finetuning(),
         generation("generate", "Generation, GPT-2 124M, 16 + 128 tokens", "bf16"),
         optimizer("adamw", "AdamW and clipping alone, 124M", GPT2_124M, "adamw", (3, 20)),
-        optimizer("muon", "Muon and clipping alone, 124M", GPT2_124M, "muon", (1, 4)),
+        optimizer("muon", "Muon and clipping alone, 124M", GPT2_124M, "muon", (1, 2)),
         pretraining("gpt-14m-f32", "GPT 13.9M, B16 x T256, f32", GPT_14M, 16, 256, (1, 3), "f32",
                     peers=every),
         pretraining("gpt2-t256-f32", "GPT-2 124M, B4 x T256, f32", GPT2_124M, 4, 256, (1, 2), "f32",
