@@ -12,6 +12,7 @@ typedef enum tl_task_kind {
   TL_TASK_VALUE,  /* "regression": ... with a number */
   TL_TASK_TOKENS, /* "tokens": words with one tag each */
   TL_TASK_PAIR,   /* "pair": two texts without label: source and target, prompt and answer */
+  TL_TASK_TEXTS,  /* "texts": a text; or two that mean the same; or besides one that does not */
 } tl_task_kind;
 
 typedef enum tl_task_format {
@@ -25,6 +26,7 @@ typedef enum tl_task_format {
                        ranges of words (3-4) and empty words (3.1) are left out */
   TL_TASK_LABELLED, /* "labelled": label, a tab (if the first line has one) or blank, text */
   TL_TASK_ALIGNED,  /* "aligned": line i of one file belongs to line i of another */
+  TL_TASK_LINES,    /* "lines": each line is one text */
 } tl_task_format;
 
 /* The names above; false (and *out as it was) for another name. */
@@ -53,7 +55,8 @@ typedef struct tl_task_options { /* all zero: the defaults */
   /* "text=sentence,text_b=2,label=label": names in the header or keys in the objects, or numbers
    * from 1; for tokens, text is the column of the words and label that of the tags. NULL, or a part
    * left out: columns of well-known names (docs/task-data.md lists them); with no header the tables
-   * are label<TAB>text (all after the first tab), `label,text` or, for pairs, two columns; CoNLL:
+   * are label<TAB>text (all after the first tab), `label,text`, for pairs two columns, for texts
+   * one to three, for values those of STS-B (5, 6 and 7 of seven or more: value and texts); CoNLL:
    * first and last column. */
   const char *columns;
   tl_task_header header;   /* tables: is the first line one? AUTO: when a column is asked for by
@@ -75,12 +78,13 @@ typedef struct tl_task_data {
   char **text;      /* [n]; tokens: the first word of the record, the next ones (tl_task_next_word)
                        behind it */
   char **text_b;    /* [n], or NULL: there are no pairs */
+  char **text_c;    /* [n] texts: the one that means something else, or NULL: there are none */
   int32_t *label;   /* [n] class */
   double *value;    /* [n] regression */
   size_t *first;    /* [n + 1] multi-label, tokens: record i has item[first[i] .. first[i + 1]) */
   int32_t *item;    /* multi-label: labels, rising; tokens: a tag for each word */
   uint32_t *line;   /* [n] where the record begins, from 1 */
-  tl_labels labels; /* n == 0: regression, pair */
+  tl_labels labels; /* n == 0: regression, pair, texts */
   uint64_t hash;    /* XXH3-64 of the decompressed content, byte order mark and CR of CR LF taken
                        off */
   char *bytes, *bytes_b; /* what the texts point into */

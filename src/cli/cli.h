@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include "tilth/config.h"
 #include "tilth/context.h"
 #include "tilth/profile.h"
@@ -21,6 +22,7 @@ int tl_cmd_bench_step(int argc, char **argv); /* tilth bench step */
 int tl_cmd_config(int argc, char **argv);
 int tl_cmd_decontam(int argc, char **argv);
 int tl_cmd_doctor(int argc, char **argv);
+int tl_cmd_embed(int argc, char **argv);
 int tl_cmd_eval(int argc, char **argv);
 int tl_cmd_fill(int argc, char **argv);
 int tl_cmd_finetune(int argc, char **argv);
@@ -119,6 +121,11 @@ bool tl_cli_is_tty(void);
 
 /* The table of a profile, on stdout. */
 void tl_cli_print_profile(const tl_profile *p);
+
+/* Scores with their intervals: lines, or an object of objects. */
+void tl_cli_print_scores(const tl_scores *s, FILE *f);
+struct json_t;
+struct json_t *tl_cli_scores_json(const tl_scores *s);
 
 /* --- training (cmd_train.c) ------------------------------------------------------------------- */
 

@@ -7,16 +7,6 @@
 #include "cli/cli.h"
 #include "tilth/predict.h"
 
-static void print_scores(const tl_scores *scores, FILE *f) {
-  for (int i = 0; i < scores->n; i++) {
-    const tl_score *s = &scores->score[i];
-    if (isnan(s->value)) continue;
-    fprintf(f, "%-18s %.4f", s->name, s->value);
-    if (!isnan(s->lo)) fprintf(f, "  (95%% %.4f .. %.4f)", s->lo, s->hi);
-    fputc('\n', f);
-  }
-}
-
 /* The labels above one half, as names with commas between. */
 static void print_labels(const tl_labels *l, const float *p) {
   const char *comma = "";
@@ -95,16 +85,7 @@ static void print_json(const tl_predictor *p, const tl_task_data *d, const tl_pr
     json_decref(o);
   }
   if (!scores) return;
-  json_t *o = json_object();
-  for (int i = 0; i < scores->n; i++) {
-    const tl_score *s = &scores->score[i];
-    if (isnan(s->value)) continue;
-    json_object_set_new(
-        o, s->name,
-        isnan(s->lo) ? json_pack("{s:f}", "value", s->value)
-                     : json_pack("{s:f,s:f,s:f}", "value", s->value, "low", s->lo, "high", s->hi));
-  }
-  o = json_pack("{s:o}", "scores", o);
+  json_t *o = json_pack("{s:o}", "scores", tl_cli_scores_json(scores));
   json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
   putchar('\n');
   json_decref(o);
@@ -124,7 +105,7 @@ static tl_status predict(tl_predictor *p, const char *path, tl_task_options *o, 
       print_json(p, &d, &out, &scores);
     else
       print_plain(p, &d, &out);
-    if (!json) print_scores(&scores, stderr);
+    if (!json) tl_cli_print_scores(&scores, stderr);
   }
   tl_predictions_free(&out);
   tl_task_data_free(&d);

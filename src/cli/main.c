@@ -20,6 +20,7 @@ static const struct command {
     {"config", tl_cmd_config, "show, check and document the configuration"},
     {"decontam", tl_cmd_decontam, "cut a task's test texts out of pretraining text"},
     {"doctor", tl_cmd_doctor, "show what this machine and build offer"},
+    {"embed", tl_cmd_embed, "vectors of texts, search among them, similarity"},
     {"eval", tl_cmd_eval, "measure a model's loss on held-out text"},
     {"fill", tl_cmd_fill, "predict the masked words of a text"},
     {"finetune", tl_cmd_finetune, "train a pretrained model on labelled records"},

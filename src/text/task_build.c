@@ -56,7 +56,7 @@ tl_status tl_task_line(tl_task_builder *b, tl_span *out, tl_err *err) {
 }
 
 /* Room for one more record in each of the arrays that this kind of task has. */
-static bool grow_records(tl_task_builder *b, bool pair) {
+static bool grow_records(tl_task_builder *b, bool pair, bool triple) {
   tl_task_data *d = b->d;
   bool lists = d->kind == TL_TASK_MULTI || d->kind == TL_TASK_TOKENS;
   if (d->n == UINT32_MAX) return false;
@@ -70,6 +70,7 @@ static bool grow_records(tl_task_builder *b, bool pair) {
   GROW(text, true)
   GROW(line, true)
   GROW(text_b, pair || d->text_b)
+  GROW(text_c, triple || d->text_c)
   GROW(label, d->kind == TL_TASK_CLASS)
   GROW(value, d->kind == TL_TASK_VALUE)
   GROW(first, lists)
@@ -140,7 +141,7 @@ static tl_status read_value(tl_task_builder *b, tl_span s, double *out, tl_err *
 
 tl_status tl_task_label(tl_task_builder *b, tl_span label, tl_err *err) {
   int32_t id = 0;
-  if (!grow_records(b, false)) return no_memory(b, err);
+  if (!grow_records(b, false, false)) return no_memory(b, err);
   tl_task_data *d = b->d;
   if (d->kind == TL_TASK_VALUE) return read_value(b, label, &d->value[d->n], err);
   TL_TRY(find_label(b, label, &id, err));
@@ -169,7 +170,7 @@ tl_status tl_task_word(tl_task_builder *b, tl_span word, tl_span tag, tl_err *er
   int32_t id = 0;
   if (tl_span_blank(word)) return tl_task_fail(b, TL_DATA, err, "empty word");
   TL_TRY(find_label(b, tag, &id, err));
-  if (!grow_records(b, false)) return no_memory(b, err);
+  if (!grow_records(b, false, false)) return no_memory(b, err);
   tl_task_data *d = b->d;
   bool is_first = b->n_items == d->first[d->n];
   if (!push_item(b, id)) return no_memory(b, err);
@@ -179,29 +180,36 @@ tl_status tl_task_word(tl_task_builder *b, tl_span word, tl_span tag, tl_err *er
 }
 
 tl_status tl_task_end_words(tl_task_builder *b, uint64_t line, tl_err *err) {
-  if (!grow_records(b, false)) return no_memory(b, err);
+  if (!grow_records(b, false, false)) return no_memory(b, err);
   if (b->n_items > b->d->first[b->d->n]) end_record(b, line);
   return TL_OK;
 }
 
-tl_status tl_task_texts(tl_task_builder *b, tl_span text, tl_span text_b, tl_err *err) {
-  bool pair = text_b.s != NULL;
-  if (tl_span_blank(text))
-    return tl_task_fail(b, TL_DATA, err, pair ? "the first text is empty" : "empty text");
-  if (pair && tl_span_blank(text_b))
-    return tl_task_fail(b, TL_DATA, err, "the second text is empty");
-  if (!grow_records(b, pair)) return no_memory(b, err);
+tl_status tl_task_texts(tl_task_builder *b, const tl_span text[TL_MAX_TEXTS], tl_err *err) {
+  static const char *const which[] = {"first", "second", "third"};
+  bool several = text[1].s || text[2].s;
+  int order[TL_MAX_TEXTS], n = 0;
+  for (int i = 0; i < TL_MAX_TEXTS; i++) {
+    if (i > 0 && !text[i].s) continue;
+    if (tl_span_blank(text[i]))
+      return several ? tl_task_fail(b, TL_DATA, err, "the %s text is empty", which[i])
+                     : tl_task_fail(b, TL_DATA, err, "empty text");
+    /* In the order of the file: what is kept may lie over what comes before it there. */
+    int at = n++;
+    for (; at > 0 && (uintptr_t)text[order[at - 1]].s > (uintptr_t)text[i].s; at--)
+      order[at] = order[at - 1];
+    order[at] = i;
+  }
+  if (!grow_records(b, text[1].s != NULL, text[2].s != NULL)) return no_memory(b, err);
   tl_task_data *d = b->d;
-  bool second_first = pair && (uintptr_t)text_b.s < (uintptr_t)text.s;
-  if (second_first) d->text_b[d->n] = keep(b, text_b);
-  d->text[d->n] = keep(b, text);
-  if (pair && !second_first) d->text_b[d->n] = keep(b, text_b);
+  char **list[TL_MAX_TEXTS] = {d->text, d->text_b, d->text_c};
+  for (int i = 0; i < n; i++) list[order[i]][d->n] = keep(b, text[order[i]]);
   end_record(b, b->at);
   return TL_OK;
 }
 
 tl_status tl_task_aligned(tl_task_builder *b, tl_span line, tl_span line_b, tl_err *err) {
-  if (!grow_records(b, true)) return no_memory(b, err);
+  if (!grow_records(b, true, false)) return no_memory(b, err);
   b->d->text[b->d->n] = keep(b, line);
   b->d->text_b[b->d->n] = line_b.s;
   line_b.s[line_b.n] = 0;
@@ -227,11 +235,11 @@ static tl_status label_list(tl_task_builder *b, tl_span list, tl_err *err) {
   }
 }
 
-tl_status tl_task_row(tl_task_builder *b, tl_span label, tl_span text, tl_span text_b,
+tl_status tl_task_row(tl_task_builder *b, tl_span label, const tl_span text[TL_MAX_TEXTS],
                       tl_err *err) {
   if (b->d->kind == TL_TASK_MULTI)
     TL_TRY(label_list(b, label, err));
-  else if (b->d->kind != TL_TASK_PAIR)
+  else if (b->d->kind != TL_TASK_PAIR && b->d->kind != TL_TASK_TEXTS)
     TL_TRY(tl_task_label(b, label, err));
-  return tl_task_texts(b, text, text_b, err);
+  return tl_task_texts(b, text, err);
 }

@@ -8,36 +8,40 @@
 #include "text/task_internal.h"
 
 #define KIND(k) (1u << TL_TASK_##k)
-enum { TEXTS = KIND(CLASS) | KIND(MULTI) | KIND(VALUE) };
+enum { TEXTS = KIND(CLASS) | KIND(MULTI) | KIND(VALUE) | KIND(TEXTS) };
 
 /* Well-known names, the first that is there is taken; documented in docs/task-data.md. */
 typedef struct known_texts {
   unsigned kinds;
   const char *text, *text_b; /* both must be there; text_b NULL: one text */
+  const char *text_c;        /* taken if it is there */
 } known_texts;
 static const known_texts texts[] = {
-    {TEXTS, "sentence1", "sentence2"},
-    {TEXTS, "premise", "hypothesis"},
-    {TEXTS, "question1", "question2"},
-    {TEXTS, "text_a", "text_b"},
-    {TEXTS, "text1", "text2"},
-    {TEXTS, "question", "sentence"},
-    {TEXTS, "text", NULL},
-    {TEXTS, "sentence", NULL},
-    {TEXTS, "question", NULL},
-    {TEXTS, "review", NULL},
-    {TEXTS, "content", NULL},
-    {KIND(PAIR), "source", "target"},
-    {KIND(PAIR), "src", "tgt"},
-    {KIND(PAIR), "prompt", "answer"},
-    {KIND(PAIR), "prompt", "completion"},
-    {KIND(PAIR), "prompt", "response"},
-    {KIND(PAIR), "instruction", "answer"},
-    {KIND(PAIR), "instruction", "response"},
-    {KIND(PAIR), "instruction", "output"},
-    {KIND(PAIR), "question", "answer"},
-    {KIND(TOKENS), "tokens", NULL},
-    {KIND(TOKENS), "words", NULL},
+    {KIND(TEXTS), "sent0", "sent1", "hard_neg"},
+    {KIND(TEXTS), "anchor", "positive", "negative"},
+    {KIND(TEXTS), "text_a", "text_b", "text_c"},
+    {TEXTS, "sentence1", "sentence2", NULL},
+    {TEXTS, "premise", "hypothesis", NULL},
+    {TEXTS, "question1", "question2", NULL},
+    {TEXTS, "text_a", "text_b", NULL},
+    {TEXTS, "text1", "text2", NULL},
+    {TEXTS, "question", "sentence", NULL},
+    {TEXTS, "text", NULL, NULL},
+    {TEXTS, "sentence", NULL, NULL},
+    {TEXTS, "question", NULL, NULL},
+    {TEXTS, "review", NULL, NULL},
+    {TEXTS, "content", NULL, NULL},
+    {KIND(PAIR), "source", "target", NULL},
+    {KIND(PAIR), "src", "tgt", NULL},
+    {KIND(PAIR), "prompt", "answer", NULL},
+    {KIND(PAIR), "prompt", "completion", NULL},
+    {KIND(PAIR), "prompt", "response", NULL},
+    {KIND(PAIR), "instruction", "answer", NULL},
+    {KIND(PAIR), "instruction", "response", NULL},
+    {KIND(PAIR), "instruction", "output", NULL},
+    {KIND(PAIR), "question", "answer", NULL},
+    {KIND(TOKENS), "tokens", NULL, NULL},
+    {KIND(TOKENS), "words", NULL, NULL},
 };
 typedef struct known_label {
   unsigned kinds;
@@ -57,8 +61,10 @@ static const known_label labels[] = {
     {KIND(TOKENS), "labels"},
 };
 enum { N_TEXTS = sizeof texts / sizeof *texts, N_LABELS = sizeof labels / sizeof *labels };
-static const char *const roles[] = {
-    [TL_ROLE_TEXT] = "text", [TL_ROLE_TEXT_B] = "text_b", [TL_ROLE_LABEL] = "label"};
+static const char *const roles[] = {[TL_ROLE_TEXT] = "text",
+                                    [TL_ROLE_TEXT_B] = "text_b",
+                                    [TL_ROLE_TEXT_C] = "text_c",
+                                    [TL_ROLE_LABEL] = "label"};
 
 static int find_name(const char *want, size_t len, const tl_span *name, int n, bool fold) {
   for (int i = 0; i < n; i++)
@@ -77,6 +83,7 @@ static void find_texts(tl_task_kind kind, const tl_span *name, int n, tl_columns
     if (a < 0 || (k->text_b && b < 0)) continue;
     c->at[TL_ROLE_TEXT] = a;
     c->at[TL_ROLE_TEXT_B] = b;
+    if (k->text_c) c->at[TL_ROLE_TEXT_C] = find_name(k->text_c, strlen(k->text_c), name, n, true);
     return;
   }
 }
@@ -87,16 +94,27 @@ static void find_label(tl_task_kind kind, const tl_span *name, int n, tl_columns
       c->at[TL_ROLE_LABEL] = find_name(labels[i].name, strlen(labels[i].name), name, n, true);
 }
 
+static bool has_label(tl_task_kind kind) {
+  return kind != TL_TASK_PAIR && kind != TL_TASK_TEXTS;
+}
+
 static bool needed(tl_task_kind kind, int role) {
-  return role == TL_ROLE_TEXT || (role == TL_ROLE_TEXT_B) == (kind == TL_TASK_PAIR);
+  if (role == TL_ROLE_TEXT_B) return kind == TL_TASK_PAIR;
+  if (role == TL_ROLE_LABEL) return has_label(kind);
+  return role == TL_ROLE_TEXT;
 }
 
 bool tl_columns_known(tl_task_kind kind, const tl_span *name, int n) {
-  tl_columns c = {{-1, -1, -1}};
+  tl_columns c = {{-1, -1, -1, -1}};
   find_texts(kind, name, n, &c);
-  if (kind == TL_TASK_PAIR) return c.at[TL_ROLE_TEXT] >= 0;
+  if (!has_label(kind)) return c.at[TL_ROLE_TEXT] >= 0;
   find_label(kind, name, n, &c);
   return c.at[TL_ROLE_TEXT] >= 0 && c.at[TL_ROLE_LABEL] >= 0;
+}
+
+bool tl_columns_stsb(tl_task_kind kind, const tl_span *cell, int n) {
+  return kind == TL_TASK_VALUE && n >= 7 && cell[0].n > 0 &&
+         strspn(cell[0].s, "+-.0123456789") == 0;
 }
 
 /* The next "role=column" of options->columns, which *at runs through; false at the end. */
@@ -187,7 +205,7 @@ static tl_status check_columns(const tl_task_builder *b, const tl_columns *c, tl
 tl_status tl_columns_find(const tl_task_builder *b, const tl_span *name, int n, tl_columns *out,
                           tl_err *err) {
   tl_span role, column;
-  tl_columns c = {{-1, -1, -1}};
+  tl_columns c = {{-1, -1, -1, -1}};
   tl_task_kind kind = b->d->kind;
   for (const char *at = b->o->columns; next_part(&at, &role, &column);)
     TL_TRY(asked(b, role, column, name, n, &c, err));
@@ -201,8 +219,9 @@ tl_status tl_columns_find(const tl_task_builder *b, const tl_span *name, int n, 
           "\"instruction\" and \"input\" make one prompt together: join them in the "
           "data, or name the columns (text=instruction) to leave the input out");
   }
-  if (name && kind != TL_TASK_PAIR && c.at[TL_ROLE_LABEL] < 0) find_label(kind, name, n, &c);
-  if (kind == TL_TASK_PAIR) c.at[TL_ROLE_LABEL] = -1;
+  if (name && has_label(kind) && c.at[TL_ROLE_LABEL] < 0) find_label(kind, name, n, &c);
+  if (!has_label(kind)) c.at[TL_ROLE_LABEL] = -1;
+  if (kind != TL_TASK_TEXTS) c.at[TL_ROLE_TEXT_C] = -1;
   if (kind == TL_TASK_TOKENS) c.at[TL_ROLE_TEXT_B] = -1;
   *out = c;
   return check_columns(b, out, err);

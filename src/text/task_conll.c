@@ -27,7 +27,7 @@ static tl_status split_blanks(tl_task_builder *b, tl_span line, tl_span *cell, i
 
 static tl_status find_columns(tl_task_builder *b, conll *c, tl_err *err) {
   if (b->o->columns) return tl_columns_find(b, NULL, c->n, &c->at, err);
-  c->at = (tl_columns){{c->u ? 1 : 0, -1, c->u ? 3 : c->n - 1}};
+  c->at = (tl_columns){{c->u ? 1 : 0, -1, -1, c->u ? 3 : c->n - 1}};
   if (c->n > c->at.at[TL_ROLE_LABEL] && c->n > 1) return TL_OK;
   return tl_task_fail(b, TL_DATA, err, "%d column%s; expected a word and a tag%s", c->n,
                       c->n == 1 ? "" : "s", c->u ? " in columns 2 and 4" : "");

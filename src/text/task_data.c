@@ -21,22 +21,21 @@ typedef struct reader {
 } reader;
 static const reader readers[] = {
     [TL_TASK_AUTO] = {"auto", {NULL}, 0, NULL},
-    [TL_TASK_TSV] = {"tsv", {".tsv", ".tab"}, TEXTS | KIND(PAIR), tl_task_read_tsv},
-    [TL_TASK_CSV] = {"csv", {".csv"}, TEXTS | KIND(PAIR), tl_task_read_csv},
+    [TL_TASK_TSV] = {"tsv", {".tsv", ".tab"}, TEXTS | KIND(PAIR) | KIND(TEXTS), tl_task_read_tsv},
+    [TL_TASK_CSV] = {"csv", {".csv"}, TEXTS | KIND(PAIR) | KIND(TEXTS), tl_task_read_csv},
     [TL_TASK_JSONL] = {"jsonl",
                        {".jsonl", ".ndjson"},
-                       TEXTS | KIND(PAIR) | KIND(TOKENS),
+                       TEXTS | KIND(PAIR) | KIND(TOKENS) | KIND(TEXTS),
                        tl_task_read_jsonl},
     [TL_TASK_CONLL] = {"conll", {".conll", ".bio", ".iob"}, KIND(TOKENS), tl_task_read_conll},
     [TL_TASK_CONLLU] = {"conllu", {".conllu"}, KIND(TOKENS), tl_task_read_conllu},
     [TL_TASK_LABELLED] = {"labelled", {NULL}, TEXTS, tl_task_read_labelled},
     [TL_TASK_ALIGNED] = {"aligned", {NULL}, KIND(PAIR), tl_task_read_aligned},
+    [TL_TASK_LINES] = {"lines", {NULL}, KIND(TEXTS), tl_task_read_lines},
 };
-static const char *const kinds[] = {[TL_TASK_CLASS] = "class",
-                                    [TL_TASK_MULTI] = "multi-label",
-                                    [TL_TASK_VALUE] = "regression",
-                                    [TL_TASK_TOKENS] = "tokens",
-                                    [TL_TASK_PAIR] = "pair"};
+static const char *const kinds[] = {
+    [TL_TASK_CLASS] = "class",   [TL_TASK_MULTI] = "multi-label", [TL_TASK_VALUE] = "regression",
+    [TL_TASK_TOKENS] = "tokens", [TL_TASK_PAIR] = "pair",         [TL_TASK_TEXTS] = "texts"};
 enum { N_FORMATS = sizeof readers / sizeof *readers, N_KINDS = sizeof kinds / sizeof *kinds };
 
 bool tl_task_kind_parse(const char *name, tl_task_kind *out) {
@@ -72,6 +71,7 @@ static tl_task_format format_of(const tl_task_builder *b) {
   s += strspn(s, " \t\n\r\f\v");
   if (*s == '{') return TL_TASK_JSONL;
   if (b->d->kind == TL_TASK_TOKENS) return TL_TASK_CONLL;
+  if (b->d->kind == TL_TASK_TEXTS) return TL_TASK_LINES;
   return b->d->kind == TL_TASK_PAIR || s[strcspn(s, "\t\n")] == '\t' ? TL_TASK_TSV
                                                                      : TL_TASK_LABELLED;
 }
@@ -130,6 +130,7 @@ static void shrink(tl_task_builder *b) {
   for (size_t i = 0; i < d->n; i++) {
     d->text[i] = bytes + (d->text[i] - d->bytes);
     if (d->text_b && !d->bytes_b) d->text_b[i] = bytes + (d->text_b[i] - d->bytes);
+    if (d->text_c) d->text_c[i] = bytes + (d->text_c[i] - d->bytes);
   }
   free(d->bytes);
   d->bytes = bytes;
@@ -137,7 +138,7 @@ static void shrink(tl_task_builder *b) {
 
 static tl_status read_all(const char *path, const tl_task_options *o, tl_task_data *d,
                           tl_err *err) {
-  bool has_labels = o->kind != TL_TASK_VALUE && o->kind != TL_TASK_PAIR;
+  bool has_labels = o->kind != TL_TASK_VALUE && o->kind != TL_TASK_PAIR && o->kind != TL_TASK_TEXTS;
   if (has_labels && o->labels)
     TL_TRY(tl_labels_make((const char *const *)o->labels->name, (size_t)o->labels->n, &d->labels,
                           err));
@@ -173,6 +174,7 @@ tl_status tl_task_read(const char *path, const tl_task_options *options, tl_task
 void tl_task_data_free(tl_task_data *d) {
   free(d->text);
   free(d->text_b);
+  free(d->text_c);
   free(d->label);
   free(d->value);
   free(d->first);

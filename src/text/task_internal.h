@@ -45,12 +45,14 @@ tl_status tl_task_label(tl_task_builder *b, tl_span label, tl_err *err);
 tl_status tl_task_word(tl_task_builder *b, tl_span word, tl_span tag, tl_err *err);
 /* Ends the record of words begun at `line`; no record if it has no words. */
 tl_status tl_task_end_words(tl_task_builder *b, uint64_t line, tl_err *err);
-/* Ends the record with its text and, if text_b.s is not NULL, the second one. */
-tl_status tl_task_texts(tl_task_builder *b, tl_span text, tl_span text_b, tl_err *err);
+enum { TL_MAX_TEXTS = 3 };
+/* Ends the record with its text and those of the others whose s is not NULL. */
+tl_status tl_task_texts(tl_task_builder *b, const tl_span text[TL_MAX_TEXTS], tl_err *err);
 /* Ends the record with lines of two files; the second one stays where it is. */
 tl_status tl_task_aligned(tl_task_builder *b, tl_span line, tl_span line_b, tl_err *err);
 /* A record of a table: the label (a list of them for MULTI), then the texts. */
-tl_status tl_task_row(tl_task_builder *b, tl_span label, tl_span text, tl_span text_b, tl_err *err);
+tl_status tl_task_row(tl_task_builder *b, tl_span label, const tl_span text[TL_MAX_TEXTS],
+                      tl_err *err);
 
 /* Labels that grow. *id gets the index; NOMEM, or DATA when there are too many. */
 tl_status tl_labels_add(tl_labels *l, const char *name, size_t n, int32_t *id, tl_err *err);
@@ -59,7 +61,7 @@ int32_t tl_labels_find_span(const tl_labels *l, const char *name, size_t n);
 tl_status tl_labels_sort(tl_labels *l, int32_t *new_id, tl_err *err);
 
 /* Which columns (or keys) hold what. */
-enum { TL_ROLE_TEXT, TL_ROLE_TEXT_B, TL_ROLE_LABEL, TL_N_ROLES };
+enum { TL_ROLE_TEXT, TL_ROLE_TEXT_B, TL_ROLE_TEXT_C, TL_ROLE_LABEL, TL_N_ROLES };
 typedef struct tl_columns {
   int at[TL_N_ROLES]; /* index of the column, -1: none */
 } tl_columns;
@@ -70,6 +72,8 @@ tl_status tl_columns_find(const tl_task_builder *b, const tl_span *name, int n, 
                           tl_err *err);
 /* All that the task needs is there by well-known names. */
 bool tl_columns_known(tl_task_kind kind, const tl_span *name, int n);
+/* A row of STS-B: genre, file, year, number, value, two texts, and perhaps sources. */
+bool tl_columns_stsb(tl_task_kind kind, const tl_span *cell, int n);
 /* options->columns asks for some column by name, not number. */
 bool tl_columns_by_name(const tl_task_options *o);
 
@@ -90,6 +94,7 @@ tl_status tl_task_read_conll(tl_task_builder *b, tl_err *err);
 tl_status tl_task_read_conllu(tl_task_builder *b, tl_err *err);
 tl_status tl_task_read_labelled(tl_task_builder *b, tl_err *err);
 tl_status tl_task_read_aligned(tl_task_builder *b, tl_err *err);
+tl_status tl_task_read_lines(tl_task_builder *b, tl_err *err);
 
 /* The content of one file, whole, behind *out (empty before); *hash of it. */
 tl_status tl_task_load(const char *path, bool replace_bad_utf8, tl_buf *out, uint64_t *hash,

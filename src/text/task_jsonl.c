@@ -119,16 +119,17 @@ static tl_status add_words(tl_task_builder *b, const json_t *object, const keys 
 
 static tl_status add_object(tl_task_builder *b, json_t *object, keys *k, tl_err *err) {
   json_t *label = NULL;
-  tl_span text, text_b;
+  tl_span text[TL_MAX_TEXTS];
   if (!k->name[TL_ROLE_TEXT]) TL_TRY(find_keys(b, object, k, err));
   if (b->d->kind == TL_TASK_TOKENS) return add_words(b, object, k, err);
   if (k->name[TL_ROLE_LABEL]) {
     TL_TRY(member(b, object, k->name[TL_ROLE_LABEL], &label, err));
     TL_TRY(add_label(b, label, k->name[TL_ROLE_LABEL], err));
   }
-  TL_TRY(text_of(b, object, k->name[TL_ROLE_TEXT], &text, err));
-  TL_TRY(text_of(b, object, k->name[TL_ROLE_TEXT_B], &text_b, err));
-  return tl_task_texts(b, text, text_b, err);
+  TL_TRY(text_of(b, object, k->name[TL_ROLE_TEXT], &text[0], err));
+  TL_TRY(text_of(b, object, k->name[TL_ROLE_TEXT_B], &text[1], err));
+  TL_TRY(text_of(b, object, k->name[TL_ROLE_TEXT_C], &text[2], err));
+  return tl_task_texts(b, text, err);
 }
 
 /* Jansson reports most failed allocations as an error without a text. */

@@ -20,8 +20,21 @@ tl_status tl_task_read_labelled(tl_task_builder *b, tl_err *err) {
       return tl_task_fail(b, TL_DATA, err, "expected a label, a %s and a text",
                           separator == '\t' ? "tab" : "blank");
     size_t n = (size_t)(cut - line.s);
-    TL_TRY(tl_task_row(b, (tl_span){line.s, n}, (tl_span){cut + 1, line.n - n - 1}, (tl_span){0},
-                       err));
+    tl_span text[TL_MAX_TEXTS] = {{cut + 1, line.n - n - 1}};
+    TL_TRY(tl_task_row(b, (tl_span){line.s, n}, text, err));
+  }
+}
+
+tl_status tl_task_read_lines(tl_task_builder *b, tl_err *err) {
+  if (b->o->columns)
+    return tl_fail(err, TL_CONFIG,
+                   "%s: lines of text have no columns to choose; for a table say format tsv",
+                   b->path);
+  for (;;) {
+    tl_span text[TL_MAX_TEXTS] = {{0}};
+    TL_TRY(tl_task_line(b, &text[0], err));
+    if (!text[0].s) return TL_OK;
+    if (!tl_span_blank(text[0])) TL_TRY(tl_task_texts(b, text, err));
   }
 }
 

@@ -25,19 +25,30 @@ static tl_status add_row(tl_task_builder *b, const tl_span *cell, int n, int exp
   if (n < expected || (n > expected && !b->o->extra_columns))
     return tl_task_fail(b, TL_DATA, err, "%d columns; expected %d as in the first row", n,
                         expected);
-  return tl_task_row(b, cell_of(cell, c, TL_ROLE_LABEL), cell_of(cell, c, TL_ROLE_TEXT),
-                     cell_of(cell, c, TL_ROLE_TEXT_B), err);
+  tl_span text[TL_MAX_TEXTS] = {cell_of(cell, c, TL_ROLE_TEXT), cell_of(cell, c, TL_ROLE_TEXT_B),
+                                cell_of(cell, c, TL_ROLE_TEXT_C)};
+  return tl_task_row(b, cell_of(cell, c, TL_ROLE_LABEL), text, err);
 }
 
-/* Without a header and columns asked for: `label,text`, or two texts. */
-static tl_status default_columns(const tl_task_builder *b, int n, tl_columns *c, tl_err *err) {
+/* Without a header and columns asked for: `label,text`, or two texts, or one to three. */
+static tl_status default_columns(const tl_task_builder *b, const tl_span *cell, int n,
+                                 tl_columns *c, tl_err *err) {
   bool pair = b->d->kind == TL_TASK_PAIR;
+  if (b->d->kind == TL_TASK_TEXTS && n <= TL_MAX_TEXTS) {
+    *c = (tl_columns){{0, n > 1 ? 1 : -1, n > 2 ? 2 : -1, -1}};
+    return TL_OK;
+  }
+  if (tl_columns_stsb(b->d->kind, cell, n)) {
+    *c = (tl_columns){{5, 6, -1, 4}};
+    return TL_OK;
+  }
   if (n != 2)
     return tl_task_fail(b, TL_CONFIG, err,
                         "cannot tell what the %d columns hold (no header with well-known names); "
                         "name them: columns %s, by number or name in the header",
-                        n, pair ? "text=1,text_b=2" : "label=1,text=2");
-  *c = pair ? (tl_columns){{0, 1, -1}} : (tl_columns){{1, -1, 0}};
+                        n,
+                        pair || b->d->kind == TL_TASK_TEXTS ? "text=1,text_b=2" : "label=1,text=2");
+  *c = pair ? (tl_columns){{0, 1, -1, -1}} : (tl_columns){{1, -1, -1, 0}};
   return TL_OK;
 }
 
@@ -53,7 +64,7 @@ tl_status tl_task_read_table(tl_task_builder *b, tl_next_row next, tl_err *err) 
                 (o->header == TL_HEADER_AUTO &&
                  (tl_columns_by_name(o) || tl_columns_known(b->d->kind, cell, n)));
   if (!header && !o->columns)
-    TL_TRY(default_columns(b, n, &c, err));
+    TL_TRY(default_columns(b, cell, n, &c, err));
   else
     TL_TRY(tl_columns_find(b, header ? cell : NULL, n, &c, err));
   if (!header) TL_TRY(add_row(b, cell, n, expected, &c, err));

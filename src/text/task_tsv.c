@@ -15,9 +15,12 @@ static tl_status is_labelled(tl_task_builder *b, bool *out, tl_err *err) {
   int n = 0;
   tl_task_builder ahead = *b;
   *out = false;
-  if (b->d->kind == TL_TASK_PAIR || b->o->columns || b->o->header == TL_HEADER_YES) return TL_OK;
+  if (b->d->kind == TL_TASK_PAIR || b->d->kind == TL_TASK_TEXTS || b->o->columns ||
+      b->o->header == TL_HEADER_YES)
+    return TL_OK;
   TL_TRY(next_row(&ahead, cell, &n, err));
   *out = b->o->header == TL_HEADER_NO || !tl_columns_known(b->d->kind, cell, n);
+  if (tl_columns_stsb(b->d->kind, cell, n)) *out = false;
   return TL_OK;
 }
 

@@ -11,6 +11,7 @@ static const tl_task tasks[] = {
     {"regression", TL_TASK_VALUE, TL_HEAD_SEQUENCE, TL_LOSS_VALUE, "regression", "spearman"},
     {"tokens", TL_TASK_TOKENS, TL_HEAD_TOKENS, TL_LOSS_CLASS, NULL, "entity_f1"},
     {"prompt", TL_TASK_PAIR, TL_HEAD_NONE, TL_LOSS_TOKEN, NULL, "loss"},
+    {"simcse", TL_TASK_TEXTS, TL_HEAD_NONE, TL_LOSS_CONTRAST, NULL, "spearman"},
 };
 enum { N_TASKS = sizeof tasks / sizeof *tasks };
 

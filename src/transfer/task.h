@@ -11,10 +11,11 @@
 #include "tilth/tokenizer.h"
 
 typedef enum tl_task_loss {
-  TL_LOSS_CLASS, /* softmax cross-entropy, one class per row */
-  TL_LOSS_MULTI, /* sigmoid cross-entropy, any of the labels per row */
-  TL_LOSS_VALUE, /* squared error */
-  TL_LOSS_TOKEN, /* the language model's own: the next token */
+  TL_LOSS_CLASS,    /* softmax cross-entropy, one class per row */
+  TL_LOSS_MULTI,    /* sigmoid cross-entropy, any of the labels per row */
+  TL_LOSS_VALUE,    /* squared error */
+  TL_LOSS_TOKEN,    /* the language model's own: the next token */
+  TL_LOSS_CONTRAST, /* texts that mean the same against all others of the batch (contrast.h) */
 } tl_task_loss;
 
 typedef struct tl_task {

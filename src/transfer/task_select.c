@@ -32,6 +32,7 @@ tl_status tl_task_select(const tl_task_data *d, const size_t *index, size_t n, t
   }
   COPY(text)
   COPY(text_b)
+  COPY(text_c)
   COPY(label)
   COPY(value)
   COPY(line)

@@ -1,0 +1,28 @@
+/* Scores for people and for programs. */
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include "cli/cli.h"
+
+void tl_cli_print_scores(const tl_scores *scores, FILE *f) {
+  for (int i = 0; i < scores->n; i++) {
+    const tl_score *s = &scores->score[i];
+    if (isnan(s->value)) continue;
+    fprintf(f, "%-18s %.4f", s->name, s->value);
+    if (!isnan(s->lo)) fprintf(f, "  (95%% %.4f .. %.4f)", s->lo, s->hi);
+    fputc('\n', f);
+  }
+}
+
+json_t *tl_cli_scores_json(const tl_scores *scores) {
+  json_t *o = json_object();
+  for (int i = 0; i < scores->n; i++) {
+    const tl_score *s = &scores->score[i];
+    if (isnan(s->value)) continue;
+    json_object_set_new(
+        o, s->name,
+        isnan(s->lo) ? json_pack("{s:f}", "value", s->value)
+                     : json_pack("{s:f,s:f,s:f}", "value", s->value, "low", s->lo, "high", s->hi));
+  }
+  return o;
+}
