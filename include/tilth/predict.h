@@ -17,6 +17,9 @@ typedef struct tl_scores {
   tl_score score[TL_MAX_SCORES];
 } tl_scores;
 double tl_scores_find(const tl_scores *s, const char *name); /* NaN if absent */
+/* How the score of this name is computed, as sacreBLEU writes it; "" where there is nothing to say.
+ * 128 bytes are enough. */
+void tl_score_signature(const char *name, char *out, size_t size);
 
 /* Of all records of a set, in their order. */
 typedef struct tl_predictions {
@@ -25,6 +28,7 @@ typedef struct tl_predictions {
   float *output;  /* [n][n_outputs] probabilities (several labels: of each), or values; NULL for
                      prompts */
   int32_t *label; /* [n] the most likely class or tag (several labels: of no use) */
+  char **text;    /* [n] translations; NULL for other tasks */
   double loss;    /* mean over the targets in nats; NaN without targets */
 } tl_predictions;
 void tl_predictions_free(tl_predictions *p);

@@ -33,8 +33,9 @@ int tl_cmd_finetune(int argc, char **argv) {
   const tl_opt opts[] = {
       {"from", 0, TL_OPT_STR, &flags[0].value, "MODEL", "folder of the pretrained model"},
       {"task", 0, TL_OPT_STR, &flags[1].value, "TASK",
-       "classify, multilabel, regression, tokens, prompt (default classify)"},
-      {"data", 0, TL_OPT_STR, &flags[2].value, "FILE", "labelled records to learn from"},
+       "classify, multilabel, regression, tokens, prompt, translate (default classify)"},
+      {"data", 0, TL_OPT_STR, &flags[2].value, "FILE",
+       "labelled records to learn from; aligned lines: a.en,a.de"},
       {"valid", 0, TL_OPT_STR, &flags[3].value, "FILE",
        "records that choose the best step (default: a tenth of the data)"},
       {"test", 0, TL_OPT_STR, &flags[4].value, "FILE", "records to measure the finished model on"},
@@ -52,9 +53,12 @@ int tl_cmd_finetune(int argc, char **argv) {
           "new run folder; RUN/model is the model of the best step, which Hugging Face's "
           "libraries\n"
           "open. SIGTERM or Ctrl-C saves; go on with `tilth resume RUN`.",
-      .examples = "tilth finetune --from runs/encoder/model --data train.tsv --test test.tsv\n"
-                  "tilth finetune --from MODEL --task tokens --data train.conll --adapt lora\n"
-                  "tilth finetune --from MODEL --data pairs.jsonl --task prompt task.epochs=2",
+      .examples =
+          "tilth finetune --from runs/encoder/model --data train.tsv --test test.tsv\n"
+          "tilth finetune --from MODEL --task tokens --data train.conll --adapt lora\n"
+          "tilth finetune --from MODEL --data pairs.jsonl --task prompt task.epochs=2\n"
+          "tilth finetune -p translate-small --data train.en,train.de --valid val.en,val.de "
+          "task.tokenizer=tok",
       .opts = opts,
       .max_args = -1};
   tl_cli_args args = {0};

@@ -52,6 +52,9 @@ static void print_scores_json(const char *key, const tl_scores *s) {
     print_number("value", s->score[i].value);
     print_number("low", s->score[i].lo);
     print_number("high", s->score[i].hi);
+    char how[128];
+    tl_score_signature(s->score[i].name, how, sizeof how);
+    if (*how) printf(",\"signature\":\"%s\"", how);
     printf("}");
   }
   printf("}");
@@ -74,7 +77,9 @@ static void print_scores(const char *what, const tl_scores *s) {
     if (isnan(x->value)) continue;
     printf("%-12s %-18s %.4f", i == 0 ? what : "", x->name, x->value);
     if (!isnan(x->lo)) printf("  (95%% %.4f .. %.4f)", x->lo, x->hi);
-    printf("\n");
+    char how[128];
+    tl_score_signature(x->name, how, sizeof how);
+    printf("%s%s\n", *how ? "  " : "", how);
   }
 }
 

@@ -142,6 +142,29 @@ static const char *const finetune[] = {"run.name=finetune",
                                        "guard.policy=skip",
                                        NULL};
 
+static const char *const translate_small[] = {"run.name=translate",
+                                              "task.type=translate",
+                                              "task.epochs=20",
+                                              "task.dropout=0.2",
+                                              "task.label_smoothing=0.1",
+                                              "task.max_len=128",
+                                              "model.type=encdec",
+                                              "model.layers=4",
+                                              "model.heads=4",
+                                              "model.dim=128",
+                                              "model.ff=384",
+                                              "train.batch=256",
+                                              "optim.type=adamw",
+                                              "optim.lr=4e-3",
+                                              "optim.schedule=linear",
+                                              "optim.min_lr_ratio=0.02",
+                                              "optim.warmup=200",
+                                              "optim.beta2=0.98",
+                                              "optim.weight_decay=0.01",
+                                              "optim.ema=0.997",
+                                              "guard.policy=skip",
+                                              NULL};
+
 const tl_preset tl_presets[] = {
     {"shakespeare-char", "bytes of Shakespeare on a CPU in minutes (nanoGPT's CPU recipe, 0.8M)",
      shakespeare_char},
@@ -155,4 +178,7 @@ const tl_preset tl_presets[] = {
     {"encoder-small", "a modern encoder: 6 layers of 256, 30% masked", encoder_small},
     {"quickstart", "the encoder of `make quickstart`: as much as ten minutes allow", quickstart},
     {"finetune", "what tilth finetune begins with; larger models want a lower optim.lr", finetune},
+    {"translate-small",
+     "an encoder-decoder of 4 + 4 layers of 128, for some 10,000s of sentence pairs",
+     translate_small},
     {NULL, NULL, NULL}};

@@ -4,7 +4,7 @@
 #include <string.h>
 
 bool tl_schedule_parse(const char *name, tl_schedule_kind *out) {
-  static const char *const names[] = {"cosine", "linear", "wsd", "constant"};
+  static const char *const names[] = {"cosine", "linear", "wsd", "constant", "inverse_sqrt"};
   for (int i = 0; i < TL_N_SCHEDULES; i++)
     if (!strcmp(name, names[i])) {
       *out = (tl_schedule_kind)i;
@@ -31,6 +31,8 @@ float tl_schedule_at(const tl_schedule *s, int64_t step, int64_t total) {
   if (step < 1) step = 1;
   if (total > 0 && step > total) step = total;
   if (step <= s->warmup) return (float)((double)step / ((double)s->warmup + 1));
+  if (s->kind == TL_SCHEDULE_INVERSE_SQRT)
+    return (float)fmax(s->min_lr_ratio, sqrt(((double)s->warmup + 1) / (double)step));
   if (total <= 0) return 1;
   int64_t fall = total - s->warmup; /* steps; at least 1 here */
   if (s->kind == TL_SCHEDULE_WSD) {

@@ -6,10 +6,11 @@
 #include <stdint.h>
 
 typedef enum tl_schedule_kind {
-  TL_SCHEDULE_COSINE,   /* half a cosine from 1 to min_lr_ratio */
-  TL_SCHEDULE_LINEAR,   /* a line from 1 to min_lr_ratio */
-  TL_SCHEDULE_WSD,      /* 1, then a 1-sqrt fall over the last decay_fraction of all steps */
-  TL_SCHEDULE_CONSTANT, /* 1 */
+  TL_SCHEDULE_COSINE,       /* half a cosine from 1 to min_lr_ratio */
+  TL_SCHEDULE_LINEAR,       /* a line from 1 to min_lr_ratio */
+  TL_SCHEDULE_WSD,          /* 1, then a 1-sqrt fall over the last decay_fraction of all steps */
+  TL_SCHEDULE_CONSTANT,     /* 1 */
+  TL_SCHEDULE_INVERSE_SQRT, /* sqrt((warmup + 1) / step), at least min_lr_ratio */
   TL_N_SCHEDULES
 } tl_schedule_kind;
 
@@ -19,7 +20,7 @@ typedef struct tl_schedule {
   double decay_fraction, min_lr_ratio;
 } tl_schedule;
 
-/* "cosine", "linear", "wsd" or "constant"; false for another name. */
+/* "cosine", "linear", "wsd", "constant" or "inverse_sqrt"; false for another name. */
 bool tl_schedule_parse(const char *name, tl_schedule_kind *out);
 
 /* The factor in [0, 1] for a step in 1 .. total (later steps: as the last). It rises from

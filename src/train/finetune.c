@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "train/trainer.h"
 #include "transfer/adapt.h"
+#include "transfer/beam.h"
 #include "transfer/task.h"
 
 /* A part of the records: as they are, and as tokens. */
@@ -22,6 +23,7 @@ typedef struct tl_task_run {
   tl_adapt_options adapt;
   part train, valid, test;
   tl_task_graph graph;
+  tl_beam *beam;      /* translation */
   uint64_t *position; /* [accum]: where each prepared micro-batch begins */
   tl_scores scores;   /* of the last evaluation */
 } tl_task_run;
@@ -36,7 +38,15 @@ static tl_status read_file(const tl_trainer *t, const char *path, const tl_label
                        .replace_bad_utf8 = c->task.replace_bad_utf8};
   if (*c->task.columns) o.columns = c->task.columns;
   tl_task_format_parse(c->task.format, &o.format);
-  return tl_task_read(path, &o, out, err);
+  const char *comma = o.kind == TL_TASK_PAIR ? strchr(path, ',') : NULL;
+  if (!comma || tl_file_exists(path)) return tl_task_read(path, &o, out, err);
+  char *first = strndup(path, (size_t)(comma - path)); /* two files of aligned lines */
+  if (!first) return tl_fail(err, TL_NOMEM, "%s: out of memory", path);
+  o.format = TL_TASK_ALIGNED;
+  o.path_b = comma + 1;
+  tl_status s = tl_task_read(first, &o, out, err);
+  free(first);
+  return s;
 }
 
 static tl_status select_part(part *p, const tl_task_data *d, const size_t *index, size_t n,
@@ -156,9 +166,14 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
                             .extra = adapt,
                             .user = &r->adapt};
   TL_TRY(tl_model_new_task(&mc, &o, (uint64_t)c->run.seed, true, &t->model, err));
-  if (r->task->head == TL_HEAD_NONE && t->model->arch->encoder)
+  const tl_arch *arch = t->model->arch;
+  if (r->task->seq2seq && !arch->seq2seq)
+    return tl_fail(err, TL_CONFIG,
+                   "task.type translate needs an encoder-decoder (model.type=encdec), not %s",
+                   arch->name);
+  if (r->task->head == TL_HEAD_NONE && !r->task->seq2seq && (arch->encoder || arch->seq2seq))
     return tl_fail(err, TL_CONFIG, "task.type prompt needs a decoder (gpt2, llama), not %s",
-                   t->model->arch->name);
+                   arch->name);
   return *c->task.from ? tl_model_read_weights(t->model, c->task.from, err) : TL_OK;
 }
 
@@ -169,20 +184,42 @@ static tl_status encode(tl_trainer *t, part *p, tl_err *err) {
   return tl_task_encode(t->task->task, t->tok, &p->data, &o, &p->samples, err);
 }
 
+/* Room for hypotheses twice as long as the longest source, as tl_beam_options has it. */
+static tl_status make_beam(tl_trainer *t, tl_err *err) {
+  tl_task_run *r = t->task;
+  const tl_config *c = t->cfg;
+  const part *parts[] = {&r->valid, &r->test};
+  int64_t longest = 1, most = t->model->c.max_len;
+  for (int i = 0; i < 2; i++)
+    for (int64_t k = 0; k < parts[i]->samples.n; k++)
+      if (parts[i]->samples.second[k] > longest) longest = parts[i]->samples.second[k];
+  int eos = tl_tokenizer_special(t->tok, TL_TOK_EOS),
+      bos = tl_tokenizer_special(t->tok, TL_TOK_BOS);
+  tl_beam_limits l = {
+      .beam = (int)(c->task.beam > c->task.eval_beam ? c->task.beam : c->task.eval_beam),
+      .max_source = longest,
+      .max_len = 2 * longest + 16 < most ? 2 * longest + 16 : most,
+      .vocab = tl_tokenizer_vocab_size(t->tok),
+      .bos = bos < 0 ? eos : bos,
+      .eos = eos};
+  return tl_beam_new(t->ctx, t->model, tl_kernels_dtype(t->ctx->k, c->run.dtype), &l, &r->beam,
+                     err);
+}
+
 static tl_status make_graph(tl_trainer *t, tl_err *err) {
   tl_task_run *r = t->task;
   part *parts[] = {&r->train, &r->valid, &r->test};
-  int64_t batch = t->cfg->train.batch, longest = 1, targets = 1;
+  tl_task_graph_options o = {
+      .dt = tl_kernels_dtype(t->ctx->k, t->cfg->run.dtype),
+      .room = {.texts = t->cfg->train.batch, .tokens = 1, .source = 1, .targets = 1},
+      .smoothing = t->cfg->task.label_smoothing,
+      .training = true};
   for (int i = 0; i < 3; i++) {
     TL_TRY(encode(t, parts[i], err));
-    const tl_task_samples *s = &parts[i]->samples;
-    for (int64_t k = 0; k < s->n; k++)
-      if (s->start[k + 1] - s->start[k] > longest) longest = s->start[k + 1] - s->start[k];
-    if (s->max_targets > targets) targets = s->max_targets;
+    TL_TRY(tl_task_room_for(r->task, &parts[i]->samples, &o.room, err));
   }
-  return tl_task_graph_new(t->ctx, r->task, t->model,
-                           tl_kernels_dtype(t->ctx->k, t->cfg->run.dtype), batch * longest, batch,
-                           batch * targets, true, &r->graph, err);
+  TL_TRY(tl_task_graph_new(t->ctx, r->task, t->model, &o, &r->graph, err));
+  return r->task->seq2seq && r->valid.data.n + r->test.data.n > 0 ? make_beam(t, err) : TL_OK;
 }
 
 static void plan_steps(tl_trainer *t) {
@@ -245,11 +282,19 @@ static tl_lm_loss run(tl_trainer *t, int64_t m, const tl_pass *pass, int64_t *n_
   return (tl_lm_loss){l[TL_LOSS_SUM], l[TL_LOSS_Z], l[TL_LOSS_COUNT], l[TL_LOSS_CORRECT]};
 }
 
-static tl_status score(tl_trainer *t, const part *p, bool intervals, tl_scores *out, tl_err *err) {
+/* final: with intervals, and with all beams. */
+static tl_status score(tl_trainer *t, const part *p, bool final, tl_scores *out, tl_err *err) {
   tl_predictions pred;
-  TL_TRY(tl_task_predict(&t->task->graph, &p->samples, &p->data, &pred, err));
-  tl_status s = tl_task_scores(t->task->task, &p->data, &pred, intervals,
-                               (uint64_t)t->cfg->run.seed, out, err);
+  const tl_config *c = t->cfg;
+  tl_status s = tl_task_predict(&t->task->graph, &p->samples, &p->data, &pred, err);
+  if (s == TL_OK && t->task->beam) {
+    tl_beam_options o = {.beam = (int)(final ? c->task.beam : c->task.eval_beam),
+                         .length_penalty = c->task.length_penalty};
+    s = tl_beam_texts(t->task->beam, t->tok, &o, &p->samples, &pred.text, err);
+    if (s == TL_OK) pred.n = p->data.n;
+  }
+  if (s != TL_OK) return s;
+  s = tl_task_scores(t->task->task, &p->data, &pred, final, (uint64_t)t->cfg->run.seed, out, err);
   tl_predictions_free(&pred);
   return s;
 }
@@ -310,6 +355,7 @@ static void release(tl_trainer *t) {
   tl_task_run *r = t->task;
   if (!r) return;
   tl_task_graph_free(&r->graph);
+  tl_beam_free(r->beam);
   free_part(&r->train);
   free_part(&r->valid);
   free_part(&r->test);

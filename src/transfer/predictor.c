@@ -21,7 +21,9 @@ static tl_status find_task(tl_predictor *p, const char *dir, const tl_hf_task *t
   const char *name = "classify";
   if (t->kind == TL_HEAD_NONE)
     return tl_fail(err, TL_CONFIG,
-                   "%s: the model has no classification head; make one with tilth finetune", dir);
+                   "%s: the model has no classification head; make one with tilth finetune, or, if "
+                   "it translates, use tilth translate",
+                   dir);
   if (t->kind == TL_HEAD_TOKENS)
     name = "tokens";
   else if (!strcmp(t->problem, "regression") || (!*t->problem && p->labels.n == 1))
@@ -53,8 +55,10 @@ static tl_status load(tl_predictor *p, const char *dir, const char *dtype, tl_er
   if (p->max_len == 0) p->max_len = MAX_LEN;
   if (p->max_len > c.max_len) p->max_len = c.max_len;
   int64_t tokens = PREDICT_TOKENS > p->max_len ? PREDICT_TOKENS : p->max_len;
-  return tl_task_graph_new(p->ctx, p->task, p->model, tl_kernels_dtype(p->ctx->k, dtype), tokens,
-                           PREDICT_TEXTS, tokens, false, &p->graph, err);
+  tl_task_graph_options go = {
+      .dt = tl_kernels_dtype(p->ctx->k, dtype),
+      .room = {.texts = PREDICT_TEXTS, .tokens = tokens, .targets = tokens}};
+  return tl_task_graph_new(p->ctx, p->task, p->model, &go, &p->graph, err);
 }
 
 tl_status tl_predictor_open(tl_ctx *ctx, const char *dir, const char *dtype, int64_t max_len,

@@ -5,13 +5,14 @@
 
 static const tl_task tasks[] = {
     {"classify", TL_TASK_CLASS, TL_HEAD_SEQUENCE, TL_LOSS_CLASS, "single_label_classification",
-     "accuracy"},
+     "accuracy", false},
     {"multilabel", TL_TASK_MULTI, TL_HEAD_SEQUENCE, TL_LOSS_MULTI, "multi_label_classification",
-     "f1_micro"},
-    {"regression", TL_TASK_VALUE, TL_HEAD_SEQUENCE, TL_LOSS_VALUE, "regression", "spearman"},
-    {"tokens", TL_TASK_TOKENS, TL_HEAD_TOKENS, TL_LOSS_CLASS, NULL, "entity_f1"},
-    {"prompt", TL_TASK_PAIR, TL_HEAD_NONE, TL_LOSS_TOKEN, NULL, "loss"},
-    {"simcse", TL_TASK_TEXTS, TL_HEAD_NONE, TL_LOSS_CONTRAST, NULL, "spearman"},
+     "f1_micro", false},
+    {"regression", TL_TASK_VALUE, TL_HEAD_SEQUENCE, TL_LOSS_VALUE, "regression", "spearman", false},
+    {"tokens", TL_TASK_TOKENS, TL_HEAD_TOKENS, TL_LOSS_CLASS, NULL, "entity_f1", false},
+    {"prompt", TL_TASK_PAIR, TL_HEAD_NONE, TL_LOSS_TOKEN, NULL, "loss", false},
+    {"simcse", TL_TASK_TEXTS, TL_HEAD_NONE, TL_LOSS_CONTRAST, NULL, "spearman", false},
+    {"translate", TL_TASK_PAIR, TL_HEAD_NONE, TL_LOSS_TOKEN, NULL, "bleu", true},
 };
 enum { N_TASKS = sizeof tasks / sizeof *tasks };
 

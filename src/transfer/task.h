@@ -25,6 +25,7 @@ typedef struct tl_task {
   tl_task_loss loss;
   const char *problem; /* Hugging Face's problem_type, or NULL */
   const char *metric;  /* the score that chooses the best model; more is better, but for "loss" */
+  bool seq2seq;        /* from one text to another, by an encoder-decoder */
 } tl_task;
 const tl_task *tl_task_find(const char *name); /* NULL if unknown */
 /* Outputs of the head: labels, or 1. */
@@ -42,42 +43,62 @@ typedef struct tl_encode_options {
   tl_pooling pool; /* sequences: which row is the target's */
 } tl_encode_options;
 
-/* A text longer than max_len keeps its beginning (pairs: the longer of the two is cut first);
- * a sentence of words is cut into windows at word borders; of a prompt with its answer the prompt
- * loses its beginning first, then the answer its end. */
+/* Translation: the source is `x [eos]` and stands before the decoder's input `[bos] y`, whose
+ * targets are `y [eos]`; source and target have max_len tokens each. A text longer than max_len
+ * keeps its beginning (pairs: the longer of the two is cut first); a sentence of words is cut into
+ * windows at word borders; of a prompt with its answer the prompt loses its beginning first, then
+ * the answer its end. */
 typedef struct tl_task_samples {
   int64_t n;      /* samples; record[s] is the record that sample s comes from, rising */
   int64_t *start; /* [n + 1] into token */
   int32_t *token;
-  int32_t *second; /* [n] the row at which the second text begins; the length if there is none */
+  int32_t *second; /* [n] the row at which the second text (the decoder's input) begins; the length
+                      if there is none */
   int64_t *target; /* [n + 1] into row and label */
-  int32_t *row;    /* the target's row in its sample */
+  int32_t *row;    /* the target's row in its sample; translation: in the decoder's input */
   int32_t *label;  /* class, tag or next token; 0 where the record has its values */
   int32_t *record; /* [n] */
   int64_t n_cut;   /* records that were cut or windowed */
-  int64_t max_targets; /* of one sample */
 } tl_task_samples;
-/* Errors: DATA (a record without a token), CONFIG (max_len leaves no room), NOMEM. */
+/* Errors: DATA (a record without a token), CONFIG (max_len leaves no room; no token that ends a
+ * translation), NOMEM. */
 tl_status tl_task_encode(const tl_task *t, const tl_tokenizer *tok, const tl_task_data *d,
                          const tl_encode_options *o, tl_task_samples *out, tl_err *err);
 void tl_task_samples_free(tl_task_samples *s);
 
 /* --- the graph: packed samples to a loss and to features -------------------------------------- */
 
+/* The most that a batch holds. source: tokens of a translation's sources; tokens are then those of
+ * the decoder, each with its target. */
+typedef struct tl_task_room {
+  int64_t texts, tokens, source, targets;
+} tl_task_room;
+/* Raises tokens, source and targets of *room to what any room->texts samples need together. */
+tl_status tl_task_room_for(const tl_task *t, const tl_task_samples *s, tl_task_room *room,
+                           tl_err *err);
+
+typedef struct tl_task_graph_options {
+  tl_dtype dt;
+  tl_task_room room;
+  double smoothing; /* of labels, where the loss is a softmax cross-entropy */
+  bool training;
+} tl_task_graph_options;
+
 typedef struct tl_task_graph {
   const tl_task *task;
   tl_model *model;
   tl_graph *g;
-  int dim_tokens, dim_texts, dim_targets; /* dim_targets is dim_texts for sequences */
-  int64_t max_tokens, max_texts, max_targets;
+  /* dim_targets is dim_texts for sequences, dim_tokens for translation */
+  int dim_tokens, dim_texts, dim_targets, dim_source;
+  tl_task_room room;
   tl_model_io io;
-  tl_node *rows, *targets, *features, *loss; /* features [targets, D]: what the head's linear layer
-                                                reads, kept readable */
-  int64_t n_tokens, n_texts, n_targets;      /* in the batch */
+  tl_node *rows, *targets, *features,
+      *loss; /* features [targets, D]: what the head's linear layer
+                reads, kept readable; rows is NULL for translation */
+  int64_t n_tokens, n_texts, n_targets, n_source; /* in the batch */
 } tl_task_graph;
-tl_status tl_task_graph_new(tl_ctx *ctx, const tl_task *t, tl_model *m, tl_dtype dt,
-                            int64_t max_tokens, int64_t max_texts, int64_t max_targets,
-                            bool training, tl_task_graph *out, tl_err *err);
+tl_status tl_task_graph_new(tl_ctx *ctx, const tl_task *t, tl_model *m,
+                            const tl_task_graph_options *o, tl_task_graph *out, tl_err *err);
 void tl_task_graph_free(tl_task_graph *p);
 
 /* A batch is filled sample by sample: clear, add..., run. add returns false when sample `s` does
@@ -94,7 +115,8 @@ void tl_task_graph_logits(const tl_task_graph *p, float *logits);
 /* --- predictions and scores --------------------------------------------------------------------
  */
 
-/* d: the records with their labels; NULL for the outputs alone (the loss is NaN then). */
+/* d: the records with their labels; NULL for the outputs alone (the loss is NaN then). Translations
+ * are not made here (translator.h). */
 tl_status tl_task_predict(tl_task_graph *p, const tl_task_samples *samples, const tl_task_data *d,
                           tl_predictions *out, tl_err *err);
 

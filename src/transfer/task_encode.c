@@ -75,9 +75,7 @@ static void add_target(encoder *e, int32_t row, int32_t label) {
 /* second < 0: there was no second text. */
 static void end_sample(encoder *e, int32_t second) {
   tl_task_samples *s = e->out;
-  int64_t targets = e->n_targets - s->target[s->n];
   s->second[s->n] = second < 0 ? row_now(e) : second;
-  if (targets > s->max_targets) s->max_targets = targets;
   s->n++;
   s->start[s->n] = e->n_tokens;
   s->target[s->n] = e->n_targets;
@@ -200,6 +198,28 @@ static tl_status add_prompt(encoder *e, size_t i, tl_err *err) {
   return TL_OK;
 }
 
+/* Source `x [eos]`, decoder `[bos] y`, targets `y [eos]`. */
+static tl_status add_translation(encoder *e, size_t i, tl_err *err) {
+  const tl_task_data *d = e->d;
+  TL_TRY(encode_text(e, 0, d->text[i], strlen(d->text[i]), err));
+  if (d->text_b) TL_TRY(encode_text(e, 1, d->text_b[i], strlen(d->text_b[i]), err));
+  int64_t room = e->o.max_len - 1, x = (int64_t)e->n_ids[0], y = (int64_t)e->n_ids[1];
+  bool whole = y <= room;
+  if (x > room || !whole) e->out->n_cut++;
+  if (x > room) x = room;
+  if (!whole) y = room;
+  TL_TRY(begin_sample(e, i, x + y + 2, err));
+  push_ids(e, 0, 0, (size_t)x);
+  push(e, e->eos);
+  int32_t second = row_now(e);
+  push(e, e->bos);
+  push_ids(e, 1, 0, (size_t)(whole ? y : y - 1));
+  for (int64_t k = 0; k < y; k++) add_target(e, (int32_t)k, (int32_t)e->ids[1][k]);
+  if (whole) add_target(e, (int32_t)y, e->eos); /* a text that was cut does not end here */
+  end_sample(e, second);
+  return TL_OK;
+}
+
 tl_status tl_task_encode(const tl_task *t, const tl_tokenizer *tok, const tl_task_data *d,
                          const tl_encode_options *o, tl_task_samples *out, tl_err *err) {
   *out = (tl_task_samples){0};
@@ -216,8 +236,13 @@ tl_status tl_task_encode(const tl_task *t, const tl_tokenizer *tok, const tl_tas
   if (o->max_len < 8)
     s = tl_fail(err, TL_CONFIG, "task.max_len %lld: at least 8 tokens are needed",
                 (long long)o->max_len);
+  if (t->seq2seq && e.eos < 0)
+    s = tl_fail(err, TL_CONFIG, "the tokenizer has no token that ends a text: it cannot translate");
+  if (t->seq2seq && e.bos < 0) e.bos = e.eos;
   for (size_t i = 0; s == TL_OK && i < d->n; i++) {
-    if (t->records == TL_TASK_TOKENS)
+    if (t->seq2seq)
+      s = add_translation(&e, i, err);
+    else if (t->records == TL_TASK_TOKENS)
       s = add_words(&e, i, err);
     else if (t->records == TL_TASK_PAIR)
       s = add_prompt(&e, i, err);
@@ -228,6 +253,37 @@ tl_status tl_task_encode(const tl_task *t, const tl_tokenizer *tok, const tl_tas
   free(e.ids[1]);
   if (s != TL_OK) tl_task_samples_free(out);
   return s;
+}
+
+static int falling(const void *a, const void *b) {
+  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+  return (x < y) - (x > y);
+}
+
+/* The sum of the `count` largest of x[n], which is sorted. */
+static int64_t largest(int64_t *x, int64_t n, int64_t count) {
+  int64_t sum = 0;
+  qsort(x, (size_t)n, sizeof *x, falling);
+  for (int64_t i = 0; i < n && i < count; i++) sum += x[i];
+  return sum;
+}
+
+tl_status tl_task_room_for(const tl_task *t, const tl_task_samples *s, tl_task_room *room,
+                           tl_err *err) {
+  if (s->n == 0) return TL_OK;
+  int64_t *x = malloc((size_t)s->n * sizeof *x),
+          *most[] = {&room->tokens, &room->source, &room->targets};
+  if (!x) return tl_fail(err, TL_NOMEM, "out of memory for %lld samples", (long long)s->n);
+  for (int k = 0; k < 3; k++) {
+    for (int64_t i = 0; i < s->n; i++) {
+      int64_t all = s->start[i + 1] - s->start[i], source = t->seq2seq ? s->second[i] : 0;
+      x[i] = k == 0 ? all - source : k == 1 ? source : s->target[i + 1] - s->target[i];
+    }
+    int64_t sum = largest(x, s->n, room->texts);
+    if (sum > *most[k]) *most[k] = sum;
+  }
+  free(x);
+  return TL_OK;
 }
 
 void tl_task_samples_free(tl_task_samples *s) {

@@ -5,16 +5,17 @@
 #include "ops/parallel.h"
 #include "transfer/task.h"
 
-static tl_node *loss_node(tl_task_graph *p) {
+static tl_node *loss_node(tl_task_graph *p, double smoothing) {
   const tl_task_head *head = &p->model->task;
   tl_graph *g = p->g;
-  int64_t n = p->max_targets, outputs = head->n_outputs;
+  int64_t n = p->room.targets, outputs = head->n_outputs;
   if (p->task->loss == TL_LOSS_CLASS || p->task->loss == TL_LOSS_TOKEN) {
     bool lm = p->task->loss == TL_LOSS_TOKEN;
     p->targets = tl_graph_input(g, "targets", TL_I32, 1, &n, p->dim_targets);
-    return tl_cross_entropy(
-        g, p->features, p->targets,
-        &(tl_xent_spec){.w = lm ? p->model->out_w : head->w, .b = lm ? p->model->out_b : head->b});
+    return tl_cross_entropy(g, p->features, p->targets,
+                            &(tl_xent_spec){.w = lm ? p->model->out_w : head->w,
+                                            .b = lm ? p->model->out_b : head->b,
+                                            .smoothing = (float)smoothing});
   }
   int64_t shape[] = {n, outputs};
   p->targets = tl_graph_input(g, "targets", TL_F32, 2, shape, p->dim_targets);
@@ -23,28 +24,39 @@ static tl_node *loss_node(tl_task_graph *p) {
                                         : tl_sigmoid_cross_entropy(g, logits, p->targets);
 }
 
-tl_status tl_task_graph_new(tl_ctx *ctx, const tl_task *t, tl_model *m, tl_dtype dt,
-                            int64_t max_tokens, int64_t max_texts, int64_t max_targets,
-                            bool training, tl_task_graph *p, tl_err *err) {
-  tl_graph *g = tl_graph_new(ctx, &m->params, &(tl_graph_options){dt, training});
-  *p = (tl_task_graph){.task = t, .model = m, .g = g};
+static void make_inputs(tl_task_graph *p) {
+  tl_task_room *r = &p->room;
+  tl_graph *g = p->g;
+  bool sequences = p->task->head == TL_HEAD_SEQUENCE;
+  if (sequences) r->targets = r->texts;
+  if (p->task->seq2seq) r->targets = r->tokens;
+  p->dim_tokens = tl_graph_dim(g, r->tokens);
+  p->dim_texts = tl_graph_dim(g, r->texts);
+  p->dim_targets = sequences          ? p->dim_texts
+                   : p->task->seq2seq ? p->dim_tokens
+                                      : tl_graph_dim(g, r->targets);
+  p->io = tl_model_inputs(p->model, g, p->dim_tokens, r->tokens, p->dim_texts, r->texts);
+  if (p->task->seq2seq) {
+    p->dim_source = tl_graph_dim(g, r->source);
+    tl_model_source(g, &p->io, p->dim_source, r->source, p->dim_texts, r->texts);
+  } else {
+    p->rows = tl_graph_input(g, "rows", TL_I32, 1, &r->targets, p->dim_targets);
+  }
+}
+
+tl_status tl_task_graph_new(tl_ctx *ctx, const tl_task *t, tl_model *m,
+                            const tl_task_graph_options *o, tl_task_graph *p, tl_err *err) {
+  tl_graph *g = tl_graph_new(ctx, &m->params, &(tl_graph_options){o->dt, o->training});
+  *p = (tl_task_graph){.task = t, .model = m, .g = g, .room = o->room};
   if (!g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
-  bool sequences = t->head == TL_HEAD_SEQUENCE;
-  p->max_tokens = max_tokens;
-  p->max_texts = max_texts;
-  p->max_targets = sequences ? max_texts : max_targets;
-  p->dim_tokens = tl_graph_dim(g, max_tokens);
-  p->dim_texts = tl_graph_dim(g, max_texts);
-  p->dim_targets = sequences ? p->dim_texts : tl_graph_dim(g, max_targets);
-  p->io = tl_model_inputs(m, g, p->dim_tokens, max_tokens, p->dim_texts, max_texts);
-  p->rows = tl_graph_input(g, "rows", TL_I32, 1, &p->max_targets, p->dim_targets);
+  make_inputs(p);
   tl_node *h = m->arch->body(m, g, &p->io);
   if (t->head == TL_HEAD_NONE)
-    p->features = tl_model_head(m, g, tl_gather_rows(g, h, p->rows));
+    p->features = tl_model_head(m, g, p->rows ? tl_gather_rows(g, h, p->rows) : h);
   else
     p->features = tl_task_head_features(m, g, h, p->rows, p->io.segments);
   tl_graph_scope(g, "loss");
-  p->loss = loss_node(p);
+  p->loss = loss_node(p, o->smoothing);
   tl_status s = tl_graph_compile(g, p->loss, &p->features, 1, err);
   if (s != TL_OK) tl_task_graph_free(p);
   return s;
@@ -56,7 +68,7 @@ void tl_task_graph_free(tl_task_graph *p) {
 }
 
 void tl_task_graph_clear(tl_task_graph *p) {
-  p->n_tokens = p->n_texts = p->n_targets = 0;
+  p->n_tokens = p->n_texts = p->n_targets = p->n_source = 0;
 }
 
 static void set_values(tl_task_graph *p, const tl_task_data *d, size_t record) {
@@ -69,27 +81,46 @@ static void set_values(tl_task_graph *p, const tl_task_data *d, size_t record) {
     for (size_t i = d->first[record]; i < d->first[record + 1]; i++) t[d->item[i]] = 1;
 }
 
+static int32_t *ints(tl_node *n, int64_t at) {
+  return (int32_t *)n->data + at;
+}
+
+/* Tokens and positions of one text, from row `at` on. */
+static void set_tokens(tl_node *tokens, tl_node *pos, int64_t at, const int32_t *token, int64_t n) {
+  memcpy(ints(tokens, at), token, (size_t)n * sizeof(int32_t));
+  for (int32_t r = 0; pos->live && r < (int32_t)n; r++) ints(pos, at)[r] = r;
+}
+
+static void add_source(tl_task_graph *p, const int32_t *token, int64_t n, int32_t q0, int32_t q1) {
+  int32_t k0 = (int32_t)p->n_source, k1 = k0 + (int32_t)n;
+  set_tokens(p->io.src_tokens, p->io.src_pos, k0, token, n);
+  ((tl_segment *)p->io.src_segments->data)[p->n_texts] = (tl_segment){k0, k1, k0, k1, 0};
+  ((tl_segment *)p->io.cross->data)[p->n_texts] = (tl_segment){q0, q1, k0, k1, 0};
+  p->n_source += n;
+}
+
 bool tl_task_graph_add(tl_task_graph *p, const tl_task_samples *s, const tl_task_data *d,
                        int64_t i) {
-  int64_t n = s->start[i + 1] - s->start[i], targets = s->target[i + 1] - s->target[i];
-  if (p->n_texts == p->max_texts || p->n_tokens + n > p->max_tokens ||
-      p->n_targets + targets > p->max_targets)
+  int64_t source = p->task->seq2seq ? s->second[i] : 0;
+  int64_t n = s->start[i + 1] - s->start[i] - source, targets = s->target[i + 1] - s->target[i];
+  if (p->n_texts == p->room.texts || p->n_tokens + n > p->room.tokens ||
+      p->n_source + source > p->room.source || p->n_targets + targets > p->room.targets)
     return false;
   int32_t at = (int32_t)p->n_tokens, end = at + (int32_t)n;
-  memcpy((int32_t *)p->io.tokens->data + at, s->token + s->start[i], (size_t)n * sizeof(int32_t));
-  for (int32_t r = 0; r < (int32_t)n; r++) {
-    if (p->io.pos->live) ((int32_t *)p->io.pos->data)[at + r] = r;
-    if (p->io.types) ((int32_t *)p->io.types->data)[at + r] = r >= s->second[i];
-  }
+  const int32_t *token = s->token + s->start[i];
+  set_tokens(p->io.tokens, p->io.pos, at, token + source, n);
+  for (int32_t r = 0; p->io.types && r < (int32_t)n; r++)
+    ints(p->io.types, at)[r] = r >= s->second[i];
+  if (source) add_source(p, token, source, at, end);
   bool causal = !p->model->arch->encoder && !p->model->c.shifted;
   ((tl_segment *)p->io.segments->data)[p->n_texts++] = (tl_segment){at, end, at, end, causal};
   bool values = p->task->loss == TL_LOSS_VALUE || p->task->loss == TL_LOSS_MULTI;
   for (int64_t k = s->target[i]; k < s->target[i + 1]; k++) {
-    if (p->rows->live) ((int32_t *)p->rows->data)[p->n_targets] = at + s->row[k];
+    if (p->rows && p->rows->live) *ints(p->rows, p->n_targets) = at + s->row[k];
     if (values)
       set_values(p, d, (size_t)s->record[i]);
     else
-      ((int32_t *)p->targets->data)[p->n_targets] = d ? s->label[k] : -1;
+      *ints(p->targets, p->n_targets) = d ? s->label[k] : -1;
     p->n_targets++;
   }
   p->n_tokens += n;
@@ -99,7 +130,10 @@ bool tl_task_graph_add(tl_task_graph *p, const tl_task_samples *s, const tl_task
 const float *tl_task_graph_run(tl_task_graph *p, const tl_pass *pass) {
   tl_graph_set_dim(p->g, p->dim_tokens, p->n_tokens);
   tl_graph_set_dim(p->g, p->dim_texts, p->n_texts);
-  if (p->dim_targets != p->dim_texts) tl_graph_set_dim(p->g, p->dim_targets, p->n_targets);
+  if (p->task->seq2seq)
+    tl_graph_set_dim(p->g, p->dim_source, p->n_source);
+  else if (p->dim_targets != p->dim_texts)
+    tl_graph_set_dim(p->g, p->dim_targets, p->n_targets);
   tl_graph_run(p->g, pass);
   return p->loss->data;
 }

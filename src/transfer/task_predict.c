@@ -5,6 +5,8 @@
 #include "transfer/task.h"
 
 void tl_predictions_free(tl_predictions *p) {
+  for (size_t i = 0; p->text && i < p->n; i++) free(p->text[i]);
+  free(p->text);
   free(p->output);
   free(p->label);
   *p = (tl_predictions){0};

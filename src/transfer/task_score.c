@@ -1,7 +1,9 @@
 /* The scores of each task, with bootstrap intervals over its records. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "eval/bleu.h"
 #include "eval/entity.h"
 #include "eval/metrics.h"
 #include "eval/stats.h"
@@ -23,6 +25,8 @@ typedef struct scorer {
   const char **tag[2];
   size_t *offset;
   tl_entity_tally *tally;
+  tl_bleu_counts *bleu; /* [n] of a translation */
+  tl_chrf_counts *chrf;
 } scorer;
 
 typedef struct metric {
@@ -168,6 +172,46 @@ static double tag_accuracy(const size_t *index, size_t n, void *user) {
   return words ? (double)right / (double)words : NAN;
 }
 
+/* --- translations ------------------------------------------------------------------------------
+ */
+
+static const tl_bleu_opts bleu_opts; /* sacreBLEU's defaults */
+static const tl_chrf_opts chrf_opts;
+
+static double bleu(const size_t *index, size_t n, void *user) {
+  const scorer *s = user;
+  return tl_bleu_score_of(&bleu_opts, s->bleu, index, n).score;
+}
+
+static double chrf(const size_t *index, size_t n, void *user) {
+  const scorer *s = user;
+  return tl_chrf_score_of(&chrf_opts, s->chrf, index, n);
+}
+
+void tl_score_signature(const char *name, char *out, size_t size) {
+  *out = 0;
+  if (!strcmp(name, "bleu")) tl_bleu_signature(&bleu_opts, 1, out, size);
+  if (!strcmp(name, "chrf")) tl_chrf_signature(&chrf_opts, 1, out, size);
+}
+
+static tl_status prepare_texts(scorer *s, tl_err *err) {
+  size_t n = s->d->n;
+  tl_bleu_text *hyp = malloc((n + 1) * sizeof *hyp), *ref = malloc((n + 1) * sizeof *ref);
+  s->bleu = malloc((n + 1) * sizeof *s->bleu);
+  s->chrf = malloc((n + 1) * sizeof *s->chrf);
+  tl_status st = TL_OK;
+  if (!hyp || !ref || !s->bleu || !s->chrf) st = tl_fail(err, TL_NOMEM, "scores: out of memory");
+  for (size_t i = 0; st == TL_OK && i < n; i++) {
+    hyp[i] = (tl_bleu_text){s->p->text[i], strlen(s->p->text[i])};
+    ref[i] = (tl_bleu_text){s->d->text_b[i], strlen(s->d->text_b[i])};
+  }
+  if (st == TL_OK) st = tl_bleu_count(&bleu_opts, hyp, ref, n, 1, s->bleu, err);
+  if (st == TL_OK) st = tl_chrf_count(&chrf_opts, hyp, ref, n, 1, s->chrf, err);
+  free(hyp);
+  free(ref);
+  return st;
+}
+
 static const metric class_metrics[] = {{"accuracy", accuracy},
                                        {"f1_macro", class_f1_macro},
                                        {"balanced_accuracy", balanced_accuracy},
@@ -187,8 +231,9 @@ static const metric token_metrics[] = {{"entity_f1", entity_f1},
                                        {"entity_recall", entity_recall},
                                        {"accuracy", tag_accuracy},
                                        {0}};
+static const metric text_metrics[] = {{"bleu", bleu}, {"chrf", chrf}, {0}};
 
-static const metric *metrics_of(const tl_task *t) {
+static const metric *metrics_of(const tl_task *t, const tl_predictions *p) {
   static const metric none[] = {{0}};
   switch (t->records) {
   case TL_TASK_CLASS:
@@ -200,7 +245,7 @@ static const metric *metrics_of(const tl_task *t) {
   case TL_TASK_TOKENS:
     return token_metrics;
   default:
-    return none;
+    return p->text ? text_metrics : none;
   }
 }
 
@@ -266,6 +311,8 @@ static void scorer_free(scorer *s) {
     free(s->value[i]);
     free((void *)(uintptr_t)s->tag[i]);
   }
+  free(s->bleu);
+  free(s->chrf);
   free(s->matrix);
   free(s->prf);
   free(s->prob);
@@ -292,11 +339,13 @@ tl_status tl_task_scores(const tl_task *t, const tl_task_data *d, const tl_predi
   scorer s = {.d = d, .p = p, .n_outputs = (size_t)p->n_outputs};
   *out = (tl_scores){0};
   tl_status st = TL_OK;
-  if (t->records == TL_TASK_TOKENS)
+  if (p->text)
+    st = prepare_texts(&s, err);
+  else if (t->records == TL_TASK_TOKENS)
     st = prepare_tags(&s, err);
   else if (t->head != TL_HEAD_NONE)
     st = prepare_rows(&s, err);
-  if (st == TL_OK) st = score_all(&s, metrics_of(t), intervals, seed, out, err);
+  if (st == TL_OK) st = score_all(&s, metrics_of(t, p), intervals, seed, out, err);
   scorer_free(&s);
   if (st == TL_OK && !isnan(p->loss))
     out->score[out->n++] = (tl_score){.name = "loss", .value = p->loss, .lo = NAN, .hi = NAN};

@@ -101,8 +101,8 @@ static void open_fixture(fixture *f, int toy, const char *arch, tl_adapt_options
   tl_encode_options eo = {.max_len = 64, .pool = f->model->arch->task.pool};
   if (tl_task_encode(f->task, g_tok, &f->data, &eo, &f->samples, &err) != TL_OK)
     fail_msg("%s", err.msg);
-  if (tl_task_graph_new(g_ctx, f->task, f->model, TL_F32, 512, 8, 64, true, &f->graph, &err) !=
-      TL_OK)
+  tl_task_graph_options go = {.dt = TL_F32, .room = {8, 512, 0, 64}, .training = true};
+  if (tl_task_graph_new(g_ctx, f->task, f->model, &go, &f->graph, &err) != TL_OK)
     fail_msg("%s", err.msg);
 }
 
@@ -218,8 +218,8 @@ static void merging_low_rank_updates_is_exact(void **state) {
     tl_task_graph plain;
     /* the graph of the merged model has no pairs */
     for (int i = 0; i < f.model->params.n; i++) f.model->params.p[i]->lora_a = NULL;
-    assert_int_equal(
-        tl_task_graph_new(g_ctx, f.task, f.model, TL_F32, 512, 8, 64, false, &plain, NULL), TL_OK);
+    tl_task_graph_options go = {.dt = TL_F32, .room = {8, 512, 0, 64}};
+    assert_int_equal(tl_task_graph_new(g_ctx, f.task, f.model, &go, &plain, NULL), TL_OK);
     tl_task_graph with_pairs = f.graph;
     f.graph = plain;
     logits(&f, merged);
