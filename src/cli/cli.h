@@ -36,6 +36,7 @@ int tl_cmd_resume(int argc, char **argv);
 int tl_cmd_study(int argc, char **argv);
 int tl_cmd_train(int argc, char **argv);
 int tl_cmd_tokenizer(int argc, char **argv);
+int tl_cmd_translate(int argc, char **argv);
 
 /* --- options -------------------------------------------------------------------------------- */
 

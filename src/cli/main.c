@@ -34,6 +34,7 @@ static const struct command {
     {"study", tl_cmd_study, "what pretraining was worth, in labels"},
     {"tokenizer", tl_cmd_tokenizer, "train, use and inspect tokenizers"},
     {"train", tl_cmd_train, "pretrain a model on text"},
+    {"translate", tl_cmd_translate, "translate texts with an encoder-decoder"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
