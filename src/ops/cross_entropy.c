@@ -170,7 +170,8 @@ static void xent_rows(void *arg, int64_t begin, int64_t end, int worker) {
   tl_dtype dt = c->n->in[IN_H]->dt;
   int64_t v = c->a->v, ld = c->a->ld;
   c->x->k->row.xent(dt, end - begin, v, s->logits + begin * ld, ld, s->target + begin,
-                    c->a->spec.smoothing, c->a->spec.z_loss, c->grads ? c->x->loss_scale : 0,
+                    c->x->training ? c->a->spec.smoothing : 0, c->a->spec.z_loss,
+                    c->grads ? c->x->loss_scale : 0,
                     c->grads ? tl_at(dt, s->grad, begin * ld) : NULL, ld, s->loss + begin,
                     s->zloss + begin, s->correct + begin);
 }

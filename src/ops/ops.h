@@ -21,7 +21,7 @@ typedef struct tl_linear_spec {
   bool conv1d;
   tl_act act;
   tl_node *residual; /* [N, sum(out)] */
-  bool f32_out; /* y is f32 whatever the type of x; forward only */
+  bool f32_out;      /* y is f32 whatever the type of x; forward only */
 } tl_linear_spec;
 tl_node *tl_linear(tl_graph *g, tl_node *x, const tl_linear_spec *spec);
 /* y [N, sum(out)] with the low-rank update scale (x A_i^T) B_i^T added in the columns of weight i,
@@ -87,8 +87,8 @@ enum { TL_LOSS_SUM, TL_LOSS_Z, TL_LOSS_COUNT, TL_LOSS_CORRECT, TL_LOSS_N };
 /* Fused output layer and cross-entropy: logits = h [N, D] w[V, D]^T + b[V], never materialised for
  * all rows. targets i32 [N], negative: ignored. The gradient is scaled by loss_scale. */
 typedef struct tl_xent_spec {
-  tl_param *w, *b; /* b may be NULL */
-  float smoothing, z_loss;
+  tl_param *w, *b;         /* b may be NULL */
+  float smoothing, z_loss; /* smoothing: of the targets in training */
 } tl_xent_spec;
 tl_node *tl_cross_entropy(tl_graph *g, tl_node *h, tl_node *targets, const tl_xent_spec *spec);
 /* Cross-entropy of logits that are activations: x [N, V], targets i32 [N], negative: ignored. */
