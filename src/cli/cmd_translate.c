@@ -1,6 +1,5 @@
 /* tilth translate: the lines of a file by an encoder-decoder; BLEU when there are references. */
 #include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "cli/cli.h"
@@ -35,24 +34,6 @@ static void print_json(const tl_translations *t, char *const *source) {
   }
 }
 
-static void print_scores(const tl_scores *scores, bool json) {
-  json_t *all = json_object();
-  for (int i = 0; i < scores->n; i++) {
-    const tl_score *s = &scores->score[i];
-    char how[128];
-    if (isnan(s->value)) continue;
-    tl_score_signature(s->name, how, sizeof how);
-    if (json)
-      json_object_set_new(all, s->name,
-                          json_pack("{s:f,s:f,s:f,s:s}", "value", s->value, "low", s->lo, "high",
-                                    s->hi, "signature", how));
-    else
-      fprintf(stderr, "%-6s %.4f  (95%% %.4f .. %.4f)  %s\n", s->name, s->value, s->lo, s->hi, how);
-  }
-  if (json) dump(json_pack("{s:O}", "scores", all));
-  json_decref(all);
-}
-
 static tl_status translate(tl_translator *t, const char *data, const char *reference, bool json,
                            tl_err *err) {
   tl_text_lines source = {0}, want = {0};
@@ -71,7 +52,10 @@ static tl_status translate(tl_translator *t, const char *data, const char *refer
       print_json(&out, source.line);
     else
       print_plain(&out);
-    if (reference) print_scores(&scores, json);
+    if (reference && json)
+      dump(json_pack("{s:o}", "scores", tl_cli_scores_json(&scores)));
+    else if (reference)
+      tl_cli_print_scores(&scores, stderr);
     if (out.n_cut)
       fprintf(stderr, "tilth: warning: %zu texts were cut to --max-len tokens\n", out.n_cut);
   }

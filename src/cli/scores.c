@@ -10,7 +10,9 @@ void tl_cli_print_scores(const tl_scores *scores, FILE *f) {
     if (isnan(s->value)) continue;
     fprintf(f, "%-18s %.4f", s->name, s->value);
     if (!isnan(s->lo)) fprintf(f, "  (95%% %.4f .. %.4f)", s->lo, s->hi);
-    fputc('\n', f);
+    char how[128];
+    tl_score_signature(s->name, how, sizeof how);
+    fprintf(f, "%s%s\n", *how ? "  " : "", how);
   }
 }
 
@@ -19,10 +21,13 @@ json_t *tl_cli_scores_json(const tl_scores *scores) {
   for (int i = 0; i < scores->n; i++) {
     const tl_score *s = &scores->score[i];
     if (isnan(s->value)) continue;
-    json_object_set_new(
-        o, s->name,
-        isnan(s->lo) ? json_pack("{s:f}", "value", s->value)
-                     : json_pack("{s:f,s:f,s:f}", "value", s->value, "low", s->lo, "high", s->hi));
+    json_t *x = isnan(s->lo)
+                    ? json_pack("{s:f}", "value", s->value)
+                    : json_pack("{s:f,s:f,s:f}", "value", s->value, "low", s->lo, "high", s->hi);
+    char how[128];
+    tl_score_signature(s->name, how, sizeof how);
+    if (*how) json_object_set_new(x, "signature", json_string(how));
+    json_object_set_new(o, s->name, x);
   }
   return o;
 }
