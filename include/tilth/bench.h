@@ -41,7 +41,9 @@ typedef struct tl_bench_step_options {
   const uint32_t *lengths; /* tokens of documents, cycled: joined to one stream, cut into windows of
                               train.seq_len, attention inside each; NULL: whole windows */
   size_t n_lengths;
-  bool profile; /* of the timed steps, see tilth/profile.h */
+  bool profile;  /* of the timed steps, see tilth/profile.h */
+  bool finetune; /* a classifier of two classes instead of a language model: train.batch documents a
+                    step, of at most train.seq_len tokens */
 } tl_bench_step_options;
 
 typedef struct tl_bench_step_result {
@@ -72,5 +74,27 @@ typedef struct tl_bench_step_result {
 tl_status tl_bench_step(tl_ctx *ctx, const tl_config *cfg, const tl_bench_step_options *options,
                         tl_bench_step_result *out, tl_err *err);
 void tl_bench_step_free(tl_bench_step_result *r);
+
+typedef struct tl_bench_generate_options {
+  int64_t prompt, tokens; /* tokens of the prompt and new ones, each >= 1 */
+  int64_t warmup, runs;   /* sequences before the timed ones (>= 0), and timed ones (>= 1) */
+} tl_bench_generate_options;
+
+typedef struct tl_bench_generate_result {
+  double median;                           /* seconds of a whole sequence, prompt included */
+  double prompt_seconds;                   /* of the fastest prompt */
+  double token_seconds;                    /* of a new token, without the prompt */
+  double tokens_per_s;                     /* new tokens by the median */
+  double peak_rss, to_first, to_first_end; /* as in tl_bench_step_result, of the first sequence */
+  int64_t params;
+  tl_dtype dt;
+} tl_bench_generate_result;
+
+/* Times greedy generation of one sequence by a decoder with random weights of the configuration's
+ * model (model.vocab 0: 256; at most train.seq_len or model.max_len tokens). Errors: CONFIG, NOMEM,
+ * PREEMPTED. */
+tl_status tl_bench_generate(tl_ctx *ctx, const tl_config *cfg,
+                            const tl_bench_generate_options *options, tl_bench_generate_result *out,
+                            tl_err *err);
 
 #endif

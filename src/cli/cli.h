@@ -18,7 +18,8 @@
 typedef int (*tl_command_fn)(int argc, char **argv); /* argv[0] is the command's name */
 
 int tl_cmd_bench(int argc, char **argv);
-int tl_cmd_bench_step(int argc, char **argv); /* tilth bench step */
+int tl_cmd_bench_generate(int argc, char **argv); /* tilth bench generate */
+int tl_cmd_bench_step(int argc, char **argv);     /* tilth bench step, tilth bench finetune */
 int tl_cmd_config(int argc, char **argv);
 int tl_cmd_decontam(int argc, char **argv);
 int tl_cmd_doctor(int argc, char **argv);

@@ -86,7 +86,9 @@ static int bench(tl_ctx *ctx, const tl_cli_args *args, bool json, double seconds
 }
 
 int tl_cmd_bench(int argc, char **argv) {
-  if (argc > 1 && !strcmp(argv[1], "step")) return tl_cmd_bench_step(argc - 1, argv + 1);
+  if (argc > 1 && (!strcmp(argv[1], "step") || !strcmp(argv[1], "finetune")))
+    return tl_cmd_bench_step(argc - 1, argv + 1);
+  if (argc > 1 && !strcmp(argv[1], "generate")) return tl_cmd_bench_generate(argc - 1, argv + 1);
   bool json = false;
   double seconds = 0.1;
   const tl_opt opts[] = {

@@ -131,7 +131,7 @@ static int run(const tl_config *cfg, tl_ctx *ctx, const tl_bench_step_options *o
 int tl_cmd_bench_step(int argc, char **argv) {
   const char *preset = NULL, *length = NULL;
   bool json = false;
-  tl_bench_step_options o = {.warmup = 3, .steps = 10};
+  tl_bench_step_options o = {.warmup = 3, .steps = 10, .finetune = !strcmp(argv[0], "finetune")};
   const tl_opt opts[] = {
       {"preset", 'p', TL_OPT_STR, &preset, "NAME", "begin with a preset"},
       {"steps", 0, TL_OPT_INT, &o.steps, "N", "timed steps (10)"},
@@ -142,13 +142,15 @@ int tl_cmd_bench_step(int argc, char **argv) {
       {"json", 0, TL_OPT_FLAG, &json, NULL, "print JSON, with the time of each step"},
       {0}};
   const tl_usage usage = {
-      .name = "bench step",
+      .name = o.finetune ? "bench finetune" : "bench step",
       .synopsis = "[options] [CONFIG.yaml] [section.key=value ...]",
       .summary =
           "Times training steps as `tilth train` would do them with the same configuration, on\n"
-          "random tokens: no data, no disk, no evaluation, no snapshots.",
+          "random tokens: no data, no disk, no evaluation, no snapshots. `tilth bench finetune`\n"
+          "times a classifier's: train.batch documents a step, of at most train.seq_len tokens.",
       .examples = "tilth bench step --preset gpt2 model.vocab=8192\n"
                   "tilth bench step --preset encoder-small model.vocab=8192 --lengths 5:128\n"
+                  "tilth bench finetune --lengths 4:128 model.type=encoder model.vocab=8192\n"
                   "tilth bench step --threads 1 --steps 20 --json model.dim=256",
       .opts = opts,
       .max_args = -1};
@@ -160,7 +162,7 @@ int tl_cmd_bench_step(int argc, char **argv) {
   tl_ctx *ctx = NULL;
   lengths l = {0};
   if (o.steps < 1 || o.steps > MAX_STEPS || o.warmup < 0 || o.warmup > MAX_STEPS) {
-    rc = tl_cli_usage_error("bench step", "--steps takes 1 to %d, --warmup 0 to %d", MAX_STEPS,
+    rc = tl_cli_usage_error(usage.name, "--steps takes 1 to %d, --warmup 0 to %d", MAX_STEPS,
                             MAX_STEPS);
   } else {
     tl_status s = tl_cli_load_config(preset, &args, &cfg, &err);

@@ -7,40 +7,21 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/rng.h"
-#include "models/model.h"
-
-enum { PREFILL = 256 }; /* prompt tokens per pass */
-
-typedef struct candidate {
-  float weight;
-  int32_t id;
-} candidate;
-
-typedef struct generator {
-  tl_ctx *ctx;
-  tl_model *model;
-  tl_tokenizer *tok;
-  tl_graph *g;
-  int dim;
-  tl_model_io io;
-  tl_node *last, *logits;
-  int64_t pos;     /* tokens in the cache */
-  int vocab;       /* of the tokenizer: rows beyond it are padding */
-  candidate *cand; /* [vocab] */
-  float *weight;   /* [vocab] */
-} generator;
+#include "eval/generator.h"
 
 tl_sampling tl_sampling_defaults(void) {
   return (tl_sampling){.max_tokens = 200, .temperature = 0.8, .top_k = 200, .top_p = 1, .seed = 1};
 }
 
-static tl_status build(generator *s, tl_err *err) {
-  tl_dtype dt = tl_kernels_dtype(s->ctx->k, "auto");
+tl_status tl_generator_build(tl_generator *s, tl_dtype dt, tl_err *err) {
   s->g = tl_graph_new(s->ctx, &s->model->params, &(tl_graph_options){dt, false});
   if (!s->g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
+  s->cand = malloc((size_t)s->vocab * sizeof *s->cand);
+  s->weight = malloc((size_t)s->vocab * sizeof *s->weight);
+  if (!s->cand || !s->weight) return tl_fail(err, TL_NOMEM, "out of memory");
   int64_t one = 1;
-  s->dim = tl_graph_dim(s->g, PREFILL);
-  s->io = tl_model_inputs(s->model, s->g, s->dim, PREFILL, 0, 1);
+  s->dim = tl_graph_dim(s->g, TL_GENERATOR_PREFILL);
+  s->io = tl_model_inputs(s->model, s->g, s->dim, TL_GENERATOR_PREFILL, 0, 1);
   s->io.cache = tl_model_cache(s->model, s->g, s->model->c.max_len);
   s->last = tl_graph_input(s->g, "last", TL_I32, 1, &one, 0);
   tl_node *h = s->model->arch->body(s->model, s->g, &s->io);
@@ -48,7 +29,7 @@ static tl_status build(generator *s, tl_err *err) {
   return tl_graph_compile(s->g, NULL, &s->logits, 1, err);
 }
 
-static tl_status open_generator(generator *s, const char *dir, tl_err *err) {
+static tl_status open_generator(tl_generator *s, const char *dir, tl_err *err) {
   TL_TRY(tl_model_load(dir, false, &s->model, err));
   if (s->model->arch->encoder && !s->model->c.shifted)
     return tl_fail(err, TL_CONFIG, "%s: an encoder (%s) does not generate; use `tilth fill`", dir,
@@ -61,13 +42,10 @@ static tl_status open_generator(generator *s, const char *dir, tl_err *err) {
   if (s->vocab > s->model->c.vocab)
     return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %d tokens, the model %lld", dir, s->vocab,
                    (long long)s->model->c.vocab);
-  s->cand = malloc((size_t)s->vocab * sizeof *s->cand);
-  s->weight = malloc((size_t)s->vocab * sizeof *s->weight);
-  if (!s->cand || !s->weight) return tl_fail(err, TL_NOMEM, "out of memory");
-  return build(s, err);
+  return tl_generator_build(s, tl_kernels_dtype(s->ctx->k, "auto"), err);
 }
 
-static void close_generator(generator *s) {
+void tl_generator_close(tl_generator *s) {
   tl_graph_free(s->g);
   tl_tokenizer_free(s->tok);
   tl_model_free(s->model);
@@ -75,8 +53,7 @@ static void close_generator(generator *s) {
   free(s->weight);
 }
 
-/* Appends n <= PREFILL tokens to the cache; logits are of the last one. */
-static void feed(generator *s, const uint32_t *ids, int64_t n) {
+static void feed_pass(tl_generator *s, const uint32_t *ids, int64_t n) {
   tl_graph_set_dim(s->g, s->dim, n);
   for (int64_t i = 0; i < n; i++) {
     ((int32_t *)s->io.tokens->data)[i] = (int32_t)ids[i];
@@ -90,12 +67,17 @@ static void feed(generator *s, const uint32_t *ids, int64_t n) {
   s->pos += n;
 }
 
-static float logit(const generator *s, int i) {
+void tl_generator_feed(tl_generator *s, const uint32_t *ids, int64_t n) {
+  for (int64_t i = 0; i < n; i += TL_GENERATOR_PREFILL)
+    feed_pass(s, ids + i, n - i < TL_GENERATOR_PREFILL ? n - i : TL_GENERATOR_PREFILL);
+}
+
+static float logit(const tl_generator *s, int i) {
   float x = ((const float *)s->logits->data)[i];
   return x == x ? x : -INFINITY; /* NaN has no place in an order */
 }
 
-static int likeliest(const generator *s) {
+static int likeliest(const tl_generator *s) {
   int best = 0;
   for (int i = 1; i < s->vocab; i++)
     if (logit(s, i) > logit(s, best)) best = i;
@@ -103,7 +85,7 @@ static int likeliest(const generator *s) {
 }
 
 /* Weights of all tokens: the softmax of logits / temperature. */
-static void weigh(generator *s, double temperature) {
+static void weigh(tl_generator *s, double temperature) {
   float max = logit(s, likeliest(s)), t = (float)temperature;
   for (int i = 0; i < s->vocab; i++) s->weight[i] = (logit(s, i) - max) / t;
   s->ctx->k->row.softmax(TL_F32, 1, s->vocab, s->weight, s->weight);
@@ -112,7 +94,7 @@ static void weigh(generator *s, double temperature) {
 /* Candidates that hold the `count` heaviest tokens, or so many of the heaviest that they weigh
  * `enough`, and few more: those above a bound that counting in bins finds. A bin is an exponent and
  * 4 bits of the mantissa, which order weights as they are >= 0. Returns their number. */
-static int gather(generator *s, int count, double enough) {
+static int gather(tl_generator *s, int count, double enough) {
   enum { BINS = 4096, SHIFT = 19 };
   int in_bin[BINS] = {0}, n = 0;
   for (int i = 0; i < s->vocab; i++) {
@@ -132,28 +114,28 @@ static int gather(generator *s, int count, double enough) {
   }
   n = 0;
   for (int i = 0; i < s->vocab; i++) {
-    s->cand[n] = (candidate){s->weight[i], i};
+    s->cand[n] = (tl_candidate){s->weight[i], i};
     n += s->weight[i] >= least;
   }
   return n;
 }
 
-static bool before(candidate a, candidate b) {
+static bool before(tl_candidate a, tl_candidate b) {
   return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
 }
 
 /* Moves the heaviest of c[n] to the front, the fewest that are `count` or weigh `enough`; returns
  * how many. Quickselect: their order is arbitrary, but the same for the same weights. */
-static int heaviest(candidate *c, int n, int count, double enough) {
+static int heaviest(tl_candidate *c, int n, int count, double enough) {
   int begin = 0, end = n; /* those before begin are chosen, those from end on are not */
   double chosen = 0;
   while (begin < end && begin < count && chosen < enough) {
-    candidate pivot = c[begin + (end - begin) / 2];
+    tl_candidate pivot = c[begin + (end - begin) / 2];
     c[begin + (end - begin) / 2] = c[end - 1];
     int at = begin;
     double weight = 0;
     for (int i = begin; i < end - 1; i++) {
-      candidate x = c[i];
+      tl_candidate x = c[i];
       bool first = before(x, pivot);
       c[i] = c[at];
       c[at] = x;
@@ -172,7 +154,7 @@ static int heaviest(candidate *c, int n, int count, double enough) {
   return begin;
 }
 
-static double weight_of(const candidate *c, int n) {
+static double weight_of(const tl_candidate *c, int n) {
   double sum = 0;
   for (int i = 0; i < n; i++) sum += (double)c[i].weight;
   return sum;
@@ -180,10 +162,10 @@ static double weight_of(const candidate *c, int n) {
 
 /* Draws from the softmax of the current logits, cut to top-k and then to top-p; number `at` of the
  * text. */
-static uint32_t draw(generator *s, const tl_sampling *p, int64_t at) {
+uint32_t tl_generator_draw(tl_generator *s, const tl_sampling *p, int64_t at) {
   if (p->temperature <= 0) return (uint32_t)likeliest(s);
   weigh(s, p->temperature);
-  candidate *c = s->cand;
+  tl_candidate *c = s->cand;
   int n = s->vocab;
   if (p->top_k > 0 && p->top_k < n) {
     n = heaviest(c, gather(s, (int)p->top_k, INFINITY), (int)p->top_k, INFINITY);
@@ -222,7 +204,7 @@ typedef struct stream {
 
 /* What follows a token that has a text decodes the same after it alone: a space or none depends on
  * whether something stands before. The tokens before it are then done with. */
-static tl_status forget_sent(generator *s, stream *st, tl_err *err) {
+static tl_status forget_sent(tl_generator *s, stream *st, tl_err *err) {
   char *text = NULL;
   size_t len = 0;
   if (st->ids.len < 2) return TL_OK;
@@ -237,7 +219,7 @@ static tl_status forget_sent(generator *s, stream *st, tl_err *err) {
   return TL_OK;
 }
 
-static tl_status emit_new(generator *s, stream *st, bool end, tl_emit_fn emit, void *user,
+static tl_status emit_new(tl_generator *s, stream *st, bool end, tl_emit_fn emit, void *user,
                           tl_err *err) {
   char *text = NULL;
   size_t len = 0;
@@ -254,13 +236,13 @@ static tl_status emit_new(generator *s, stream *st, bool end, tl_emit_fn emit, v
 
 /* The last token of the prompt comes first in the stream, as already sent: whether the text goes on
  * with a space or inside a word depends on it. */
-static tl_status begin_stream(generator *s, stream *st, uint32_t last, tl_err *err) {
+static tl_status begin_stream(tl_generator *s, stream *st, uint32_t last, tl_err *err) {
   tl_ids_push(&st->ids, last);
   if (st->ids.oom) return tl_fail(err, TL_NOMEM, "out of memory");
   return emit_new(s, st, true, NULL, NULL, err);
 }
 
-static tl_status feed_prompt(generator *s, const char *prompt, stream *stream_out,
+static tl_status feed_prompt(tl_generator *s, const char *prompt, stream *stream_out,
                              tl_generate_stats *stats, tl_err *err) {
   tl_ids ids = {0};
   double start = tl_now();
@@ -276,8 +258,7 @@ static tl_status feed_prompt(generator *s, const char *prompt, stream *stream_ou
   if (st == TL_OK && ids.len == 0) st = tl_fail(err, TL_CONFIG, "the prompt is empty");
   if (st == TL_OK && ids.len > added) st = begin_stream(s, stream_out, ids.data[ids.len - 1], err);
   if (st == TL_OK) {
-    for (size_t i = 0; i < ids.len; i += PREFILL)
-      feed(s, ids.data + i, ids.len - i < PREFILL ? (int64_t)(ids.len - i) : PREFILL);
+    tl_generator_feed(s, ids.data, (int64_t)ids.len);
     stats->prompt_tokens = s->pos;
     stats->prompt_seconds = tl_now() - start;
   }
@@ -285,11 +266,11 @@ static tl_status feed_prompt(generator *s, const char *prompt, stream *stream_ou
   return st;
 }
 
-static tl_status draw_all(generator *s, stream *st, const tl_sampling *p, tl_emit_fn emit,
+static tl_status draw_all(tl_generator *s, stream *st, const tl_sampling *p, tl_emit_fn emit,
                           void *user, tl_generate_stats *stats, tl_err *err) {
   int eos = tl_tokenizer_special(s->tok, TL_TOK_EOS);
   while (stats->new_tokens < p->max_tokens) {
-    uint32_t id = draw(s, p, stats->new_tokens);
+    uint32_t id = tl_generator_draw(s, p, stats->new_tokens);
     stats->new_tokens++;
     stats->ended = (int)id == eos;
     if (stats->ended) break;
@@ -297,7 +278,7 @@ static tl_status draw_all(generator *s, stream *st, const tl_sampling *p, tl_emi
     if (st->ids.oom) return tl_fail(err, TL_NOMEM, "out of memory");
     TL_TRY(emit_new(s, st, false, emit, user, err));
     if (s->pos >= s->model->c.max_len) break;
-    feed(s, &id, 1);
+    tl_generator_feed(s, &id, 1);
     if (tl_ctx_cancelled(s->ctx))
       return tl_fail(err, TL_PREEMPTED, "stopped by request after %lld tokens",
                      (long long)stats->new_tokens);
@@ -305,8 +286,8 @@ static tl_status draw_all(generator *s, stream *st, const tl_sampling *p, tl_emi
   return TL_OK;
 }
 
-static tl_status generate(generator *s, const char *prompt, const tl_sampling *p, tl_emit_fn emit,
-                          void *user, tl_generate_stats *stats, tl_err *err) {
+static tl_status generate(tl_generator *s, const char *prompt, const tl_sampling *p,
+                          tl_emit_fn emit, void *user, tl_generate_stats *stats, tl_err *err) {
   stream st = {0};
   tl_status r = feed_prompt(s, prompt, &st, stats, err);
   if (r == TL_OK) {
@@ -325,10 +306,10 @@ static tl_status generate(generator *s, const char *prompt, const tl_sampling *p
 tl_status tl_generate(tl_ctx *ctx, const char *model_dir, const char *prompt,
                       const tl_sampling *sampling, tl_emit_fn emit, void *user,
                       tl_generate_stats *stats, tl_err *err) {
-  generator s = {.ctx = ctx};
+  tl_generator s = {.ctx = ctx};
   *stats = (tl_generate_stats){0};
   tl_status st = open_generator(&s, model_dir, err);
   if (st == TL_OK) st = generate(&s, prompt, sampling, emit, user, stats, err);
-  close_generator(&s);
+  tl_generator_close(&s);
   return st;
 }

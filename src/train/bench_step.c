@@ -1,39 +1,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "base/file.h"
+#include "base/process.h"
 #include "tilth/bench.h"
 #include "train/trainer.h"
-
-/* --- the process ---------------------------------------------------------------------------- */
-
-/* Seconds since the process began, to 1/100: /proc tells its start in clock ticks since boot. 0 if
- * it cannot be known. */
-static double process_age(void) {
-  unsigned long long start = 0;
-  struct timespec now;
-  char line[1024];
-  FILE *f = fopen("/proc/self/stat", "r");
-  if (!f) return 0;
-  size_t n = fread(line, 1, sizeof line - 1, f);
-  fclose(f);
-  line[n] = 0;
-  const char *at =
-      strrchr(line, ')'); /* the name before it may hold anything; `start` is field 22 */
-  for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
-  if (!at || sscanf(at, "%llu", &start) != 1 || clock_gettime(CLOCK_BOOTTIME, &now) != 0) return 0;
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec -
-         (double)start / (double)sysconf(_SC_CLK_TCK);
-}
-
-static double peak_rss(void) {
-  struct rusage u;
-  return getrusage(RUSAGE_SELF, &u) == 0 ? 1024.0 * (double)u.ru_maxrss : 0;
-}
 
 /* --- made-up data --------------------------------------------------------------------------- */
 
@@ -96,7 +68,7 @@ static tl_status summarize(const tl_trainer *t, double flops, tl_bench_step_resu
   r->params = tl_model_params(t->model);
   r->dt = t->g->opt.dt;
   r->peak_gflops = tl_peak_gflops(t->ctx->k->level, r->dt) * tl_ctx_threads(t->ctx);
-  r->peak_rss = peak_rss();
+  r->peak_rss = tl_process_peak_rss();
   return TL_OK;
 }
 
@@ -106,7 +78,7 @@ static tl_status run_steps(tl_trainer *t, const tl_bench_step_options *o, tl_ben
   for (int64_t i = 0; i < o->warmup + o->steps; i++) {
     tl_step_stats st;
     int64_t timed = i - o->warmup;
-    if (i == 0) r->to_first = process_age();
+    if (i == 0) r->to_first = tl_process_age();
     if (timed == 0 && o->profile) {
       TL_TRY(tl_profiler_new(t->g, t->optim, i > 0, &t->prof, err));
       started = tl_now();
@@ -114,7 +86,7 @@ static tl_status run_steps(tl_trainer *t, const tl_bench_step_options *o, tl_ben
     double start = tl_now();
     TL_TRY(tl_trainer_step(t, &st, err));
     double seconds = tl_now() - start;
-    if (i == 0) r->to_first_end = process_age();
+    if (i == 0) r->to_first_end = tl_process_age();
     if (tl_ctx_cancelled(t->ctx))
       return tl_fail(err, TL_PREEMPTED, "stopped by request at step %lld", (long long)i + 1);
     if (timed < 0) continue;
@@ -122,10 +94,8 @@ static tl_status run_steps(tl_trainer *t, const tl_bench_step_options *o, tl_ben
     r->loss = st.loss;
     r->targets += st.targets;
     flops += st.flops;
-    for (int64_t m = 0; m < t->cfg->train.accum; m++) {
-      r->tokens += (double)t->micro[m].n_tokens;
-      r->segments += (double)t->micro[m].n_segments;
-    }
+    r->tokens += (double)st.size.tokens;
+    r->segments += (double)st.size.segments;
   }
   TL_TRY(summarize(t, flops, r, err));
   return o->profile ? tl_profiler_report(t->prof, started, &r->profile, err) : TL_OK;
@@ -136,7 +106,7 @@ static tl_status bench_step(tl_trainer *t, const tl_bench_step_options *o, const
   *r = (tl_bench_step_result){.steps = o->steps};
   r->step_seconds = calloc((size_t)o->steps, sizeof *r->step_seconds);
   if (!r->step_seconds) return tl_fail(err, TL_NOMEM, "bench: out of memory");
-  TL_TRY(tl_trainer_init_made_up(t, m, o->warmup + o->steps, err));
+  TL_TRY(tl_trainer_init_made_up(t, m, o->warmup + o->steps, o->finetune, err));
   return run_steps(t, o, r, err);
 }
 

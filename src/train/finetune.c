@@ -232,14 +232,19 @@ static void plan_steps(tl_trainer *t) {
   if (t->s.steps < 1) t->s.steps = 1;
 }
 
-static tl_status init(tl_trainer *t, tl_err *err) {
+static tl_status begin(tl_trainer *t, const char *task, tl_err *err) {
   tl_task_run *r = t->task = calloc(1, sizeof *t->task);
   if (!r) return tl_fail(err, TL_NOMEM, "fine-tuning: out of memory");
-  r->task = tl_task_find(t->cfg->task.type);
+  r->task = tl_task_find(task);
   r->position = calloc((size_t)t->cfg->train.accum, sizeof *r->position);
   if (!r->task) return tl_fail(err, TL_INTERNAL, "task.type has no code");
   if (!r->position) return tl_fail(err, TL_NOMEM, "fine-tuning: out of memory");
-  TL_TRY(read_adapt(t, err));
+  return read_adapt(t, err);
+}
+
+static tl_status init(tl_trainer *t, tl_err *err) {
+  TL_TRY(begin(t, t->cfg->task.type, err));
+  tl_task_run *r = t->task;
   TL_TRY(read_records(t, err));
   TL_TRY(open_tokenizer(t, err));
   TL_TRY(make_model(t, err));
@@ -247,6 +252,56 @@ static tl_status init(tl_trainer *t, tl_err *err) {
   t->g = r->graph.g;
   t->val_ready = r->valid.data.n > 0;
   plan_steps(t);
+  return TL_OK;
+}
+
+/* --- made-up records ----------------------------------------------------------------------------
+ */
+
+/* Documents as samples of two classes, cut to max_len tokens. */
+static tl_status make_up_samples(tl_task_samples *s, const tl_made_up *m, int64_t max_len,
+                                 tl_pooling pool, tl_err *err) {
+  int64_t n = m->n_lengths ? (int64_t)m->n_lengths : 1;
+  int64_t all = m->n_lengths ? (int64_t)m->starts[n] : max_len;
+  size_t rows = (size_t)n + 1;
+  *s = (tl_task_samples){.start = calloc(rows, sizeof *s->start),
+                         .target = calloc(rows, sizeof *s->target),
+                         .token = malloc((size_t)all * sizeof *s->token),
+                         .second = malloc(rows * sizeof *s->second),
+                         .row = malloc(rows * sizeof *s->row),
+                         .label = malloc(rows * sizeof *s->label),
+                         .record = malloc(rows * sizeof *s->record)};
+  if (!s->start || !s->target || !s->token || !s->second || !s->row || !s->label || !s->record)
+    return tl_fail(err, TL_NOMEM, "bench: out of memory");
+  tl_rng r = tl_rng_make(m->seed, TL_STREAM_TEST, 0, 0);
+  for (s->n = 0; s->n < n; s->n++) {
+    int64_t i = s->n, len = m->n_lengths ? (int64_t)(m->starts[i + 1] - m->starts[i]) : max_len;
+    if (len > max_len) len = max_len;
+    for (int64_t k = 0; k < len; k++)
+      s->token[s->start[i] + k] = (int32_t)(m->first + tl_rng_below(&r, m->vocab - m->first));
+    s->second[i] = (int32_t)len;
+    s->row[i] = pool == TL_POOL_LAST ? (int32_t)len - 1 : 0;
+    s->label[i] = (int32_t)i % 2;
+    s->record[i] = (int32_t)i;
+    s->start[i + 1] = s->start[i] + len;
+    s->target[i + 1] = i + 1;
+  }
+  return TL_OK;
+}
+
+tl_status tl_finetuning_made_up(tl_trainer *t, const tl_made_up *m, tl_err *err) {
+  const tl_config *c = t->cfg;
+  tl_model_config mc;
+  TL_TRY(begin(t, "classify", err));
+  tl_task_run *r = t->task;
+  tl_task_head_options o = {
+      .kind = r->task->head, .n_outputs = 2, .extra = adapt, .user = &r->adapt};
+  TL_TRY(tl_tokenizer_open(t->ctx, "bytes", &t->tok, err));
+  TL_TRY(tl_model_config_from(c, m->vocab, c->train.seq_len, &mc, err));
+  TL_TRY(tl_model_new_task(&mc, &o, (uint64_t)c->run.seed, true, &t->model, err));
+  TL_TRY(make_up_samples(&r->train.samples, m, c->train.seq_len, t->model->arch->task.pool, err));
+  TL_TRY(make_graph(t, err));
+  t->g = r->graph.g;
   return TL_OK;
 }
 
@@ -271,14 +326,14 @@ static int64_t load(tl_trainer *t, int64_t m, uint64_t position) {
   return values ? targets * t->model->task.n_outputs : targets;
 }
 
-static tl_lm_loss run(tl_trainer *t, int64_t m, const tl_pass *pass, int64_t *n_tokens) {
+static tl_lm_loss run(tl_trainer *t, int64_t m, const tl_pass *pass, tl_run_size *size) {
   tl_task_run *r = t->task;
   tl_task_graph_clear(&r->graph);
   for (int64_t i = 0; i < t->cfg->train.batch; i++)
     tl_task_graph_add(&r->graph, &r->train.samples, &r->train.data,
                       sample_at(t, r->position[m] + (uint64_t)i));
   const float *l = tl_task_graph_run(&r->graph, pass);
-  *n_tokens = r->graph.n_tokens;
+  *size = (tl_run_size){r->graph.n_tokens, r->graph.n_texts};
   return (tl_lm_loss){l[TL_LOSS_SUM], l[TL_LOSS_Z], l[TL_LOSS_COUNT], l[TL_LOSS_CORRECT]};
 }
 

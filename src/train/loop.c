@@ -69,13 +69,15 @@ static tl_step_stats compute_gradient(tl_trainer *t) {
                    .loss_scale = targets > 0 ? 1.0f / (float)targets : 0,
                    .seed = (uint64_t)t->cfg->run.seed,
                    .tick = (uint64_t)(t->s.step * t->cfg->train.accum + m)};
-    int64_t n_tokens = 0;
+    tl_run_size size = {0};
     tl_profiler_begin_run(t->prof);
-    tl_lm_loss l = t->learner->run(t, m, &run, &n_tokens);
+    tl_lm_loss l = t->learner->run(t, m, &run, &size);
     tl_cost c = tl_profiler_end_run(t->prof, t->g);
     sum += l.sum + l.z;
     st.flops += c.flops_fwd + c.flops_bwd;
-    t->s.tokens += (uint64_t)n_tokens;
+    t->s.tokens += (uint64_t)size.tokens;
+    st.size.tokens += size.tokens;
+    st.size.segments += size.segments;
   }
   st.loss = targets > 0 ? sum / (double)targets : 0;
   start = tl_profiler_start(t->prof);

@@ -121,8 +121,8 @@ static int64_t load(tl_trainer *t, int64_t m, uint64_t position) {
   return t->micro[m].n_counted;
 }
 
-static tl_lm_loss run(tl_trainer *t, int64_t m, const tl_pass *pass, int64_t *n_tokens) {
-  *n_tokens = t->micro[m].n_tokens;
+static tl_lm_loss run(tl_trainer *t, int64_t m, const tl_pass *pass, tl_run_size *size) {
+  *size = (tl_run_size){t->micro[m].n_tokens, t->micro[m].n_segments};
   return tl_lm_run(&t->lm, &t->micro[m], pass);
 }
 

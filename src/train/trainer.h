@@ -36,6 +36,11 @@ typedef struct tl_snapshot {
 
 typedef struct tl_trainer tl_trainer;
 
+/* What a micro-batch has. */
+typedef struct tl_run_size {
+  int64_t tokens, segments;
+} tl_run_size;
+
 /* What the loop trains: a language model on windows of text (pretrain.c), or a task's model on
  * labelled records (finetune.c). */
 typedef struct tl_learner {
@@ -45,8 +50,7 @@ typedef struct tl_learner {
   /* Prepares micro-batch m out of the samples from `position` on; returns the targets that count.
    */
   int64_t (*load)(tl_trainer *t, int64_t m, uint64_t position);
-  /* Runs micro-batch m; *n_tokens: how many it had. */
-  tl_lm_loss (*run)(tl_trainer *t, int64_t m, const tl_pass *pass, int64_t *n_tokens);
+  tl_lm_loss (*run)(tl_trainer *t, int64_t m, const tl_pass *pass, tl_run_size *size);
   /* On the validation part. */
   tl_status (*evaluate)(tl_trainer *t, tl_eval_result *r, tl_err *err);
   double (*bpb)(const tl_trainer *t, bool val, double loss); /* NaN where it has no meaning */
@@ -103,15 +107,20 @@ const tl_learner *tl_trainer_learner(const tl_config *c);
 tl_status tl_trainer_init(tl_trainer *t, tl_err *err);
 /* The same for `steps` steps without disk (run is NULL), data, evaluation and snapshots: on random
  * tokens of m, which is borrowed; m->first is 1, token 0 the mask. */
-tl_status tl_trainer_init_made_up(tl_trainer *t, const tl_made_up *m, int64_t steps, tl_err *err);
+tl_status tl_trainer_init_made_up(tl_trainer *t, const tl_made_up *m, int64_t steps, bool finetune,
+                                  tl_err *err);
 void tl_trainer_free(tl_trainer *t);
 
 /* pretrain.c */
 tl_status tl_pretraining_made_up(tl_trainer *t, const tl_made_up *m, tl_err *err);
 
+/* finetune.c: each document is a record. */
+tl_status tl_finetuning_made_up(tl_trainer *t, const tl_made_up *m, tl_err *err);
+
 /* loop.c */
 typedef struct tl_step_stats {
   double loss, norm, lr, flops, targets;
+  tl_run_size size; /* of all micro-batches */
 } tl_step_stats;
 /* One step: batches, gradients, guard, update. DIVERGED when the guard stops the run. */
 tl_status tl_trainer_step(tl_trainer *t, tl_step_stats *st, tl_err *err);

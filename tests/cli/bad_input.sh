@@ -100,6 +100,9 @@ bad 78 'masked.*decoder' bench step objective.type=masked
 bad 78 'model.vocab' bench step model.vocab=1
 bad 2 '--steps' bench step --steps 0
 bad 2 'min:max' bench step --lengths 5:2
+bad 78 'does not continue text' bench generate model.type=encoder
+bad 78 'the model takes' bench generate --tokens 500 train.seq_len=64
+bad 2 '--prompt' bench generate --prompt 0
 bad 78 'no-such-level' train -q --cpu no-such-level data.path=data
 bad 2 '--no-such' train -q --no-such
 bad 2 'did you mean --preset' train -q --preste x

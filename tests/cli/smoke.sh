@@ -125,6 +125,12 @@ awk "BEGIN { exit !($(number tokens_per_step) == 128 && $(number min) > 0 && $(n
   fail "bench step: $(cat out)"
 printf '3\n40\n' > lengths.txt
 # shellcheck disable=SC2086
+cmd='bench finetune'
+check 0 bench finetune --steps 2 --warmup 1 --lengths lengths.txt $small model.type=encoder
+holds out 'pieces and'
+cmd='bench generate'
+check 0 bench generate --prompt 5 --tokens 9 --steps 2 --json $small model.type=gpt2
+holds out '"tokens_per_s":[1-9]'
 check 0 bench step --steps 2 --profile --lengths lengths.txt $small model.type=encoder objective.type=masked
 holds out '^tokens *128 in [0-9]* pieces'
 holds out '^linear .*backward'
