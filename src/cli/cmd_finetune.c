@@ -33,7 +33,7 @@ int tl_cmd_finetune(int argc, char **argv) {
   const tl_opt opts[] = {
       {"from", 0, TL_OPT_STR, &flags[0].value, "MODEL", "folder of the pretrained model"},
       {"task", 0, TL_OPT_STR, &flags[1].value, "TASK",
-       "classify, multilabel, regression, tokens, prompt, translate (default classify)"},
+       "classify, multilabel, regression, tokens, prompt, translate, simcse (default classify)"},
       {"data", 0, TL_OPT_STR, &flags[2].value, "FILE",
        "labelled records to learn from; aligned lines: a.en,a.de"},
       {"valid", 0, TL_OPT_STR, &flags[3].value, "FILE",
@@ -57,6 +57,7 @@ int tl_cmd_finetune(int argc, char **argv) {
           "tilth finetune --from runs/encoder/model --data train.tsv --test test.tsv\n"
           "tilth finetune --from MODEL --task tokens --data train.conll --adapt lora\n"
           "tilth finetune --from MODEL --data pairs.jsonl --task prompt task.epochs=2\n"
+          "tilth finetune --from MODEL --task simcse --data sentences.txt --valid sts.tsv\n"
           "tilth finetune -p translate-small --data train.en,train.de --valid val.en,val.de "
           "task.tokenizer=tok",
       .opts = opts,

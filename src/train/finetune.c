@@ -6,8 +6,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
-#include "train/trainer.h"
-#include "transfer/adapt.h"
+#include "train/finetune.h"
 #include "transfer/beam.h"
 #include "transfer/task.h"
 
@@ -103,9 +102,7 @@ static tl_status read_records(tl_trainer *t, tl_err *err) {
 
 /* --- model ------------------------------------------------------------------------------------ */
 
-static tl_status read_adapt(tl_trainer *t, tl_err *err) {
-  const tl_config *c = t->cfg;
-  tl_adapt_options *o = &t->task->adapt;
+tl_status tl_finetune_adapt(const tl_config *c, tl_adapt_options *o, tl_err *err) {
   *o = (tl_adapt_options){.layers = c->adapt.layers,
                           .layer_decay = c->adapt.layer_decay,
                           .head_lr = c->adapt.head_lr,
@@ -123,7 +120,7 @@ static void adapt(tl_model *m, tl_declare *d, void *user) {
   tl_adapt_declare(m, d, user);
 }
 
-static tl_status open_tokenizer(tl_trainer *t, tl_err *err) {
+tl_status tl_finetune_tokenizer(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   if (*c->task.from) {
     t->tok_dir = c->task.from;
@@ -137,7 +134,7 @@ static tl_status open_tokenizer(tl_trainer *t, tl_err *err) {
   return tl_tokenizer_open(t->ctx, c->task.tokenizer, &t->tok, err);
 }
 
-static tl_status model_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
+tl_status tl_finetune_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
   const tl_config *c = t->cfg;
   int64_t vocab = tl_tokenizer_vocab_size(t->tok);
   if (*c->task.from)
@@ -157,7 +154,7 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
   tl_task_run *r = t->task;
   const tl_labels *labels = &r->train.file.labels;
   tl_model_config mc = {0};
-  TL_TRY(model_config(t, &mc, err));
+  TL_TRY(tl_finetune_config(t, &mc, err));
   tl_task_head_options o = {.kind = r->task->head,
                             .n_outputs = tl_task_outputs(r->task, labels),
                             .name = labels->n ? (const char *const *)labels->name : NULL,
@@ -222,13 +219,12 @@ static tl_status make_graph(tl_trainer *t, tl_err *err) {
   return r->task->seq2seq && r->valid.data.n + r->test.data.n > 0 ? make_beam(t, err) : TL_OK;
 }
 
-static void plan_steps(tl_trainer *t) {
+void tl_finetune_plan(tl_trainer *t, int64_t n) {
   const tl_config *c = t->cfg;
   double per_step = (double)(c->train.batch * c->train.accum);
   if (c->run.minutes > 0) return; /* planned from the measured speed */
   t->s.steps = c->train.steps;
-  if (t->s.steps == 0)
-    t->s.steps = (int64_t)ceil(c->task.epochs * (double)t->task->train.samples.n / per_step);
+  if (t->s.steps == 0) t->s.steps = (int64_t)ceil(c->task.epochs * (double)n / per_step);
   if (t->s.steps < 1) t->s.steps = 1;
 }
 
@@ -239,19 +235,19 @@ static tl_status begin(tl_trainer *t, const char *task, tl_err *err) {
   r->position = calloc((size_t)t->cfg->train.accum, sizeof *r->position);
   if (!r->task) return tl_fail(err, TL_INTERNAL, "task.type has no code");
   if (!r->position) return tl_fail(err, TL_NOMEM, "fine-tuning: out of memory");
-  return read_adapt(t, err);
+  return tl_finetune_adapt(t->cfg, &r->adapt, err);
 }
 
 static tl_status init(tl_trainer *t, tl_err *err) {
   TL_TRY(begin(t, t->cfg->task.type, err));
   tl_task_run *r = t->task;
   TL_TRY(read_records(t, err));
-  TL_TRY(open_tokenizer(t, err));
+  TL_TRY(tl_finetune_tokenizer(t, err));
   TL_TRY(make_model(t, err));
   TL_TRY(make_graph(t, err));
   t->g = r->graph.g;
   t->val_ready = r->valid.data.n > 0;
-  plan_steps(t);
+  tl_finetune_plan(t, r->train.samples.n);
   return TL_OK;
 }
 
@@ -307,10 +303,13 @@ tl_status tl_finetuning_made_up(tl_trainer *t, const tl_made_up *m, tl_err *err)
 
 /* --- steps ------------------------------------------------------------------------------------ */
 
-/* The sample at a position: each pass over the samples has an order of its own. */
-static int64_t sample_at(const tl_trainer *t, uint64_t position) {
-  uint64_t n = (uint64_t)t->task->train.samples.n;
+int64_t tl_finetune_sample(const tl_trainer *t, int64_t samples, uint64_t position) {
+  uint64_t n = (uint64_t)samples;
   return (int64_t)tl_permute(tl_mix64((uint64_t)t->cfg->run.seed, position / n), n, position % n);
+}
+
+static int64_t sample_at(const tl_trainer *t, uint64_t position) {
+  return tl_finetune_sample(t, t->task->train.samples.n, position);
 }
 
 static int64_t load(tl_trainer *t, int64_t m, uint64_t position) {

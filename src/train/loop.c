@@ -191,9 +191,13 @@ static tl_status evaluate_step(tl_trainer *t, tl_err *err) {
                             {"eval/bpb", r.bpb},
                             {"eval/accuracy", r.accuracy},
                             {"tokens", (double)t->s.tokens}};
-  if (t->learner->metric)
-    tl_trainer_note(t, "evaluation", "validation loss %.4f, %s %.4f", r.loss, t->learner->metric(t),
-                    -r.criterion);
+  const char *metric = t->learner->metric ? t->learner->metric(t) : NULL;
+  if (metric && isnan(r.loss))
+    tl_trainer_note(t, "evaluation", "validation %s %.4f", metric, -r.criterion);
+  else if (metric && !strcmp(metric, "loss"))
+    tl_trainer_note(t, "evaluation", "validation loss %.4f", r.loss);
+  else if (metric)
+    tl_trainer_note(t, "evaluation", "validation loss %.4f, %s %.4f", r.loss, metric, -r.criterion);
   else
     tl_trainer_note(t, "evaluation", "validation loss %.4f nats, %.4f bits per byte, accuracy %.3f",
                     r.loss, r.bpb, r.accuracy);

@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "train/trainer.h"
 
 tl_status tl_trainer_optim(const tl_config *c, tl_optim_options *o, tl_err *err) {
@@ -57,7 +59,8 @@ tl_status tl_trainer_check(const tl_config *c, tl_err *err) {
 }
 
 const tl_learner *tl_trainer_learner(const tl_config *c) {
-  return *c->task.train ? &tl_finetuning : &tl_pretraining;
+  if (!*c->task.train) return &tl_pretraining;
+  return strcmp(c->task.type, "simcse") ? &tl_finetuning : &tl_contrastive;
 }
 
 tl_status tl_trainer_init(tl_trainer *t, tl_err *err) {

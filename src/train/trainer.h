@@ -1,6 +1,6 @@
 /* Inside of the training loop. Its parts: setup.c (from the configuration to a ready trainer),
- * loop.c (the steps), pretrain.c and finetune.c (what is trained on what), evaluate.c, state.c
- * (checkpoints, resume, snapshots in memory). */
+ * loop.c (the steps), pretrain.c, finetune.c and contrastive.c (what is trained on what),
+ * evaluate.c, state.c (checkpoints, resume, snapshots in memory). */
 #ifndef TL_TRAIN_TRAINER_H
 #define TL_TRAIN_TRAINER_H
 
@@ -62,7 +62,7 @@ typedef struct tl_learner {
   void (*free)(tl_trainer *t);
   bool keeps_best; /* the finished model is that of the best evaluation */
 } tl_learner;
-extern const tl_learner tl_pretraining, tl_finetuning;
+extern const tl_learner tl_pretraining, tl_finetuning, tl_contrastive;
 
 struct tl_trainer {
   tl_ctx *ctx;
@@ -83,7 +83,8 @@ struct tl_trainer {
   tl_loader train, val;
   tl_batch *micro; /* [accum] */
   tl_batch val_batch;
-  struct tl_task_run *task; /* fine-tuning */
+  struct tl_task_run *task;         /* fine-tuning */
+  struct tl_contrast_run *contrast; /* fine-tuning by contrast */
   tl_optim *optim;
   tl_schedule schedule;
   tl_guard guard;

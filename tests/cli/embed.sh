@@ -60,6 +60,36 @@ cmp -s sts.tsv.out stsb.tsv.out || fail "the two forms of the same pairs score d
 check 0 embed "$model" --sts sts.tsv --json --pool last
 holds out '"pairs":40'
 
+# SimCSE: single lines, pairs, pairs with hard negatives; by judged pairs and by held-out loss.
+quick="train.batch=8 train.steps=12 task.max_len=32"
+# shellcheck disable=SC2086
+check 0 finetune --from "$model" --task simcse --data text.txt --valid stsb.tsv --test sts.tsv $quick \
+  run.name=cse --json
+holds out '"metric":"spearman"'
+holds out '"test":.*"uniformity"'
+want=$(sed 's/.*"test"://; s/.*"spearman":{"value":\([-0-9.]*\).*/\1/' out | cut -c 1-6)
+check 0 embed "$(echo runs/cse-*/model)" --sts sts.tsv --json
+holds out "\"spearman\":{\"value\":$want"
+while read -r line; do printf '%s\t%s again\t%s never\n' "$line" "$line" "$line"; done < text.txt > triples.tsv
+cut -f 1,2 triples.tsv > twos.tsv
+for f in text.txt twos.tsv triples.tsv; do
+  # shellcheck disable=SC2086
+  check 0 finetune --from "$model" --task simcse --data $f $quick task.pool=first run.name=held
+  holds out 'validation *loss'
+  holds out 'alignment'
+done
+# shellcheck disable=SC2086
+check 0 finetune --from "$model" --task simcse --data text.txt --adapt lora $quick
+check 78 finetune --from "$model" --task simcse --data text.txt train.batch=1
+holds err 'at least 2'
+check 65 finetune --from "$model" --task simcse --data text.txt train.batch=64
+holds err '72 texts to train on'
+check 78 finetune --from "$model" --task simcse --data text.txt train.batch=8 task.dropout=0
+holds err 'task.dropout is 0'
+check 65 finetune --from "$model" --task simcse --data text.txt --valid text.txt train.batch=8
+check 78 finetune --from "$model" --task simcse --data text.txt task.temperature=0
+check 78 finetune --from "$model" --task simcse --data text.txt --adapt probe train.batch=8
+
 # Faults.
 check 2 embed "$model"
 holds err 'is needed'

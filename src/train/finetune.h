@@ -1,0 +1,18 @@
+/* What the learners of fine-tuning share (finetune.c). */
+#ifndef TL_TRAIN_FINETUNE_H
+#define TL_TRAIN_FINETUNE_H
+
+#include "train/trainer.h"
+#include "transfer/adapt.h"
+
+tl_status tl_finetune_adapt(const tl_config *c, tl_adapt_options *o, tl_err *err);
+/* From task.from or task.tokenizer; sets tok and tok_dir. */
+tl_status tl_finetune_tokenizer(tl_trainer *t, tl_err *err);
+/* Of the model to begin from, with the dropout of the task. */
+tl_status tl_finetune_config(tl_trainer *t, tl_model_config *mc, tl_err *err);
+/* Sets the steps for passes over n samples. */
+void tl_finetune_plan(tl_trainer *t, int64_t n);
+/* Which of n samples stands at a position: each pass over them has an order of its own. */
+int64_t tl_finetune_sample(const tl_trainer *t, int64_t n, uint64_t position);
+
+#endif
