@@ -28,13 +28,19 @@ tl_status tl_batch_init(tl_batch *b, int64_t max_tokens, tl_err *err) {
   b->idx = calloc(n, sizeof *b->idx);
   b->targets = calloc(n, sizeof *b->targets);
   b->hide = calloc(n, sizeof *b->hide);
-  if (b->tokens && b->pos && b->segments && b->idx && b->targets && b->hide) return TL_OK;
+  b->src_tokens = calloc(n, sizeof *b->src_tokens);
+  b->src_pos = calloc(n, sizeof *b->src_pos);
+  b->src_segments = calloc(n, sizeof *b->src_segments);
+  b->cross = calloc(n, sizeof *b->cross);
+  if (b->tokens && b->pos && b->segments && b->idx && b->targets && b->hide && b->src_tokens &&
+      b->src_pos && b->src_segments && b->cross)
+    return TL_OK;
   tl_batch_free(b);
   return tl_fail(err, TL_NOMEM, "batch: out of memory for %zu tokens", n);
 }
 
 void tl_batch_clear(tl_batch *b) {
-  b->n_tokens = b->n_segments = b->n_targets = b->n_counted = 0;
+  b->n_tokens = b->n_segments = b->n_targets = b->n_counted = b->n_source = 0;
 }
 
 void tl_batch_free(tl_batch *b) {
@@ -44,6 +50,10 @@ void tl_batch_free(tl_batch *b) {
   free(b->idx);
   free(b->targets);
   free(b->hide);
+  free(b->src_tokens);
+  free(b->src_pos);
+  free(b->src_segments);
+  free(b->cross);
   *b = (tl_batch){0};
 }
 
@@ -55,10 +65,14 @@ tl_status tl_objective_args_from(const tl_objective *o, const tl_config *c, cons
                            .keep = c->objective.mask_keep,
                            .random = c->objective.mask_random,
                            .causal_share = c->objective.causal_share,
+                           .span_mean = c->objective.span_mean,
                            .span = (int)c->objective.mask_span,
                            .whole_word = c->objective.whole_word,
                            .vocab = tl_tokenizer_vocab_size(t),
                            .mask_id = tl_tokenizer_special(t, TL_TOK_MASK),
+                           .bos = tl_tokenizer_special(t, TL_TOK_BOS),
+                           .eos = tl_tokenizer_special(t, TL_TOK_EOS),
+                           .n_sentinels = o->sentinels,
                            .word_starts = tl_tokenizer_word_starts(t)};
   if (a->rate_end == 0) a->rate_end = a->rate;
   for (int role = 0; role < TL_TOK_N_SPECIAL; role++)
@@ -67,6 +81,13 @@ tl_status tl_objective_args_from(const tl_objective *o, const tl_config *c, cons
   /* Special tokens come first in our tokenizers; in others one may stand last. Then none are
    * skipped. */
   if (a->n_special > TL_TOK_N_SPECIAL) a->n_special = 0;
+  if (o->seq2seq && a->bos < 0) a->bos = a->eos;
+  if (o->seq2seq && a->eos < 0)
+    return tl_fail(
+        err, TL_CONFIG,
+        "objective.type %s needs a tokenizer with a token that ends a text; this one has "
+        "none",
+        o->name);
   if (o->needs_mask && a->mask_id < 0)
     return tl_fail(err, TL_CONFIG,
                    "objective.type %s needs a tokenizer with a mask token; this one has none",
@@ -75,6 +96,17 @@ tl_status tl_objective_args_from(const tl_objective *o, const tl_config *c, cons
     return tl_fail(err, TL_CONFIG, "objective.mask_keep %g + objective.mask_random %g exceed 1",
                    a->keep, a->random);
   return TL_OK;
+}
+
+tl_status tl_objective_sentinels(const tl_objective *o, tl_objective_args *a, int64_t model_vocab,
+                                 tl_err *err) {
+  a->sentinel = (int)model_vocab - 1;
+  if (model_vocab - a->vocab >= o->sentinels) return TL_OK;
+  return tl_fail(
+      err, TL_CONFIG,
+      "objective.type %s needs %d tokens besides the %d of the tokenizer: set model.vocab "
+      "to 0 or at least %d, not %lld",
+      o->name, o->sentinels, a->vocab, a->vocab + o->sentinels, (long long)model_vocab);
 }
 
 void tl_objective_begin(const tl_objective *o, tl_objective_args *a, uint64_t batch) {

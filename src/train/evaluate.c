@@ -49,6 +49,7 @@ static tl_status evaluate(tl_ctx *ctx, tl_model *m, const tl_tokenizer *tok, con
   int64_t rows = seq_len < 4096 ? 4096 / seq_len : 1;
   tl_status s = tl_config_new(&cfg, err);
   if (s == TL_OK) s = tl_objective_args_from(o, cfg, tok, &args, err);
+  if (s == TL_OK) s = tl_objective_sentinels(o, &args, m->c.vocab, err);
   if (s == TL_OK) s = tl_loader_init(&val, data, TL_VAL, 1, (uint32_t)seq_len, true, o, err);
   if (s == TL_OK) s = tl_batch_init(&batch, rows * seq_len, err);
   if (s == TL_OK)
@@ -91,7 +92,11 @@ tl_status tl_evaluate(tl_ctx *ctx, const char *model_dir, const char *data_dir,
   if (s == TL_OK && tl_tokenizer_vocab_size(tok) > m->c.vocab)
     s = tl_fail(err, TL_CONFIG, "%s has %d tokens, the model in %s only %lld: another tokenizer?",
                 data_dir, tl_tokenizer_vocab_size(tok), model_dir, (long long)m->c.vocab);
-  if (!*objective) objective = m->c.shifted ? "hybrid" : m->arch->encoder ? "masked" : "next_token";
+  if (!*objective)
+    objective = m->c.shifted       ? "hybrid"
+                : m->arch->seq2seq ? "denoise"
+                : m->arch->encoder ? "masked"
+                                   : "next_token";
   const tl_objective *o = tl_objective_find(objective);
   if (s == TL_OK && !o) s = tl_fail(err, TL_CONFIG, "objective \"%s\" is unknown", objective);
   if (seq_len == 0) seq_len = m->c.max_len;

@@ -9,7 +9,7 @@ typedef struct tl_lm {
   tl_graph *g;
   tl_model *model;
   const tl_objective *objective;
-  int dim_tokens, dim_segments, dim_targets;
+  int dim_tokens, dim_segments, dim_targets, dim_source;
   tl_model_io io;
   tl_node *idx, *targets, *loss;
 } tl_lm;

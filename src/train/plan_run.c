@@ -28,6 +28,30 @@ static void made_up_batch(const tl_config *c, const tl_objective *o, int64_t voc
   b->n_counted = b->n_targets;
 }
 
+/* Of an encoder-decoder the objective itself makes the pairs. */
+static tl_status made_up_pairs(const tl_config *c, const tl_objective *o, int64_t vocab,
+                               int64_t model_vocab, tl_batch *b, tl_err *err) {
+  enum { BOS = 1, EOS = 2, MASK = 4, FIRST = 5 }; /* as our tokenizers have them */
+  tl_made_up m = {.seed = 1, .first = FIRST, .vocab = (uint32_t)vocab};
+  tl_objective_args a = {.seed = 1,
+                         .rate = c->objective.mask_rate,
+                         .rate_end = c->objective.mask_rate,
+                         .span_mean = c->objective.span_mean,
+                         .vocab = (int)vocab,
+                         .bos = BOS,
+                         .eos = EOS,
+                         .mask_id = MASK,
+                         .n_sentinels = o->sentinels};
+  tl_loader l;
+  if (vocab <= FIRST)
+    return tl_fail(err, TL_CONFIG, "a vocabulary of %lld is too small", (long long)vocab);
+  TL_TRY(tl_objective_sentinels(o, &a, model_vocab, err));
+  TL_TRY(tl_loader_init_made_up(&l, &m, (uint32_t)c->train.seq_len, o, err));
+  tl_loader_fill(&l, &a, 0, c->train.batch, b);
+  tl_loader_free(&l);
+  return TL_OK;
+}
+
 /* Of the optimizer's state: its memory is taken, but never touched. */
 static tl_status optimizer_bytes(tl_ctx *ctx, const tl_config *c, tl_params *ps, double *bytes,
                                  tl_err *err) {
@@ -90,7 +114,7 @@ tl_status tl_plan_run(tl_ctx *ctx, const tl_config *c, int64_t vocab, tl_plan *p
   tl_batch batch = {0};
   *plan = (tl_plan){0};
   const tl_objective *o = tl_objective_find(c->objective.type);
-  TL_TRY(tl_model_config_from(c, vocab, c->train.seq_len, &mc, err));
+  TL_TRY(tl_model_config_from(c, vocab + o->sentinels, c->train.seq_len, &mc, err));
   TL_TRY(tl_model_new(&mc, 1, true, &m, err));
   int64_t tokens = c->train.batch * c->train.seq_len;
   tl_lm_options lo = {
@@ -99,8 +123,9 @@ tl_status tl_plan_run(tl_ctx *ctx, const tl_config *c, int64_t vocab, tl_plan *p
   if (s == TL_OK) s = tl_batch_init(&batch, tokens, err);
   double state_bytes = 0;
   if (s == TL_OK) s = optimizer_bytes(ctx, c, &m->params, &state_bytes, err);
+  if (s == TL_OK && o->seq2seq) s = made_up_pairs(c, o, vocab, mc.vocab, &batch, err);
   if (s == TL_OK) {
-    made_up_batch(c, o, vocab, &batch);
+    if (!o->seq2seq) made_up_batch(c, o, vocab, &batch);
     measure(&lm, &batch, plan);
     conclude(ctx, c, &lm, state_bytes, plan);
   }

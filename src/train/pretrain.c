@@ -63,11 +63,12 @@ static tl_status make_batches(tl_trainer *t, tl_err *err) {
 static tl_status make_model(tl_trainer *t, int64_t vocab, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_model_config mc;
-  TL_TRY(tl_model_config_from(c, vocab, c->train.seq_len, &mc, err));
+  t->objective = tl_objective_find(c->objective.type);
+  TL_TRY(tl_model_config_from(c, vocab + t->objective->sentinels, c->train.seq_len, &mc, err));
   TL_TRY(tl_model_alloc(&mc, true, NULL, NULL, &t->model, err));
   tl_params_init(t->ctx, &t->model->params, (uint64_t)c->run.seed);
-  t->objective = tl_objective_find(c->objective.type);
   TL_TRY(tl_objective_args_from(t->objective, c, t->tok, &t->args, err));
+  TL_TRY(tl_objective_sentinels(t->objective, &t->args, mc.vocab, err));
   tl_lm_options lo = {.dt = tl_kernels_dtype(t->ctx->k, c->run.dtype),
                       .max_tokens = c->train.batch * c->train.seq_len,
                       .training = true,

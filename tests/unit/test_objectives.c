@@ -30,6 +30,11 @@ static tl_objective_args args(void) {
                              .vocab = VOCAB,
                              .mask_id = MASK,
                              .n_special = N_SPECIAL,
+                             .span_mean = 3,
+                             .bos = 1,
+                             .eos = 2,
+                             .sentinel = VOCAB + 99,
+                             .n_sentinels = 100,
                              .word_starts = g_word_starts};
 }
 
@@ -268,6 +273,132 @@ static void hybrid_predicts_one_row_earlier(void **state) {
   tl_batch_free(&b);
 }
 
+typedef struct pair_counts {
+  double pieces, tokens, hidden, spans;
+} pair_counts;
+
+/* What holds for every pair of a batch: its segments, positions, and the shift of the decoder. */
+static void check_pairs(const tl_batch *b) {
+  int32_t source = 0, target = 0;
+  for (int64_t i = 0; i < b->n_segments; i++) {
+    const tl_segment *s = &b->src_segments[i], *t = &b->segments[i], *c = &b->cross[i];
+    assert_true(s->q0 == source && s->k0 == s->q0 && s->k1 == s->q1 && !s->causal);
+    assert_true(t->q0 == target && t->k0 == t->q0 && t->k1 == t->q1 && t->causal);
+    assert_true(c->q0 == t->q0 && c->q1 == t->q1 && c->k0 == s->q0 && c->k1 == s->q1 && !c->causal);
+    for (int32_t r = s->q0; r < s->q1; r++) assert_int_equal(b->src_pos[r], r - s->q0);
+    for (int32_t r = t->q0; r < t->q1; r++) {
+      assert_int_equal(b->pos[r], r - t->q0);
+      assert_int_equal(b->tokens[r], r == t->q0 ? 1 : b->targets[r - 1]);
+    }
+    source = s->q1;
+    target = t->q1;
+  }
+  assert_true(b->n_source == source && b->n_tokens == target && b->n_targets == target);
+  assert_int_equal(b->n_counted, target);
+  assert_true(source <= LEN && target <= LEN);
+}
+
+/* The source with each sentinel replaced by what the target has behind it. */
+static void check_span_corruption(const tl_objective_args *a, const tl_batch *b, int64_t i,
+                                  const tl_piece *p, pair_counts *c) {
+  const tl_segment *s = &b->src_segments[i], *t = &b->segments[i];
+  int32_t at = t->q0, sentinel = a->sentinel;
+  uint32_t n = 0;
+  for (int32_t r = s->q0; r < s->q1; r++) {
+    if (b->src_tokens[r] == 2 && r + 1 == s->q1 && p->ends) break;
+    if (b->src_tokens[r] != sentinel) {
+      assert_int_equal(b->src_tokens[r], p->tok[n++]);
+      continue;
+    }
+    assert_int_equal(b->targets[at++], sentinel--);
+    for (; b->targets[at] != sentinel && b->targets[at] != 2; at++, c->hidden++)
+      assert_int_equal(b->targets[at], p->tok[n++]);
+    c->spans++;
+  }
+  assert_int_equal(n, p->n);
+  assert_true(at + 1 == t->q1 && b->targets[at] == 2);
+}
+
+static void check_denoise(const tl_batch *b, int64_t i, const tl_piece *p, pair_counts *c) {
+  const tl_segment *s = &b->src_segments[i], *t = &b->segments[i];
+  assert_int_equal(t->q1 - t->q0, p->n + p->ends);
+  for (uint32_t k = 0; k < p->n; k++) assert_int_equal(b->targets[t->q0 + (int32_t)k], p->tok[k]);
+  if (p->ends) assert_true(b->targets[t->q1 - 1] == 2 && b->src_tokens[s->q1 - 1] == 2);
+  double masks = 0, shown = 0;
+  for (int32_t r = s->q0; r < s->q1 - p->ends; r++) {
+    masks += b->src_tokens[r] == MASK;
+    shown += b->src_tokens[r] != MASK;
+  }
+  c->spans += masks;
+  c->hidden += p->n - shown;
+}
+
+static pair_counts count_pairs(const tl_objective *o, tl_objective_args *a) {
+  pair_counts c = {0};
+  tl_batch b = new_batch(LEN);
+  for (uint64_t position = 0; position < SAMPLES; position++) {
+    uint32_t tok[LEN + 1];
+    tl_sample s = window(position, tok);
+    tl_batch_clear(&b);
+    o->add(a, &s, &b);
+    check_pairs(&b);
+    assert_int_equal(b.n_segments, 2);
+    tl_piece p = {0};
+    for (int64_t i = 0; tl_next_piece(a, &s, &p); i++) {
+      if (o == &tl_objective_denoise)
+        check_denoise(&b, i, &p, &c);
+      else
+        check_span_corruption(a, &b, i, &p, &c);
+      c.pieces++;
+      c.tokens += p.n;
+    }
+  }
+  tl_batch_free(&b);
+  return c;
+}
+
+static void span_corruption_makes_pairs_at_its_rate(void **state) {
+  (void)state;
+  tl_objective_args a = args();
+  pair_counts c = count_pairs(&tl_objective_span_corruption, &a);
+  assert_true(c.tokens == SAMPLES * (18 + 43));
+  assert_near(c.hidden / c.tokens, 0.15, 0.005);
+  assert_near(c.hidden / c.spans, 3, 0.3);
+}
+
+static void denoise_makes_pairs_at_its_rate(void **state) {
+  (void)state;
+  tl_objective_args a = args();
+  a.rate = a.rate_end = 0.35;
+  a.span_mean = 3.5;
+  pair_counts c = count_pairs(&tl_objective_denoise, &a);
+  assert_near(c.hidden / c.tokens, 0.35, 0.005);
+  assert_near(c.hidden / c.spans, 3.3, 0.4); /* the last span of a text may be cut */
+}
+
+/* Windows of any kind keep within their room; a piece too short for a pair makes none. */
+static void pairs_fit_their_window(void **state) {
+  (void)state;
+  const tl_objective *const list[] = {&tl_objective_span_corruption, &tl_objective_denoise};
+  tl_objective_args a = args();
+  a.rate = a.rate_end = 0.9;
+  a.span_mean = 1;
+  tl_batch b = new_batch(LEN);
+  for (int k = 0; k < 2; k++)
+    for (uint32_t n = 1; n < 24; n++) {
+      uint32_t tok[LEN + 1], starts[] = {0, n / 3, n / 2};
+      tl_sample s = window(n, tok);
+      s.n = n;
+      s.starts = starts;
+      s.n_starts = 3;
+      tl_batch_clear(&b);
+      list[k]->add(&a, &s, &b);
+      check_pairs(&b);
+      assert_true(b.n_tokens <= n && b.n_source <= n && b.n_segments <= 3);
+    }
+  tl_batch_free(&b);
+}
+
 static void hybrid_draws_its_causal_share(void **state) {
   (void)state;
   tl_objective_args a = args(), again;
@@ -327,6 +458,9 @@ int main(void) {
       cmocka_unit_test(words_are_hidden_whole),
       cmocka_unit_test(masking_depends_on_seed_and_position_alone),
       cmocka_unit_test(hybrid_predicts_one_row_earlier),
+      cmocka_unit_test(span_corruption_makes_pairs_at_its_rate),
+      cmocka_unit_test(denoise_makes_pairs_at_its_rate),
+      cmocka_unit_test(pairs_fit_their_window),
       cmocka_unit_test(hybrid_draws_its_causal_share),
       cmocka_unit_test(arguments_come_from_the_configuration),
   };
