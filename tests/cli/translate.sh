@@ -1,0 +1,93 @@
+#!/bin/sh
+# usage: TILTH=build/tilth sh tests/cli/translate.sh
+# An encoder-decoder from pretraining to translations, on a few lines, and the faults that a user makes.
+# Prints each check that fails; exits 1 if one did.
+set -u
+export LC_ALL=C
+TILTH=${TILTH:-build/tilth}
+case $TILTH in /*) ;; *) TILTH=$PWD/$TILTH ;; esac
+dir=$(mktemp -d "${TMPDIR:-/tmp}/tl_translate_XXXXXX") || exit 1
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+failed=0
+
+fail() {
+  failed=$((failed + 1))
+  echo "FAILED: $*"
+  [ -s err ] && sed 's/^/    /' err | tail -5
+}
+# check CODE COMMAND...: runs tilth COMMAND, output to out and err.
+check() {
+  want=$1
+  shift
+  cmd=$*
+  "$TILTH" "$@" > out 2> err
+  code=$?
+  [ $code -eq "$want" ] || fail "tilth $*: exit code $code instead of $want"
+}
+holds() { grep -q -e "$2" "$1" || fail "after tilth $cmd: no '$2' in $1"; }
+
+i=0
+while [ $i -lt 64 ]; do
+  a=$((i % 4)) b=$((i / 4 % 4))
+  set -- red blue old new; shift $a; en=$1
+  set -- rot blau alt neu; shift $a; de=$1
+  set -- cat dog car house; shift $b; en="$en $1"
+  set -- Katze Hund Auto Haus; shift $b; de="$de $1"
+  echo "there is a $en" >> train.en
+  echo "da ist ein $de" >> train.de
+  i=$((i + 1))
+done
+head -16 train.en > few.en
+head -16 train.de > few.de
+
+model="model.type=encdec model.dim=48 model.layers=2 model.encoder_layers=1 model.heads=4"
+for o in denoise span_corruption; do
+  check 0 train run.name=$o data.text=train.en,train.de data.unit=line data.tokenizer=bytes \
+    data.val_fraction=0.1 $model model.max_len=64 objective.type=$o objective.mask_rate=0.35 train.seq_len=48 \
+    train.steps=4 train.batch=8 run.eval_every=2
+  holds out validation
+done
+check 78 train data.text=train.en data.tokenizer=bytes $model objective.type=next_token train.steps=1
+holds err 'use denoise or span_corruption'
+
+task="--task translate --data train.en,train.de --valid few.en,few.de --test few.en,few.de task.max_len=64
+  optim.lr=5e-3 train.batch=16 task.dropout=0"
+check 0 finetune run.name=scratch $task task.tokenizer=bytes $model train.steps=700 run.eval_every=350
+holds out 'bleu .*nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp'
+scratch=$(echo runs/scratch-*/model)
+check 0 finetune run.name=warm $task --from runs/denoise-*/model train.steps=3 run.eval_every=2 --json
+holds out '"signature":"nrefs:1'
+
+check 0 translate $scratch --data train.en --reference train.de
+cmp -s out train.de || fail "the words that were learnt are not translated"
+holds err 'bleu *100'
+check 0 translate $scratch --data train.en --beam 1 --threads 1
+cmp -s out train.de || fail "greedy search does not translate"
+printf 'there is a red dog\n\nthere is a new cat\n' > blank
+check 0 translate $scratch --data blank
+[ "$(cat out)" = "$(printf 'da ist ein rot Hund\n\nda ist ein neu Katze')" ] || fail "a blank line lost its place"
+check 0 translate $scratch --data blank --n-best 3 --json
+[ "$(wc -l < out)" -eq 3 ] || fail "not one object a line"
+holds out '"source":"there is a red dog","translations":\[{"text":"da ist ein rot Hund","score":-'
+
+check 65 translate $scratch --data train.en --reference few.de
+holds err 'train.en has 64 lines, few.de 16'
+check 78 translate $scratch --data few.en --n-best 6
+holds err 'the best at most as many'
+check 66 translate $scratch --data missing.en
+check 2 translate $scratch
+check 78 predict $scratch --data few.en
+holds err 'use tilth translate'
+check 78 generate $scratch --prompt a
+holds err 'use `tilth translate`'
+check 78 finetune $task task.tokenizer=bytes model.type=llama train.steps=1
+holds err 'needs an encoder-decoder'
+check 78 finetune --from $scratch --task prompt --data train.en,train.de train.steps=1
+holds err 'needs a decoder'
+head -15 few.de > short.de
+check 65 finetune --task translate --data few.en,short.de task.tokenizer=bytes $model train.steps=1
+holds err 'line 16 of few.en has no partner'
+
+[ $failed -eq 0 ] || echo "$failed checks failed"
+[ $failed -eq 0 ]
