@@ -75,8 +75,8 @@ typedef struct tl_eval_result {
   double seconds;
 } tl_eval_result;
 /* Loss of a model folder on the validation part of a prepared data folder. objective: "next_token",
- * "masked", "hybrid" or "" (the natural one). seq_len 0: the model's. tokens 0: all. CONFIG when
- * the data was prepared with another tokenizer than the model's. */
+ * "masked", "hybrid", "denoise", "span_corruption" or "" (the natural one). seq_len 0: the model's.
+ * tokens 0: all. CONFIG when the data was prepared with another tokenizer than the model's. */
 tl_status tl_evaluate(tl_ctx *ctx, const char *model_dir, const char *data_dir,
                       const char *objective, int64_t seq_len, int64_t tokens,
                       tl_eval_result *result, tl_err *err);

@@ -11,7 +11,7 @@ int tl_cmd_eval(int argc, char **argv) {
       {"data", 'd', TL_OPT_STR, &data, "DIR",
        "folder made by `tilth prepare`; its validation part is read"},
       {"objective", 0, TL_OPT_STR, &objective, "NAME",
-       "next_token, masked or hybrid; empty: the model's own"},
+       "next_token, masked, hybrid, denoise, span_corruption; empty: the model's own"},
       {"seq-len", 0, TL_OPT_INT, &seq_len, "N", "tokens per window; 0: the model's longest"},
       {"tokens", 0, TL_OPT_INT, &tokens, "N", "tokens to evaluate; 0: all"},
       {"json", 0, TL_OPT_FLAG, &json, NULL, "print the result as JSON"},
