@@ -27,6 +27,7 @@ int tl_cmd_embed(int argc, char **argv);
 int tl_cmd_eval(int argc, char **argv);
 int tl_cmd_fill(int argc, char **argv);
 int tl_cmd_finetune(int argc, char **argv);
+int tl_cmd_inspect(int argc, char **argv);
 int tl_cmd_generate(int argc, char **argv);
 int tl_cmd_plan(int argc, char **argv);
 int tl_cmd_predict(int argc, char **argv);

@@ -25,6 +25,7 @@ static const struct command {
     {"fill", tl_cmd_fill, "predict the masked words of a text"},
     {"finetune", tl_cmd_finetune, "train a pretrained model on labelled records"},
     {"generate", tl_cmd_generate, "continue a text with a pretrained decoder"},
+    {"inspect", tl_cmd_inspect, "look into a model: attention, heads, gradients, neighbours"},
     {"plan", tl_cmd_plan, "what a run will cost, before it runs"},
     {"predict", tl_cmd_predict, "labels, tags or values from a fine-tuned model"},
     {"prepare", tl_cmd_prepare, "turn text into token shards for training"},

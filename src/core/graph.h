@@ -30,6 +30,7 @@ struct tl_graph {
   int64_t dim_max[TL_MAX_DIMS], dim_cur[TL_MAX_DIMS];
   tl_err err; /* the first error while building */
   bool compiled;
+  bool cut_skips; /* set before building: layers do not add what they read to what they give */
   tl_node *loss;
   void **scratch_fwd, **scratch_bwd; /* by node */
   void *slab;

@@ -77,8 +77,10 @@ static tl_node *project(tl_graph *g, tl_node *x, const tl_linear_spec *spec,
                         const tl_residual *to) {
   tl_linear_spec s = *spec;
   bool drops = to->dropout != 0 && g->opt.training;
-  if (!drops) s.residual = to->x;
+  bool skips = !g->cut_skips;
+  if (!drops && skips) s.residual = to->x;
   tl_node *h = linear(g, x, &s);
+  if (!skips) return drops ? tl_dropout_node(g, h, to->dropout) : h;
   return drops ? tl_add(g, to->x, tl_dropout_node(g, h, to->dropout)) : h;
 }
 

@@ -1,0 +1,59 @@
+/* tilth inspect: what goes on inside a model. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cli/cli.h"
+#include "tilth/inspect.h"
+
+int tl_cmd_inspect(int argc, char **argv) {
+  tl_inspect_options o = {.seed = 1};
+  const char *out = "inspect.html";
+  int64_t seed = 1;
+  bool json = false;
+  const tl_opt opts[] = {
+      {"text", 't', TL_OPT_STR, &o.text, "TEXT", "text whose attention maps are shown"},
+      {"data", 0, TL_OPT_STR, &o.data, "FILE",
+       "lines of text for losses, heads and gradients (default: the text)"},
+      {"words", 'w', TL_OPT_STR, &o.words, "LIST",
+       "words whose embeddings' neighbours are shown, with commas between"},
+      {"out", 'o', TL_OPT_STR, &out, "PAGE.html", "the page (default inspect.html)"},
+      {"json", 0, TL_OPT_FLAG, &json, NULL, "print the numbers as JSON instead of making a page"},
+      {"length", 0, TL_OPT_INT, &o.length, "N", "tokens per window (default 128)"},
+      {"windows", 0, TL_OPT_INT, &o.windows, "N", "windows of the data (default 8)"},
+      {"seed", 0, TL_OPT_INT, &seed, "N", "of random sequences and masks (default 1)"},
+      {0}};
+  const tl_usage usage = {
+      .name = "inspect",
+      .synopsis = "MODEL (--text TEXT | --data FILE) [options]",
+      .summary =
+          "Attention maps and their entropy, induction heads, what each head is worth, the loss\n"
+          "by position, gradients per layer with and without skip connections, neighbours of\n"
+          "embeddings: as one page with drawings, or as JSON.",
+      .examples = "tilth inspect runs/my-run/model --text \"the cat sat on the mat\"\n"
+                  "tilth inspect MODEL --data held-out.txt --words king,queen,london -o look.html",
+      .opts = opts,
+      .min_args = 1,
+      .max_args = 1};
+  tl_cli_args args = {0};
+  int rc = tl_cli_parse(&usage, argc, argv, &args);
+  if (rc >= 0) return rc;
+  tl_err err = {0};
+  tl_ctx *ctx = NULL;
+  char *text = NULL;
+  tl_status s = TL_OK;
+  o.seed = (uint64_t)seed;
+  if (!o.text && !o.data)
+    s = tl_fail(&err, TL_USAGE, "inspect: --text TEXT or --data FILE is needed");
+  else if (o.length < 0 || o.windows < 0 || seed < 0 || (o.length > 0 && o.length < 8))
+    s = tl_fail(&err, TL_USAGE, "inspect: --length from 8, --windows and --seed from 0 up");
+  if (s == TL_OK) s = tl_cli_make_ctx(NULL, &ctx, &err);
+  if (s == TL_OK) s = tl_inspect(ctx, args.item[0], &o, &text, &err);
+  if (s == TL_OK && !json) s = tl_inspect_html(text, out, &err);
+  if (s == TL_OK && json) puts(text);
+  if (s == TL_OK && !json && !tl_cli_quiet()) fprintf(stderr, "the page is %s\n", out);
+  rc = s == TL_OK ? 0 : tl_cli_fail(&err);
+  free(text);
+  tl_ctx_free(ctx);
+  tl_cli_args_free(&args);
+  return rc;
+}

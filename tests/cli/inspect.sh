@@ -1,0 +1,68 @@
+#!/bin/sh
+# usage: TILTH=build/tilth sh tests/cli/inspect.sh
+# tilth inspect of a decoder and an encoder: the page, the JSON, and the faults that a user makes.
+# Prints each check that fails; exits 1 if one did.
+set -u
+export LC_ALL=C
+TILTH=${TILTH:-build/tilth}
+case $TILTH in /*) ;; *) TILTH=$PWD/$TILTH ;; esac
+dir=$(mktemp -d "${TMPDIR:-/tmp}/tl_inspect_XXXXXX") || exit 1
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+failed=0
+
+fail() {
+  failed=$((failed + 1))
+  echo "FAILED: $*"
+  [ -s err ] && sed 's/^/    /' err | tail -5
+}
+# check CODE COMMAND...: runs tilth COMMAND, output to out and err.
+check() {
+  want=$1
+  shift
+  cmd=$*
+  "$TILTH" "$@" > out 2> err
+  code=$?
+  [ $code -eq "$want" ] || fail "tilth $*: exit code $code instead of $want"
+}
+holds() { grep -q -e "$2" "$1" || fail "after tilth $cmd: no '$2' in $1"; }
+
+i=0
+while [ $i -lt 60 ]; do
+  printf 'the sun & the moon <%d> rose over the hill and sank again\n' $i >> text.txt
+  i=$((i + 1))
+done
+for type in gpt2 encoder; do
+  objective=next_token
+  [ $type = encoder ] && objective=masked
+  check 0 train run.name=$type data.text=text.txt data.tokenizer=bytes data.unit=line data.split=tail \
+    data.val_fraction=0.1 model.type=$type model.dim=16 model.layers=2 model.heads=2 train.seq_len=48 \
+    train.steps=3 train.batch=4 objective.type=$objective
+  model=$(echo runs/$type-*/model)
+  check 0 inspect "$model" --text 'the sun <b>' --data text.txt --words sun,moon --out page.html
+  for part in 'What each head is worth' 'Loss by position' 'skip connections' 'Neighbours' 'Attention' '<svg'; do
+    holds page.html "$part"
+  done
+  grep -q '<b>the' page.html && fail "$type: text of the user is not escaped"
+  grep -q -i -e '<script' -e 'nan<' page.html && fail "$type: a script, or a value that is none"
+  check 0 inspect "$model" --data text.txt --json
+  for key in attention importance position gradients cut neighbours; do holds out "\"$key\":"; done
+  cp out first
+  check 0 inspect "$model" --data text.txt --json --threads 1
+  cmp -s out first || fail "$type: the numbers depend on the threads"
+  check 0 inspect "$model" --text 'the sun and the moon' --json
+done
+decoder=$(echo runs/gpt2-*/model)
+check 0 inspect "$decoder" --data text.txt --json
+holds out '"induction":{"length":24,'
+check 2 inspect "$decoder"
+holds err 'is needed'
+check 2 inspect "$decoder" --text x --length 3
+check 66 inspect "$decoder" --data nowhere.txt
+check 66 inspect nowhere --text 'the sun'
+check 65 inspect "$decoder" --text x
+check 65 inspect "$decoder" --text 'the sun and the moon' --words ,
+check 66 inspect "$decoder" --text 'the sun and the moon' --out nowhere/page.html
+
+[ $failed -eq 0 ] || echo "$failed checks failed"
+[ $failed -eq 0 ]
