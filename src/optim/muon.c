@@ -129,6 +129,11 @@ size_t tl_muon_bytes(const tl_muon *u) {
   return u->bytes;
 }
 
+double tl_muon_flops(int64_t rows, int64_t cols) {
+  double s = (double)min64(rows, cols), n = (double)rows * (double)cols;
+  return NS_STEPS * s * (3 * n + s * s); /* the symmetric two by one triangle */
+}
+
 static void *element(tl_dtype dt, void *p, int64_t i) {
   return (char *)p + i * (int64_t)tl_dtype_size(dt);
 }

@@ -14,6 +14,8 @@ typedef struct tl_muon tl_muon;
 tl_status tl_muon_new(tl_ctx *ctx, int n, const int64_t (*shapes)[2], tl_muon **out, tl_err *err);
 void tl_muon_free(tl_muon *u); /* NULL is allowed */
 size_t tl_muon_bytes(const tl_muon *u);
+double tl_muon_flops(int64_t rows, int64_t cols); /* of the products of one update, one triangle of
+                                                   * the symmetric ones */
 
 typedef struct tl_muon_args {
   int64_t rows, cols;

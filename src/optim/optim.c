@@ -365,3 +365,11 @@ const tl_optim_tensor *tl_optim_tensor_at(const tl_optim *o, int i) {
 size_t tl_optim_bytes(const tl_optim *o) {
   return o->state_bytes + (o->muon ? tl_muon_bytes(o->muon) : 0);
 }
+
+double tl_optim_flops(const tl_optim *o) {
+  double sum = 0;
+  for (int i = 0; i < o->ps->n; i++)
+    if (o->slot[i].rule == RULE_MUON)
+      sum += tl_muon_flops(o->ps->p[i]->shape[0], o->ps->p[i]->shape[1]);
+  return sum;
+}

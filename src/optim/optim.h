@@ -63,5 +63,6 @@ typedef struct tl_optim_tensor {
 int tl_optim_n_tensors(const tl_optim *o);
 const tl_optim_tensor *tl_optim_tensor_at(const tl_optim *o, int i);
 size_t tl_optim_bytes(const tl_optim *o); /* of state and scratch memory */
+double tl_optim_flops(const tl_optim *o); /* of muon's products in one step; elementwise rules: 0 */
 
 #endif

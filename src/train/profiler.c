@@ -184,11 +184,14 @@ static void add_operators(const tl_profiler *p, tl_profile *r) {
   }
 }
 
-static double packed_bytes(const tl_profiler *p) {
-  double sum = 0;
+/* An update reads weights, gradients and state, writes weights and state, and packs. */
+static double update_bytes(const tl_profiler *p, double values) {
+  double sum = 12 * values;
   const tl_graph *g = p->g;
+  for (int i = 0; i < tl_optim_n_tensors(p->optim); i++)
+    sum += 8 * (double)tl_optim_tensor_at(p->optim, i)->param->n;
   for (const tl_pack *k = g->params->packs; k; k = k->next)
-    if (k->kernels == g->ctx->k) sum += (double)k->in * (double)k->out * 4 + (double)k->bytes;
+    if (k->kernels == g->ctx->k) sum += (double)k->bytes;
   return sum;
 }
 
@@ -202,10 +205,9 @@ static void add_parts(const tl_profiler *p, tl_profile *r) {
   double values = (double)tl_params_count(p->g->params, true);
   double updates = (double)p->updates;
   size_t first = r->n;
-  add_row(r, "optimizer", "", updates, s[TL_PHASE_OPTIMIZER], 0,
-          updates * (12 * values + 2 * (double)tl_optim_bytes(p->optim)));
-  add_row(r, "weight packing", "", (double)p->micro, s[TL_PHASE_PACKING], 0,
-          updates * packed_bytes(p));
+  add_row(r, "optimizer", "", updates, s[TL_PHASE_OPTIMIZER], updates * tl_optim_flops(p->optim),
+          updates * update_bytes(p, values));
+  add_row(r, "weight packing", "", (double)p->micro, s[TL_PHASE_PACKING], 0, 0);
   add_row(r, "gradient norm", "", steps, s[TL_PHASE_NORM], 0, steps * 4 * values);
   add_row(r, "batches", "", steps, s[TL_PHASE_BATCHES], 0, 0);
   add_row(r, "guard", "", steps, s[TL_PHASE_GUARD], 0, 0);

@@ -96,6 +96,19 @@ static void masked_models_predict_the_masked(void **state) {
   tl_bench_step_free(&r);
 }
 
+static void products_of_muon_are_counted(void **state) {
+  (void)state;
+  tl_bench_step_result r =
+      must("optim.type=muon", 2, &(tl_bench_step_options){.steps = 2, .profile = true});
+  double flops = -1, hidden[] = {3, 1, 4, 4}; /* sizes of the hidden matrices over 32 x 32 */
+  for (size_t i = 0; i < r.profile->n; i++)
+    if (!strcmp(r.profile->row[i].name, "optimizer")) flops = r.profile->row[i].flops;
+  double want = 0, cube = 32 * 32 * 32;
+  for (int i = 0; i < 4; i++) want += 5 * (3 * hidden[i] * cube + cube);
+  assert_true(fabs(flops / want - 1) < 1e-9);
+  tl_bench_step_free(&r);
+}
+
 static void bad_options_are_refused(void **state) {
   (void)state;
   const uint32_t none[] = {0, 0};
@@ -115,6 +128,7 @@ int main(void) {
       cmocka_unit_test(the_same_loss_on_any_number_of_threads),
       cmocka_unit_test(documents_are_packed),
       cmocka_unit_test(masked_models_predict_the_masked),
+      cmocka_unit_test(products_of_muon_are_counted),
       cmocka_unit_test(bad_options_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
