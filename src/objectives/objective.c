@@ -101,7 +101,7 @@ tl_status tl_objective_args_from(const tl_objective *o, const tl_config *c, cons
 tl_status tl_objective_sentinels(const tl_objective *o, tl_objective_args *a, int64_t model_vocab,
                                  tl_err *err) {
   a->sentinel = (int)model_vocab - 1;
-  if (model_vocab - a->vocab >= o->sentinels) return TL_OK;
+  if (o->sentinels == 0 || model_vocab - a->vocab >= o->sentinels) return TL_OK;
   return tl_fail(
       err, TL_CONFIG,
       "objective.type %s needs %d tokens besides the %d of the tokenizer: set model.vocab "
