@@ -286,9 +286,9 @@ static void long_records_are_cut_or_windowed(void **state) {
     assert_true(s.start[i + 1] - s.start[i] <= 8);
     assert_true(s.second[i] > 1 && s.second[i] < 8);
   }
+  tl_task_samples_free(&s);
   assert_int_equal(tl_task_encode(t, g_tok, &d, &(tl_encode_options){.max_len = 4}, &s, &err),
                    TL_CONFIG);
-  tl_task_samples_free(&s);
   tl_task_data_free(&d);
 }
 
