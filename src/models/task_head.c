@@ -58,10 +58,6 @@ tl_status tl_model_new_task(const tl_model_config *config, const tl_task_head_op
   return TL_OK;
 }
 
-tl_pooling tl_task_head_pool(const tl_model *m) {
-  return m->arch->task.pool;
-}
-
 tl_node *tl_task_head_features(const tl_model *m, tl_graph *g, tl_node *h, tl_node *rows,
                                tl_node *segments) {
   const tl_head_style *style = &m->arch->task;

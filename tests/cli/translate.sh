@@ -2,30 +2,7 @@
 # usage: TILTH=build/tilth sh tests/cli/translate.sh
 # An encoder-decoder from pretraining to translations, on a few lines, and the faults that a user makes.
 # Prints each check that fails; exits 1 if one did.
-set -u
-export LC_ALL=C
-TILTH=${TILTH:-build/tilth}
-case $TILTH in /*) ;; *) TILTH=$PWD/$TILTH ;; esac
-dir=$(mktemp -d "${TMPDIR:-/tmp}/tl_translate_XXXXXX") || exit 1
-trap 'rm -rf "$dir"' EXIT
-cd "$dir" || exit 1
-failed=0
-
-fail() {
-  failed=$((failed + 1))
-  echo "FAILED: $*"
-  [ -s err ] && sed 's/^/    /' err | tail -5
-}
-# check CODE COMMAND...: runs tilth COMMAND, output to out and err.
-check() {
-  want=$1
-  shift
-  cmd=$*
-  "$TILTH" "$@" > out 2> err
-  code=$?
-  [ $code -eq "$want" ] || fail "tilth $*: exit code $code instead of $want"
-}
-holds() { grep -q -e "$2" "$1" || fail "after tilth $cmd: no '$2' in $1"; }
+. "$(dirname "$0")/common.inc"
 
 i=0
 while [ $i -lt 64 ]; do
