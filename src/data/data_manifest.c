@@ -70,9 +70,9 @@ static char *dump(const tl_data_manifest *m, const char *tokenizer_type,
       "vocab_size", (json_int_t)m->kind.vocab_size, "token_bytes",
       (int)tl_shard_token_bytes(m->kind.vocab_size), "tokenizer", "type", tokenizer_type,
       "fingerprint", hex(m->kind.tokenizer), "shard_tokens", (json_int_t)m->kind.shard_tokens,
-      "options", "val_fraction", o->val_fraction, "split", o->split_tail ? "tail" : "document", "seed",
-      decimal(o->seed), "add_bos", o->add_bos, "add_eos", o->add_eos, "splits", split_names[0],
-      split_json(&m->split[0], 0), split_names[1], split_json(&m->split[1], 1));
+      "options", "val_fraction", o->val_fraction, "split", o->split_tail ? "tail" : "document",
+      "seed", decimal(o->seed), "add_bos", o->add_bos, "add_eos", o->add_eos, "splits",
+      split_names[0], split_json(&m->split[0], 0), split_names[1], split_json(&m->split[1], 1));
   char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) : NULL;
   json_decref(root);
   return text;

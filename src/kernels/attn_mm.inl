@@ -54,7 +54,8 @@ typedef void (*mm_tile_fn)(const mm_args *m, const float *a, const float *b, flo
 #define MM_TILES(nv) MM_TILE(1, nv) MM_TILE(2, nv) MM_TILE(4, nv) MM_TILE(6, nv)
 MM_TILES(1)
 MM_TILES(2)
-MM_TILES(3) MM_TILES(4)
+MM_TILES(3)
+MM_TILES(4)
 #define MM_ROW(t, mr)                                                                              \
   { mm_##t##_##mr##_1, mm_##t##_##mr##_2, mm_##t##_##mr##_3, mm_##t##_##mr##_4 }
 #else

@@ -47,7 +47,8 @@ static void micro(const tl_gemm_block *g) {
     ROWS(1)
     ROWS(2)
     ROWS(3)
-    ROWS(4) ROWS(5) ROWS(6)
+    ROWS(4)
+    ROWS(5) ROWS(6)
 #undef ROWS
         default : break;
   }

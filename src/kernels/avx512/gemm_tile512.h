@@ -69,7 +69,8 @@ VEC_INLINE void micro_rows(const int m, const tl_gemm_block *g) {
   }
 MICRO(1)
 MICRO(2)
-MICRO(3) MICRO(4) MICRO(5) MICRO(6)
+MICRO(3)
+MICRO(4) MICRO(5) MICRO(6)
 #undef MICRO
 
     static void micro(const tl_gemm_block *g) {
