@@ -5,12 +5,8 @@
 #include "base/process.h"
 #include "base/rng.h"
 #include "eval/generator.h"
+#include "eval/stats.h"
 #include "tilth/bench.h"
-
-static int ascending(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
 
 static tl_status make_model(tl_ctx *ctx, const tl_config *c, tl_generator *s, tl_err *err) {
   tl_model_config mc;
@@ -56,8 +52,8 @@ static tl_status time_runs(tl_generator *s, const uint32_t *prompt,
     seconds[i - o->warmup] = t;
     if (p < best_prompt) best_prompt = p;
   }
-  qsort(seconds, (size_t)o->runs, sizeof *seconds, ascending);
-  r->median = 0.5 * (seconds[(o->runs - 1) / 2] + seconds[o->runs / 2]);
+  tl_sort(seconds, (size_t)o->runs);
+  r->median = tl_quantile(seconds, (size_t)o->runs, 0.5);
   r->prompt_seconds = best_prompt;
   r->token_seconds = (r->median - best_prompt) / (double)o->tokens;
   r->tokens_per_s = (double)o->tokens / r->median;

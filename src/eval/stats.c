@@ -115,6 +115,10 @@ static int rising(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+void tl_sort(double *x, size_t n) {
+  qsort(x, n, sizeof *x, rising);
+}
+
 static double metric_of(tl_metric_fn metric, void *a, void *b, const size_t *index, size_t n) {
   double v = metric(index, n, a);
   return b ? v - metric(index, n, b) : v;
@@ -143,7 +147,7 @@ static tl_status bootstrap(tl_metric_fn metric, void *a, void *b, size_t n, uint
     double v = metric_of(metric, a, b, index, n);
     if (!isnan(v)) values[out->n_defined++] = v;
   }
-  qsort(values, out->n_defined, sizeof *values, rising);
+  tl_sort(values, out->n_defined);
   out->low = tl_quantile(values, out->n_defined, (1 - level) / 2);
   out->high = tl_quantile(values, out->n_defined, (1 + level) / 2);
   free(index);

@@ -19,6 +19,7 @@ tl_interval tl_t_interval(const double *x, size_t n, double level);
 /* Of the mean of a[i] - b[i]: the seeds are paired. */
 tl_interval tl_paired_t_interval(const double *a, const double *b, size_t n, double level);
 
+void tl_sort(double *x, size_t n); /* rising */
 /* The q-quantile, 0 <= q <= 1, of n rising values, linear between neighbours (numpy's default);
  * NAN for n == 0. */
 double tl_quantile(const double *sorted, size_t n, double q);

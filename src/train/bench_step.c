@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/process.h"
+#include "eval/stats.h"
 #include "tilth/bench.h"
 #include "train/trainer.h"
 
@@ -42,19 +43,14 @@ static tl_status make_up(const tl_config *c, const tl_bench_step_options *o, int
 
 /* --- steps ---------------------------------------------------------------------------------- */
 
-static int ascending(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
 static tl_status summarize(const tl_trainer *t, double flops, tl_bench_step_result *r,
                            tl_err *err) {
   size_t n = (size_t)r->steps;
   double *sorted = malloc(n * sizeof *sorted);
   if (!sorted) return tl_fail(err, TL_NOMEM, "bench: out of memory");
   memcpy(sorted, r->step_seconds, n * sizeof *sorted);
-  qsort(sorted, n, sizeof *sorted, ascending);
-  r->median = 0.5 * (sorted[(n - 1) / 2] + sorted[n / 2]);
+  tl_sort(sorted, n);
+  r->median = tl_quantile(sorted, n, 0.5);
   r->min = sorted[0];
   r->max = sorted[n - 1];
   free(sorted);

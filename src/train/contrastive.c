@@ -54,21 +54,6 @@ static tl_status read_pairs(const tl_config *c, const char *path, tl_task_data *
                  path);
 }
 
-static tl_status split(tl_trainer *t, tl_err *err) {
-  tl_contrast_run *r = t->contrast;
-  size_t n = 0, n_valid = 0;
-  TL_TRY(tl_task_split(&r->file, (double)t->cfg->task.limit,
-                       r->valid.data.n ? 0 : t->cfg->task.valid_fraction, &n, &n_valid, err));
-  size_t *order = malloc((r->file.n + 1) * sizeof *order);
-  if (!order) return tl_fail(err, TL_NOMEM, "out of memory for %zu records", r->file.n);
-  tl_status s = tl_task_order(&r->file, (uint64_t)t->cfg->run.seed, order, err);
-  if (s == TL_OK) s = tl_task_select(&r->file, order, n, &r->train.data, err);
-  if (s == TL_OK && n_valid)
-    s = tl_task_select(&r->file, order + r->file.n - n_valid, n_valid, &r->held_out.data, err);
-  free(order);
-  return s;
-}
-
 static tl_status check_sizes(const tl_trainer *t, tl_err *err) {
   const tl_contrast_run *r = t->contrast;
   size_t batch = (size_t)t->cfg->train.batch;
@@ -105,7 +90,8 @@ static tl_status read_data(tl_trainer *t, tl_err *err) {
     t->data_hash = tl_mix64(t->data_hash, r->valid.data.hash);
   }
   if (*c->task.test) TL_TRY(read_pairs(c, c->task.test, &r->test.data, err));
-  TL_TRY(split(t, err));
+  TL_TRY(
+      tl_finetune_split(c, &r->file, r->valid.data.n > 0, &r->train.data, &r->held_out.data, err));
   return check_sizes(t, err);
 }
 
@@ -286,11 +272,6 @@ static tl_status evaluate(tl_trainer *t, tl_eval_result *e, tl_err *err) {
   return TL_OK;
 }
 
-static double bpb(const tl_trainer *t, bool val, double loss) {
-  (void)t, (void)val, (void)loss;
-  return NAN;
-}
-
 static void rates(const tl_trainer *t, float *factor) {
   tl_adapt_rates(t->model, &t->contrast->adapt, factor);
 }
@@ -342,7 +323,6 @@ const tl_learner tl_contrastive = {.init = init,
                                    .load = load,
                                    .run = run,
                                    .evaluate = evaluate,
-                                   .bpb = bpb,
                                    .metric = metric,
                                    .rates = rates,
                                    .finish = finish,

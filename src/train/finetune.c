@@ -48,23 +48,16 @@ static tl_status read_file(const tl_trainer *t, const char *path, const tl_label
   return s;
 }
 
-static tl_status select_part(part *p, const tl_task_data *d, const size_t *index, size_t n,
-                             tl_err *err) {
-  return tl_task_select(d, index, n, &p->data, err);
-}
-
-/* The training records in a fair order: first those to train on, last those to validate on. */
-static tl_status split(tl_trainer *t, tl_err *err) {
-  tl_task_run *r = t->task;
-  tl_task_data *d = &r->train.file;
+tl_status tl_finetune_split(const tl_config *c, const tl_task_data *d, bool has_valid,
+                            tl_task_data *train, tl_task_data *valid, tl_err *err) {
   size_t n = 0, n_valid = 0;
-  TL_TRY(tl_task_split(d, (double)t->cfg->task.limit,
-                       r->valid.file.n ? 0 : t->cfg->task.valid_fraction, &n, &n_valid, err));
+  TL_TRY(tl_task_split(d, (double)c->task.limit, has_valid ? 0 : c->task.valid_fraction, &n,
+                       &n_valid, err));
   size_t *order = malloc((d->n + 1) * sizeof *order);
   if (!order) return tl_fail(err, TL_NOMEM, "out of memory for %zu records", d->n);
-  tl_status s = tl_task_order(d, (uint64_t)t->cfg->run.seed, order, err);
-  if (s == TL_OK) s = select_part(&r->train, d, order, n, err);
-  if (s == TL_OK && n_valid) s = select_part(&r->valid, d, order + d->n - n_valid, n_valid, err);
+  tl_status s = tl_task_order(d, (uint64_t)c->run.seed, order, err);
+  if (s == TL_OK) s = tl_task_select(d, order, n, train, err);
+  if (s == TL_OK && n_valid) s = tl_task_select(d, order + d->n - n_valid, n_valid, valid, err);
   free(order);
   return s;
 }
@@ -73,7 +66,7 @@ static tl_status whole(part *p, tl_err *err) {
   size_t *index = malloc((p->file.n + 1) * sizeof *index);
   if (!index) return tl_fail(err, TL_NOMEM, "out of memory for %zu records", p->file.n);
   for (size_t i = 0; i < p->file.n; i++) index[i] = i;
-  tl_status s = select_part(p, &p->file, index, p->file.n, err);
+  tl_status s = tl_task_select(&p->file, index, p->file.n, &p->data, err);
   free(index);
   return s;
 }
@@ -97,7 +90,8 @@ static tl_status read_records(tl_trainer *t, tl_err *err) {
   if (r->task->loss == TL_LOSS_CLASS && labels->n < 2)
     return tl_fail(err, TL_DATA, "%s: only one label occurs, \"%s\"; there is nothing to learn",
                    c->task.train, labels->name[0]);
-  return split(t, err);
+  return tl_finetune_split(c, &r->train.file, r->valid.file.n > 0, &r->train.data, &r->valid.data,
+                           err);
 }
 
 /* --- model ------------------------------------------------------------------------------------ */
@@ -368,11 +362,6 @@ static tl_status evaluate(tl_trainer *t, tl_eval_result *e, tl_err *err) {
   return TL_OK;
 }
 
-static double bpb(const tl_trainer *t, bool val, double loss) {
-  (void)t, (void)val, (void)loss;
-  return NAN;
-}
-
 static const char *metric(const tl_trainer *t) {
   return t->task->task->metric;
 }
@@ -421,7 +410,6 @@ const tl_learner tl_finetuning = {.init = init,
                                   .load = load,
                                   .run = run,
                                   .evaluate = evaluate,
-                                  .bpb = bpb,
                                   .metric = metric,
                                   .rates = rates,
                                   .finish = finish,

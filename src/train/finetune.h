@@ -10,6 +10,10 @@ tl_status tl_finetune_adapt(const tl_config *c, tl_adapt_options *o, tl_err *err
 tl_status tl_finetune_tokenizer(tl_trainer *t, tl_err *err);
 /* Of the model to begin from, with the dropout of the task. */
 tl_status tl_finetune_config(tl_trainer *t, tl_model_config *mc, tl_err *err);
+/* The records of d in a fair order: the first become *train, and the last, unless there is a file
+ * for them, *valid. */
+tl_status tl_finetune_split(const tl_config *c, const tl_task_data *d, bool has_valid,
+                            tl_task_data *train, tl_task_data *valid, tl_err *err);
 /* Sets the steps for passes over n samples. */
 void tl_finetune_plan(tl_trainer *t, int64_t n);
 /* Which of n samples stands at a position: each pass over them has an order of its own. */

@@ -13,13 +13,17 @@ typedef struct meter {
   uint64_t tokens;
 } meter;
 
+double tl_trainer_bpb(const tl_trainer *t, bool val, double loss) {
+  return t->learner->bpb ? t->learner->bpb(t, val, loss) : NAN;
+}
+
 static tl_progress progress_of(const tl_trainer *t, const tl_step_stats *st, const meter *m) {
   double now = tl_now(), dt = now - m->time;
   tl_progress p = {.step = t->s.step,
                    .steps = t->s.steps,
                    .tokens = t->s.tokens,
                    .loss = st->loss,
-                   .bpb = t->learner->bpb(t, false, st->loss),
+                   .bpb = tl_trainer_bpb(t, false, st->loss),
                    .val_loss = t->s.val_loss,
                    .lr = st->lr,
                    .grad_norm = st->norm,
@@ -27,7 +31,7 @@ static tl_progress progress_of(const tl_trainer *t, const tl_step_stats *st, con
                    .flops_per_s = dt > 0 ? (t->s.flops - m->flops) / dt : 0,
                    .seconds = now - t->started,
                    .eta = NAN};
-  p.val_bpb = t->val_ready ? t->learner->bpb(t, true, p.val_loss) : NAN;
+  p.val_bpb = t->val_ready ? tl_trainer_bpb(t, true, p.val_loss) : NAN;
   p.peak = t->peak > 0 ? p.flops_per_s / t->peak : NAN;
   if (t->s.steps > 0 && t->s.step > 0)
     p.eta = p.seconds / (double)t->s.step * (double)(t->s.steps - t->s.step);

@@ -15,7 +15,7 @@ static void fill_result(const tl_trainer *t, tl_train_result *r) {
   r->val_loss = t->s.val_loss;
   r->best_val_loss = t->s.best_val_loss;
   r->best_step = t->s.best_step;
-  r->val_bpb = t->val_ready ? t->learner->bpb(t, true, t->s.val_loss) : t->s.val_loss;
+  r->val_bpb = t->val_ready ? tl_trainer_bpb(t, true, t->s.val_loss) : t->s.val_loss;
   r->seconds = tl_now() - t->started;
   r->flops = t->s.flops;
   r->params = tl_model_params(t->model);

@@ -53,7 +53,7 @@ typedef struct tl_learner {
   tl_lm_loss (*run)(tl_trainer *t, int64_t m, const tl_pass *pass, tl_run_size *size);
   /* On the validation part. */
   tl_status (*evaluate)(tl_trainer *t, tl_eval_result *r, tl_err *err);
-  double (*bpb)(const tl_trainer *t, bool val, double loss); /* NaN where it has no meaning */
+  double (*bpb)(const tl_trainer *t, bool val, double loss); /* NULL: it has no meaning */
   const char *(*metric)(
       const tl_trainer *t); /* name of minus the criterion; NULL: it is the loss */
   void (*rates)(const tl_trainer *t, float *factor); /* on the learning rate; NULL: all 1 */
@@ -123,6 +123,8 @@ typedef struct tl_step_stats {
   double loss, norm, lr, flops, targets;
   tl_run_size size; /* of all micro-batches */
 } tl_step_stats;
+/* A loss as bits per byte of the training or validation text; NaN where that has no meaning. */
+double tl_trainer_bpb(const tl_trainer *t, bool val, double loss);
 /* One step: batches, gradients, guard, update. DIVERGED when the guard stops the run. */
 tl_status tl_trainer_step(tl_trainer *t, tl_step_stats *st, tl_err *err);
 tl_status tl_trainer_run(tl_trainer *t, tl_train_result *r, tl_err *err);
