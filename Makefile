@@ -2,11 +2,13 @@
 BUILD ?= build
 JOBS ?= $(shell nproc)
 MINUTES ?= 10
+PREFIX ?= /usr/local
 
-.PHONY: help deps build quickstart check check-long bench bench-peers format format-check asan ubsan tsan clean
+.PHONY: help deps build install quickstart check check-long bench bench-peers format format-check asan ubsan tsan clean
 
 help:
 	@echo "make build        build $(BUILD)/tilth"
+	@echo "make install      program, library, headers, manual pages and completion under PREFIX ($(PREFIX)); DESTDIR works"
 	@echo "make quickstart   corpus, pretraining, fine-tuning, report on this machine (MINUTES=$(MINUTES) of pretraining)"
 	@echo "make check        build, tests, sanitizers on the unit tests (under 25 minutes on 2 cores)"
 	@echo "make check-long   longer fault, fuzz and training tests"
@@ -20,6 +22,9 @@ build: deps
 	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release > $(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
 	@rm -f $(BUILD).log
 	@cmake --build $(BUILD) -j $(JOBS)
+
+install: build
+	@DESTDIR="$(DESTDIR)" cmake --install $(BUILD) --prefix "$(PREFIX)"
 
 quickstart: build
 	@TILTH=$(BUILD)/tilth MINUTES=$(MINUTES) scripts/quickstart.sh

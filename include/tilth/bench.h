@@ -12,6 +12,10 @@
 #include "tilth/profile.h"
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* The limits, measured on the spot with the context's kernels and threads. */
 typedef struct tl_bench_peak {
   double gflops[2]; /* multiply-adds from registers, all threads: {f32, bf16} */
@@ -96,5 +100,9 @@ typedef struct tl_bench_generate_result {
 tl_status tl_bench_generate(tl_ctx *ctx, const tl_config *cfg,
                             const tl_bench_generate_options *options, tl_bench_generate_result *out,
                             tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -17,6 +17,10 @@
 #include "tilth/safetensors.h"
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tl_ckpt_writer tl_ckpt_writer;
 
 /* Begins the checkpoint of `step` in a temporary folder. run_dir must exist. */
@@ -70,5 +74,9 @@ tl_status tl_ckpt_list(const char *run_dir, tl_ckpt_info **list, size_t *n, tl_e
 tl_status tl_ckpt_rotate(const char *run_dir, int keep_last, int keep_best, tl_err *err);
 /* Removes what crashes left behind. Only for the process that holds the run's lock. */
 tl_status tl_ckpt_clean(const char *run_dir, tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

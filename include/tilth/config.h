@@ -11,6 +11,10 @@
 #include <stdint.h>
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tl_strlist {
   const char *const *item;
   size_t n;
@@ -87,5 +91,9 @@ tl_status tl_config_docs(char **text, tl_err *err);
 /* The presets' names and one-line descriptions: i from 0; NULL after the last. */
 const char *tl_config_preset_name(size_t i);
 const char *tl_config_preset_help(const char *name);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -5,6 +5,10 @@
 
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tl_ctx tl_ctx;
 
 typedef enum tl_log_level { TL_LOG_DEBUG, TL_LOG_INFO, TL_LOG_WARN, TL_LOG_ERROR } tl_log_level;
@@ -33,5 +37,9 @@ const char *tl_ctx_cpu(const tl_ctx *ctx); /* the kernel level in use: "ref", "a
 bool tl_ctx_cancelled(const tl_ctx *ctx);
 void tl_log(const tl_ctx *ctx, tl_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -9,6 +9,10 @@
 #include "tilth/text.h"
 #include "tilth/tokenizer.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum tl_split { TL_TRAIN, TL_VAL, TL_N_SPLITS } tl_split;
 
 typedef struct tl_prepare_options {
@@ -79,5 +83,9 @@ uint64_t tl_order_per_epoch(const tl_order *o); /* samples per epoch; 0 if the d
 /* First token of sample `position` in the stream; *n = number of tokens (window, or less for the
  * last sequential one). */
 uint64_t tl_order_at(const tl_order *o, uint64_t position, uint32_t *n);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -10,6 +10,10 @@
 #include <stdint.h>
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { TL_DECONTAM_NGRAM = 8, TL_DECONTAM_NGRAM_MAX = 64 };
 
 typedef struct tl_decontam_report {
@@ -50,5 +54,9 @@ tl_status tl_decontam_files(tl_decontam *d, const char *const *inputs, size_t n_
                             const char *text_key, const char *out_dir, bool overwrite, tl_err *err);
 
 void tl_decontam_get_report(const tl_decontam *d, tl_decontam_report *out);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -5,6 +5,10 @@
 #include <stdbool.h>
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* One finding; borrowed during the callback. Findings of a section come in a row. */
 typedef struct tl_finding {
   const char *section; /* "cpu", "memory", ... */
@@ -18,5 +22,9 @@ typedef void (*tl_finding_fn)(void *user, const tl_finding *f);
 /* Examines the machine as seen from this process; reads only. n_threads: as for tl_ctx_new.
  * *n_advice: problems found. */
 void tl_doctor(int n_threads, tl_finding_fn fn, void *user, int *n_advice);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -4,6 +4,10 @@
 
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* X(name, bytes, text, safetensors name) */
 #define TL_DTYPE_MAP(X)                                                                            \
   X(F32, 4, "f32", "F32")                                                                          \
@@ -19,5 +23,9 @@ typedef enum tl_dtype {
 
 size_t tl_dtype_size(tl_dtype t);
 const char *tl_dtype_name(tl_dtype t);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -6,6 +6,10 @@
 #include "tilth/predict.h"
 #include "tilth/task_data.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tl_embed_options { /* all zero: the defaults */
   const char *pool;  /* "mean" of the text's hidden states (NULL: this), its "first", its "last" */
   const char *dtype; /* "auto" (NULL: this), "f32", "bf16"; the embeddings are f32 */
@@ -37,5 +41,9 @@ typedef struct tl_neighbour {
  * first); returns how many there are, min(k, n). Rows of zeros have cosine 0. */
 size_t tl_nearest(const float *base, size_t n, size_t dim, const float *query, size_t k,
                   tl_neighbour *out);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -7,6 +7,10 @@
 #include "tilth/context.h"
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tl_sampling {
   int64_t max_tokens; /* new tokens at most */
   double temperature; /* 0: the most likely token each time */
@@ -47,5 +51,9 @@ typedef void (*tl_fill_fn)(void *user, int mask, const tl_fill_choice *choice, i
  * trained as hybrid), DATA (no mask in the text, a text longer than the model takes). */
 tl_status tl_fill(tl_ctx *ctx, const char *model_dir, const char *text, int n, tl_fill_fn report,
                   void *user, tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -8,6 +8,10 @@
 #include "tilth/context.h"
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tl_inspect_options { /* numbers 0: the defaults */
   const char *text;  /* whose attention maps are shown; NULL: the beginning of data */
   const char *data;  /* file of text, a line each, to measure on; NULL: the text */
@@ -35,5 +39,9 @@ tl_status tl_inspect(tl_ctx *ctx, const char *model_dir, const tl_inspect_option
                      char **json, tl_err *err);
 /* The document as one HTML page with drawings, without scripts. DATA: not such a document. */
 tl_status tl_inspect_html(const char *json, const char *path, tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

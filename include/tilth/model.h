@@ -8,6 +8,10 @@
 #include "tilth/status.h"
 #include "tilth/tokenizer.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tl_model tl_model;
 
 typedef struct tl_model_config {
@@ -44,5 +48,9 @@ const tl_model_config *tl_model_get_config(const tl_model *m);
 int64_t tl_model_params(const tl_model *m);      /* all parameters */
 int64_t tl_model_body_params(const tl_model *m); /* without embeddings and output layer */
 bool tl_model_is_encoder(const tl_model *m);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -6,6 +6,10 @@
 #include "tilth/context.h"
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tl_plan {
   int64_t params, body_params;
   int64_t vocab;
@@ -23,5 +27,9 @@ typedef struct tl_plan {
  * to measure the speed, and writes nothing. vocab: the tokenizer's size, used when the
  * configuration names no data. Errors: CONFIG, NOMEM. */
 tl_status tl_plan_run(tl_ctx *ctx, const tl_config *cfg, int64_t vocab, tl_plan *plan, tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -6,6 +6,10 @@
 #include "tilth/context.h"
 #include "tilth/task_data.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { TL_MAX_SCORES = 16 };
 
 typedef struct tl_score {
@@ -49,5 +53,9 @@ const tl_labels *tl_predictor_labels(const tl_predictor *p);
  * tl_predictor_labels (give it to tl_task_read). Errors: DATA, NOMEM, PREEMPTED. */
 tl_status tl_predictor_run(tl_predictor *p, const tl_task_data *d, tl_predictions *out,
                            tl_scores *scores, tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -8,6 +8,10 @@
 #include "tilth/dtype.h"
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* All numbers are means over the counted steps, of one whole step (all its micro-batches). */
 typedef struct tl_profile_row {
   char name[32];  /* of the operator, or "optimizer", "batches", ... */
@@ -38,5 +42,9 @@ typedef struct tl_profile {
 /* The profile as a JSON object, to be freed by the caller; NULL when out of memory. */
 char *tl_profile_json(const tl_profile *p);
 void tl_profile_free(tl_profile *p); /* NULL is allowed */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

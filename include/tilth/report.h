@@ -5,6 +5,10 @@
 
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* clang-format off */
 /* The report document. All keys but schema and title are optional; what is absent is left out of
  * the page; null stands for a value that was not measured.
@@ -37,5 +41,9 @@ tl_status tl_report_write(const char *json_path, const char *html_path, tl_err *
 /* The page of a run folder (tilth/run.h): its record and its curves. html_path NULL: report.html in
  * the folder. Errors as above. */
 tl_status tl_report_run(const char *run_dir, const char *html_path, tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -18,6 +18,10 @@
 #include <stdint.h>
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tl_run tl_run;
 
 typedef struct tl_run_options {
@@ -61,5 +65,9 @@ tl_status tl_run_metrics(tl_run *r, int64_t step, const tl_metric *m, size_t n, 
 /* Appends {"time", "step", "event", "message"} to events.jsonl. */
 tl_status tl_run_event(tl_run *r, int64_t step, const char *event, const char *message,
                        tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -6,6 +6,10 @@
 #include <stdint.h>
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* X(name, bits per element), in the format's order of writing: last first. */
 #define TL_ST_DTYPE_MAP(X)                                                                         \
   X(BOOL, 8)                                                                                       \
@@ -76,5 +80,9 @@ typedef struct tl_st_pair {
  * (a name twice, a shape or a name that the format does not allow), IO, NOMEM. */
 tl_status tl_st_write(const char *path, const tl_st_tensor *t, size_t n, const tl_st_pair *meta,
                       size_t n_meta, uint64_t *size, uint64_t *hash, tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -6,6 +6,10 @@
 
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* What was found for one operator; borrowed during the callback. Errors are the worst over all
  * cases, kernel levels and threads, relative to the largest magnitude of the tensor. */
 typedef struct tl_selftest_result {
@@ -28,5 +32,9 @@ tl_status tl_selftest(const char *only, const char *cpu, tl_selftest_fn cb, void
 /* All operators with formula and tolerances, in Markdown (docs/operators.md). *text is malloc'ed,
  * freed by the caller. */
 tl_status tl_selftest_docs(char **text, tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

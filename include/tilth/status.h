@@ -10,6 +10,10 @@
 
 #include <stdbool.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* X(name, exit code of the command line, short text). The exit codes follow sysexits(3). */
 #define TL_STATUS_MAP(X)                                                                           \
   X(OK, 0, "ok")                                                                                   \
@@ -55,5 +59,9 @@ int tl_status_exit_code(tl_status s);
     tl_status tl_try_status_ = (expr);                                                             \
     if (tl_try_status_ != TL_OK) return tl_try_status_;                                            \
   } while (0)
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

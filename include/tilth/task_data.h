@@ -6,6 +6,10 @@
 #include <stdint.h>
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum tl_task_kind {
   TL_TASK_CLASS,  /* "class": a text, or two, with one label */
   TL_TASK_MULTI,  /* "multi-label": ... with any number of labels */
@@ -114,5 +118,9 @@ tl_status tl_task_order(const tl_task_data *d, uint64_t seed, size_t *order, tl_
  * validation leaves; valid 0: none. CONFIG: neither of these, or more than there are. */
 tl_status tl_task_split(const tl_task_data *d, double train, double valid, size_t *n_train,
                         size_t *n_valid, tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -6,6 +6,10 @@
 #include <stdint.h>
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* What becomes of bytes that are not UTF-8. Whatever the policy, a byte order mark at the start of
  * a file is dropped and CR LF becomes LF. */
 typedef enum tl_utf8_policy {
@@ -63,5 +67,9 @@ tl_status tl_text_open(const char *const *inputs, size_t n_inputs, const tl_text
 tl_status tl_text_next(void *reader, const char **text, size_t *len, tl_err *err);
 void tl_text_get_stats(const tl_text_reader *r, tl_text_stats *out);
 void tl_text_close(tl_text_reader *r); /* NULL is allowed */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -17,6 +17,10 @@
 #include "tilth/context.h"
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tl_tokenizer tl_tokenizer;
 
 /* Roles of special tokens. A role may be absent: its id is then -1. */
@@ -85,5 +89,9 @@ tl_status tl_tokenizer_encode(const tl_tokenizer *t, const char *text, size_t le
  * bytes. Special tokens are left out when skip_special. Ids out of range: DATA. */
 tl_status tl_tokenizer_decode(const tl_tokenizer *t, const uint32_t *ids, size_t n,
                               bool skip_special, char **text, size_t *len, tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

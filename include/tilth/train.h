@@ -10,6 +10,10 @@
 #include "tilth/profile.h"
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tl_progress {
   int64_t step, steps; /* steps: planned in all; 0: not known yet */
   uint64_t tokens;
@@ -80,5 +84,9 @@ typedef struct tl_eval_result {
 tl_status tl_evaluate(tl_ctx *ctx, const char *model_dir, const char *data_dir,
                       const char *objective, int64_t seq_len, int64_t tokens,
                       tl_eval_result *result, tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

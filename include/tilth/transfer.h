@@ -10,6 +10,10 @@
 #include "tilth/task_data.h"
 #include "tilth/tokenizer.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tl_finetune_options {
   double lr;
   int64_t epochs, batch; /* passes over the examples; examples per step */
@@ -64,5 +68,9 @@ typedef struct tl_study_options {
 typedef void (*tl_study_fn)(void *user, const char *line, bool result);
 tl_status tl_label_study(tl_ctx *ctx, const tl_study_options *options, tl_study_fn report,
                          void *user, tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

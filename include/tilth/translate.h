@@ -7,6 +7,10 @@
 #include "tilth/context.h"
 #include "tilth/predict.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tl_translate_options {
   int64_t beam;          /* 1 .. 64; 1: greedy */
   int64_t n_best;        /* translations per text, at most beam */
@@ -47,5 +51,9 @@ typedef struct tl_text_lines {
 /* Errors: DATA (ill-formed UTF-8, NUL bytes), NOINPUT, PERM, IO, NOMEM. */
 tl_status tl_text_lines_read(const char *path, tl_text_lines *out, tl_err *err);
 void tl_text_lines_free(tl_text_lines *l);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

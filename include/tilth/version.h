@@ -2,6 +2,14 @@
 #ifndef TILTH_VERSION_H
 #define TILTH_VERSION_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 const char *tl_version(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -17,11 +17,20 @@
 
 typedef int (*tl_command_fn)(int argc, char **argv); /* argv[0] is the command's name */
 
+typedef struct tl_command {
+  const char *name;
+  tl_command_fn run;
+  const char *help;
+} tl_command;
+const tl_command *tl_cli_commands(size_t *n);
+const char *tl_cli_verbs(const char *command); /* "train encode"; NULL: it has none */
+
 int tl_cmd_bench(int argc, char **argv);
 int tl_cmd_bench_generate(int argc, char **argv); /* tilth bench generate */
 int tl_cmd_bench_step(int argc, char **argv);     /* tilth bench step, tilth bench finetune */
 int tl_cmd_config(int argc, char **argv);
 int tl_cmd_decontam(int argc, char **argv);
+int tl_cmd_docs(int argc, char **argv);
 int tl_cmd_doctor(int argc, char **argv);
 int tl_cmd_embed(int argc, char **argv);
 int tl_cmd_eval(int argc, char **argv);
@@ -90,6 +99,10 @@ typedef struct tl_cli_args {
 int tl_cli_parse(const tl_usage *u, int argc, char **argv, tl_cli_args *args);
 void tl_cli_args_free(tl_cli_args *args);
 const tl_opt *tl_cli_common_opts(void); /* the options every command has, as a table */
+
+/* Calls fn with a command's usage instead of printing its help (NULL: prints it again). */
+typedef void (*tl_help_fn)(void *user, const tl_usage *u);
+void tl_cli_on_help(tl_help_fn fn, void *user);
 
 /* The configuration of `[CONFIG.yaml] [section.key=value ...]`: the first argument without '=' is a
  * file. */

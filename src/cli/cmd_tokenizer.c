@@ -432,21 +432,27 @@ static const struct verb {
 };
 enum { N_VERBS = sizeof verbs / sizeof *verbs };
 
-static void print_help(FILE *f) {
-  fputs("usage: tilth tokenizer VERB [options] ...\n\nVerbs:\n", f);
-  for (int i = 0; i < N_VERBS; i++) fprintf(f, "  %-8s %s\n", verbs[i].name, verbs[i].help);
-  fputs("\nExample:\n  tilth tokenizer train --vocab-size 8192 --out tok corpus.txt\n"
-        "  tilth tokenizer encode tok --text \"Ready for seed.\"\n\n"
-        "`tilth tokenizer VERB --help` shows the options of a verb.\n",
-        f);
+static int show_help(int argc, char **argv) {
+  char summary[512] = "Verbs, each with options of its own (`tilth tokenizer VERB --help`):";
+  for (int i = 0; i < N_VERBS; i++) {
+    size_t n = strlen(summary);
+    snprintf(summary + n, sizeof summary - n, "\n  %-8s %s", verbs[i].name, verbs[i].help);
+  }
+  const tl_usage usage = {.name = "tokenizer",
+                          .synopsis = "VERB [options] ...",
+                          .summary = summary,
+                          .examples =
+                              "tilth tokenizer train --vocab-size 8192 --out tok corpus.txt\n"
+                              "tilth tokenizer encode tok --text \"Ready for seed.\""};
+  tl_cli_args args;
+  return tl_cli_parse(&usage, argc, argv, &args);
 }
 
 int tl_cmd_tokenizer(int argc, char **argv) {
   const char *names[N_VERBS];
-  if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-    print_help(argc < 2 ? stderr : stdout);
-    return argc < 2 ? tl_status_exit_code(TL_USAGE) : 0;
-  }
+  if (argc < 2)
+    return tl_cli_usage_error("tokenizer", "a verb is needed: train, encode, decode, inspect");
+  if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) return show_help(argc, argv);
   for (int i = 0; i < N_VERBS; i++) {
     if (strcmp(argv[1], verbs[i].name) == 0) return verbs[i].run(argc - 1, argv + 1);
     names[i] = verbs[i].name;

@@ -3,22 +3,20 @@
  *      with examples, tl_cli_parse, the work through public headers, an exit code
  *      (tl_cli_fail / tl_cli_error give the right one);
  *   2. its prototype in cli.h;
- *   3. a row in commands[] below.
- * The help, `tilth help NAME` and the did-you-mean follow from the row. */
+ *   3. a row in commands[] below, and one in verbs[] if it has verbs with options of their own.
+ * The help, `tilth help NAME`, the did-you-mean, manual pages and completion follow from the row.
+ */
 #include <stdio.h>
 #include <string.h>
 #include "cli/cli.h"
 #include "tilth/suggest.h"
 #include "tilth/version.h"
 
-static const struct command {
-  const char *name;
-  tl_command_fn run;
-  const char *help;
-} commands[] = {
+static const tl_command commands[] = {
     {"bench", tl_cmd_bench, "time the operators and kernels on this machine"},
     {"config", tl_cmd_config, "show, check and document the configuration"},
     {"decontam", tl_cmd_decontam, "cut a task's test texts out of pretraining text"},
+    {"docs", tl_cmd_docs, "write manual pages, completion, the reference of commands"},
     {"doctor", tl_cmd_doctor, "show what this machine and build offer"},
     {"embed", tl_cmd_embed, "vectors of texts, search among them, similarity"},
     {"eval", tl_cmd_eval, "measure a model's loss on held-out text"},
@@ -38,6 +36,25 @@ static const struct command {
     {"translate", tl_cmd_translate, "translate texts with an encoder-decoder"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+/* Verbs with options of their own, for the manual and completion. */
+static const struct {
+  const char *command, *verbs;
+} verbs[] = {
+    {"bench", "step finetune generate"},
+    {"tokenizer", "train encode decode inspect"},
+};
+
+const char *tl_cli_verbs(const char *command) {
+  for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+    if (!strcmp(verbs[i].command, command)) return verbs[i].verbs;
+  return NULL;
+}
+
+const tl_command *tl_cli_commands(size_t *n) {
+  *n = N_COMMANDS;
+  return commands;
+}
 
 static void print_help(FILE *f) {
   fprintf(f,

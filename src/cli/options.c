@@ -112,6 +112,23 @@ static void print_help(const tl_usage *u) {
   printf("  -h, --help                   this help\n");
 }
 
+static struct {
+  tl_help_fn fn;
+  void *user;
+} on_help;
+
+void tl_cli_on_help(tl_help_fn fn, void *user) {
+  on_help.fn = fn;
+  on_help.user = user;
+}
+
+static void show_help(const tl_usage *u) {
+  if (on_help.fn)
+    on_help.fn(on_help.user, u);
+  else
+    print_help(u);
+}
+
 /* --- parsing -----------------------------------------------------------------------------------
  */
 
@@ -149,7 +166,7 @@ int tl_cli_parse(const tl_usage *u, int argc, char **argv, tl_cli_args *args) {
     if (options && !strcmp(a, "--")) {
       options = false;
     } else if (options && (!strcmp(a, "--help") || !strcmp(a, "-h"))) {
-      print_help(u);
+      show_help(u);
       rc = 0;
     } else if (options && a[0] == '-' && a[1]) {
       rc = parse_option(u, argc, argv, &i, args);

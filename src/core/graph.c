@@ -10,6 +10,7 @@
 tl_graph *tl_graph_new(tl_ctx *ctx, tl_params *params, const tl_graph_options *options) {
   tl_graph *g = calloc(1, sizeof *g);
   if (!g) return NULL;
+  g->stand_in = (tl_node){.kind = TL_NODE_INPUT, .name = "error", .ndim = 1, .shape = {1}};
   g->ctx = ctx;
   g->params = params;
   g->opt = *options;
@@ -56,10 +57,6 @@ void tl_graph_set_dim(tl_graph *g, int dim, int64_t current) {
   g->dim_cur[dim] = current < g->dim_max[dim] ? current : g->dim_max[dim];
 }
 
-/* A node that stands in after an error, so that building goes on; it is never compiled. */
-static tl_node out_of_memory_node = {
-    .kind = TL_NODE_INPUT, .name = "error", .ndim = 1, .shape = {1}};
-
 static tl_node *new_node(tl_graph *g, tl_node_kind kind, const char *name) {
   if (g->n_nodes == g->cap) {
     int cap = g->cap ? 2 * g->cap : 128;
@@ -73,7 +70,7 @@ static tl_node *new_node(tl_graph *g, tl_node_kind kind, const char *name) {
   if (n) n->name = tl_arena_printf(&g->arena, "%s%s%s", g->scope, *g->scope ? "/" : "", name);
   if (!n || !n->name) {
     tl_graph_fail(g, TL_NOMEM, "graph: out of memory at node %d (%s)", g->n_nodes, name);
-    return &out_of_memory_node;
+    return &g->stand_in;
   }
   n->id = g->n_nodes;
   n->kind = kind;
@@ -95,26 +92,26 @@ static void set_shape(tl_graph *g, tl_node *n, tl_dtype dt, int ndim, const int6
 tl_node *tl_graph_input(tl_graph *g, const char *name, tl_dtype dt, int ndim, const int64_t *shape,
                         int dim) {
   tl_node *n = new_node(g, TL_NODE_INPUT, name);
-  if (n != &out_of_memory_node) set_shape(g, n, dt, ndim, shape, dim);
+  if (n != &g->stand_in) set_shape(g, n, dt, ndim, shape, dim);
   return n;
 }
 
 tl_node *tl_graph_state(tl_graph *g, const char *name, tl_dtype dt, int ndim,
                         const int64_t *shape) {
   tl_node *n = new_node(g, TL_NODE_STATE, name);
-  if (n != &out_of_memory_node) set_shape(g, n, dt, ndim, shape, 0);
+  if (n != &g->stand_in) set_shape(g, n, dt, ndim, shape, 0);
   return n;
 }
 
 tl_node *tl_graph_param(tl_graph *g, tl_param *p) {
   if (!p) {
     tl_graph_fail(g, TL_INTERNAL, "%s: a parameter is missing", g->scope);
-    return &out_of_memory_node;
+    return &g->stand_in;
   }
   for (int i = 0; i < g->n_nodes; i++)
     if (g->node[i]->param == p) return g->node[i];
   tl_node *n = new_node(g, TL_NODE_PARAM, "param");
-  if (n == &out_of_memory_node) return n;
+  if (n == &g->stand_in) return n;
   n->name = p->name;
   n->param = p;
   set_shape(g, n, TL_F32, p->ndim, p->shape, 0);
@@ -124,7 +121,7 @@ tl_node *tl_graph_param(tl_graph *g, tl_param *p) {
 tl_node *tl_graph_op(tl_graph *g, const tl_op *op, tl_node *const *in, int n_in, const void *attr,
                      size_t attr_bytes) {
   tl_node *n = new_node(g, TL_NODE_OP, op->name);
-  if (n == &out_of_memory_node || g->err.code != TL_OK) return n;
+  if (n == &g->stand_in || g->err.code != TL_OK) return n;
   n->op = op;
   n->n_in = n_in;
   for (int i = 0; i < n_in; i++) n->in[i] = in[i];

@@ -28,7 +28,8 @@ struct tl_graph {
   char scope[128];
   int n_dims;
   int64_t dim_max[TL_MAX_DIMS], dim_cur[TL_MAX_DIMS];
-  tl_err err; /* the first error while building */
+  tl_err err;       /* the first error while building */
+  tl_node stand_in; /* for a node after an error, so that building goes on; never compiled */
   bool compiled;
   bool cut_skips; /* set before building: layers do not add what they read to what they give */
   tl_node *loss;

@@ -218,7 +218,7 @@ static void examine_threads(doctor *d, int n_threads) {
 }
 
 static void examine_cpu(doctor *d, int n_threads) {
-  static char text[16384]; /* the first CPU's block */
+  char text[16384]; /* the first CPU's block */
   char copy[sizeof text];
   const char *value;
   d->section = "cpu";

@@ -1,0 +1,15 @@
+# cmake -DHEADERS=include/tilth -DNODE=NAME -DOUT=FILE -P export_map.cmake
+# Writes the linker's version script: every function that the public headers declare, nothing else.
+file(GLOB headers ${HEADERS}/*.h)
+set(names)
+foreach(header ${headers})
+  file(READ ${header} text)
+  string(REGEX REPLACE "/\\*([^*]|\\*+[^*/])*\\*+/" "" text "${text}")
+  string(REGEX MATCHALL "tl_[a-z0-9_]+\\(" found "${text}")
+  list(APPEND names ${found})
+endforeach()
+list(REMOVE_DUPLICATES names)
+list(SORT names)
+string(REPLACE "(" "" names "${names}")
+string(REPLACE ";" ";\n    " names "${names}")
+file(WRITE ${OUT} "${NODE} {\n  global:\n    ${names};\n  local:\n    *;\n};\n")
