@@ -26,7 +26,8 @@ void tl_embedder_free(tl_embedder *e);
 int64_t tl_embedder_dim(const tl_embedder *e);
 /* Sets out[n][dim]. A text's embedding does not depend on the others. Errors: DATA (a text without
  * a token), PREEMPTED, NOMEM. */
-tl_status tl_embedder_run(tl_embedder *e, char *const *text, size_t n, float *out, tl_err *err);
+tl_status tl_embedder_run(tl_embedder *e, const char *const *text, size_t n, float *out,
+                          tl_err *err);
 /* How well the cosines of pairs agree with people's: d is a TL_TASK_VALUE set of pairs. Scores:
  * "spearman" and "pearson" with intervals; "alignment", the mean squared distance of the pairs with
  * at least 4/5 of the highest value, and "uniformity", log mean exp(-2 distance^2) over pairs of

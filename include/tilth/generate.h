@@ -30,9 +30,20 @@ typedef struct tl_generate_stats {
   bool ended; /* the model ended the text itself */
 } tl_generate_stats;
 
-/* Continues `prompt` with the decoder in model_dir (keys and values are cached). The same seed
- * gives the same text on any number of threads. Errors: CONFIG (an encoder not trained as hybrid; a
- * prompt of the model's whole length), DATA, NOINPUT, NOMEM, PREEMPTED. */
+/* A decoder that stands ready: loaded once, for any number of texts. Borrows ctx. Errors: CONFIG
+ * (an encoder not trained as hybrid, an encoder-decoder), those of tl_model_load and
+ * tl_tokenizer_load.
+ */
+typedef struct tl_generator tl_generator;
+tl_status tl_generator_open(tl_ctx *ctx, const char *model_dir, tl_generator **out, tl_err *err);
+void tl_generator_free(tl_generator *g); /* NULL is allowed */
+/* Continues `prompt` (keys and values are cached); the text before it is forgotten. emit and stats
+ * may be NULL. The same seed gives the same text on any number of threads. Errors: CONFIG (a prompt
+ * of the model's whole length), DATA, NOMEM, PREEMPTED. */
+tl_status tl_generator_run(tl_generator *g, const char *prompt, const tl_sampling *sampling,
+                           tl_emit_fn emit, void *user, tl_generate_stats *stats, tl_err *err);
+
+/* The three in one, for a single text. */
 tl_status tl_generate(tl_ctx *ctx, const char *model_dir, const char *prompt,
                       const tl_sampling *sampling, tl_emit_fn emit, void *user,
                       tl_generate_stats *stats, tl_err *err);

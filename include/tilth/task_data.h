@@ -87,7 +87,7 @@ typedef struct tl_task_data {
   double *value;    /* [n] regression */
   size_t *first;    /* [n + 1] multi-label, tokens: record i has item[first[i] .. first[i + 1]) */
   int32_t *item;    /* multi-label: labels, rising; tokens: a tag for each word */
-  uint32_t *line;   /* [n] where the record begins, from 1 */
+  uint32_t *line;   /* [n] where the record begins, from 1; NULL: not from a file */
   tl_labels labels; /* n == 0: regression, pair, texts */
   uint64_t hash;    /* XXH3-64 of the decompressed content, byte order mark and CR of CR LF taken
                        off */
@@ -103,6 +103,11 @@ typedef struct tl_task_data {
  * *out is empty after an error. Freed by tl_task_data_free. */
 tl_status tl_task_read(const char *path, const tl_task_options *options, tl_task_data *out,
                        tl_err *err);
+/* Records without labels (tokens: of tag 0) out of n texts in memory, which are copied; text_b
+ * NULL: no pairs. Tokens: the words are what white space parts. line stays NULL. Errors: DATA (no
+ * texts; one is empty or ill-formed, the message says which), CONFIG (tokens in pairs), NOMEM. */
+tl_status tl_task_make(tl_task_kind kind, const char *const *text, const char *const *text_b,
+                       size_t n, tl_task_data *out, tl_err *err);
 void tl_task_data_free(tl_task_data *d);
 
 const char *tl_task_next_word(const char *word); /* the word behind this one */

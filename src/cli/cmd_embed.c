@@ -17,7 +17,7 @@ static tl_status embed_data(tl_embedder *e, const tl_task_data *d, float **x, tl
   size_t dim = (size_t)tl_embedder_dim(e);
   *x = malloc((d->n * dim + 1) * sizeof **x);
   if (!*x) return tl_fail(err, TL_NOMEM, "out of memory for %zu embeddings", d->n);
-  return tl_embedder_run(e, d->text, d->n, *x, err);
+  return tl_embedder_run(e, (const char *const *)d->text, d->n, *x, err);
 }
 
 static void print_json(json_t *o) {
@@ -40,9 +40,8 @@ static tl_status nearest(tl_embedder *e, const request *r, const tl_task_data *d
   size_t dim = (size_t)tl_embedder_dim(e), k = (size_t)r->k < d->n ? (size_t)r->k : d->n;
   float *q = malloc(dim * sizeof *q);
   tl_neighbour *found = malloc((k + 1) * sizeof *found);
-  char *text[] = {(char *)(uintptr_t)r->query};
-  tl_status s =
-      q && found ? tl_embedder_run(e, text, 1, q, err) : tl_fail(err, TL_NOMEM, "out of memory");
+  tl_status s = q && found ? tl_embedder_run(e, &r->query, 1, q, err)
+                           : tl_fail(err, TL_NOMEM, "out of memory");
   if (s == TL_OK) k = tl_nearest(x, d->n, dim, q, k, found);
   for (size_t i = 0; s == TL_OK && i < k; i++) {
     const char *t = d->text[found[i].index];

@@ -303,13 +303,40 @@ static tl_status generate(tl_generator *s, const char *prompt, const tl_sampling
   return r;
 }
 
+tl_status tl_generator_open(tl_ctx *ctx, const char *model_dir, tl_generator **out, tl_err *err) {
+  tl_generator *g = calloc(1, sizeof *g);
+  if (!g) return tl_fail(err, TL_NOMEM, "generator: out of memory");
+  g->ctx = ctx;
+  tl_status st = open_generator(g, model_dir, err);
+  if (st == TL_OK)
+    *out = g;
+  else
+    tl_generator_free(g);
+  return st;
+}
+
+void tl_generator_free(tl_generator *g) {
+  if (!g) return;
+  tl_generator_close(g);
+  free(g);
+}
+
+tl_status tl_generator_run(tl_generator *g, const char *prompt, const tl_sampling *sampling,
+                           tl_emit_fn emit, void *user, tl_generate_stats *stats, tl_err *err) {
+  tl_generate_stats own;
+  if (!stats) stats = &own;
+  *stats = (tl_generate_stats){0};
+  g->pos = 0;
+  return generate(g, prompt, sampling, emit, user, stats, err);
+}
+
 tl_status tl_generate(tl_ctx *ctx, const char *model_dir, const char *prompt,
                       const tl_sampling *sampling, tl_emit_fn emit, void *user,
                       tl_generate_stats *stats, tl_err *err) {
-  tl_generator s = {.ctx = ctx};
-  *stats = (tl_generate_stats){0};
-  tl_status st = open_generator(&s, model_dir, err);
-  if (st == TL_OK) st = generate(&s, prompt, sampling, emit, user, stats, err);
-  tl_generator_close(&s);
+  tl_generator *g = NULL;
+  if (stats) *stats = (tl_generate_stats){0};
+  TL_TRY(tl_generator_open(ctx, model_dir, &g, err));
+  tl_status st = tl_generator_run(g, prompt, sampling, emit, user, stats, err);
+  tl_generator_free(g);
   return st;
 }

@@ -12,7 +12,7 @@ typedef struct tl_candidate {
   int32_t id;
 } tl_candidate;
 
-typedef struct tl_generator {
+struct tl_generator {
   tl_ctx *ctx;
   tl_model *model; /* owned, as tok is (which may be NULL) */
   tl_tokenizer *tok;
@@ -24,7 +24,7 @@ typedef struct tl_generator {
   int vocab;          /* of the tokenizer: rows beyond it are padding */
   tl_candidate *cand; /* [vocab] */
   float *weight;      /* [vocab] */
-} tl_generator;
+};
 
 /* ctx, model and vocab are set. */
 tl_status tl_generator_build(tl_generator *s, tl_dtype dt, tl_err *err);

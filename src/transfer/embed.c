@@ -180,7 +180,8 @@ static tl_status embed(tl_embedder *e, const tl_task_data *d, int which, bool no
   return s;
 }
 
-tl_status tl_embedder_run(tl_embedder *e, char *const *text, size_t n, float *out, tl_err *err) {
+tl_status tl_embedder_run(tl_embedder *e, const char *const *text, size_t n, float *out,
+                          tl_err *err) {
   tl_task_data d = {.kind = TL_TASK_TEXTS, .n = n, .text = (char **)(uintptr_t)text};
   return embed(e, &d, 0, e->normalize, out, err);
 }

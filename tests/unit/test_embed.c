@@ -116,7 +116,7 @@ static tl_embedder *open_embedder(const char *pool, bool raw) {
  * one-row text is its first and its last row. */
 static void vectors(void **state) {
   (void)state;
-  char *text[] = {(char *)"a man plays", (char *)"x", (char *)"the moon is far away tonight"};
+  const char *text[] = {"a man plays", "x", "the moon is far away tonight"};
   float all[3 * DIM], one[DIM], raw[3 * DIM], first[DIM];
   tl_embedder *e = open_embedder(NULL, false), *r = open_embedder("mean", true);
   tl_embedder *f = open_embedder("first", false);

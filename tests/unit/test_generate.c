@@ -340,6 +340,24 @@ static void same_seed_same_text_on_any_threads(void **state) {
   tl_ctx_free(two);
 }
 
+/* One that stands ready gives what a fresh one gives, whatever it wrote before. */
+static void a_generator_serves_many_texts(void **state) {
+  (void)state;
+  tl_sampling p = {.max_tokens = 40, .temperature = 1, .top_p = 1, .seed = 4};
+  tl_generate_stats st;
+  char *dir = in_dir(g_decoders[0]);
+  tl_generator *g = NULL;
+  tl_buf fresh = text_of(g_ctx, g_decoders[0], "abc", &p, &st), first = {0}, again = {0};
+  assert_int_equal(tl_generator_open(g_ctx, dir, &g, NULL), TL_OK);
+  assert_int_equal(tl_generator_run(g, "something longer", &p, collect, &first, NULL, NULL), TL_OK);
+  assert_int_equal(tl_generator_run(g, "abc", &p, collect, &again, &st, NULL), TL_OK);
+  assert_int_equal(st.new_tokens, 40);
+  tl_generator_free(g);
+  tl_buf_free(&first);
+  assert_same_and_free(&fresh, &again);
+  free(dir);
+}
+
 static int stop_at_once(void *user) {
   (void)user;
   return 1;
@@ -522,6 +540,7 @@ int main(void) {
       cmocka_unit_test(top_1_is_greedy),
       cmocka_unit_test(draws_follow_the_weights),
       cmocka_unit_test(same_seed_same_text_on_any_threads),
+      cmocka_unit_test(a_generator_serves_many_texts),
       cmocka_unit_test(wrong_uses_are_refused),
       cmocka_unit_test(hostile_configs_are_refused),
       cmocka_unit_test(fill_gives_sorted_choices),

@@ -464,6 +464,30 @@ static void real_data_load(void **state) {
   for (size_t i = 0; i < sizeof real_sets / sizeof *real_sets; i++) read_real(&real_sets[i]);
 }
 
+static void texts_in_memory(void **state) {
+  (void)state;
+  const char *text[] = {" Anna  sees\tRome", "x"}, *bad[] = {"good", "\xff"}, *empty[] = {" "};
+  tl_task_data d;
+  tl_err err = {0};
+  assert_int_equal(tl_task_make(TL_TASK_CLASS, text, bad, 1, &d, &err), TL_OK);
+  assert_pair(&d, 0, text[0], "good");
+  tl_task_data_free(&d);
+  assert_int_equal(tl_task_make(TL_TASK_TOKENS, text, NULL, 2, &d, &err), TL_OK);
+  assert_int_equal(d.first[1], 3);
+  assert_int_equal(d.first[2], 4);
+  assert_string_equal(d.text[0], "Anna");
+  assert_string_equal(tl_task_next_word(d.text[0]), "sees");
+  assert_string_equal(tl_task_next_word(tl_task_next_word(d.text[0])), "Rome");
+  assert_string_equal(d.text[1], "x");
+  tl_task_data_free(&d);
+  assert_int_equal(tl_task_make(TL_TASK_TEXTS, bad, NULL, 2, &d, &err), TL_DATA);
+  assert_non_null(strstr(err.msg, "text 1 is not UTF-8 (from byte 0 on)"));
+  assert_int_equal(tl_task_make(TL_TASK_TEXTS, empty, NULL, 1, &d, &err), TL_DATA);
+  assert_non_null(strstr(err.msg, "text 0 is empty"));
+  assert_int_equal(tl_task_make(TL_TASK_TEXTS, empty, NULL, 0, &d, &err), TL_DATA);
+  assert_int_equal(tl_task_make(TL_TASK_TOKENS, text, text, 1, &d, &err), TL_CONFIG);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(formats_agree),
@@ -478,6 +502,7 @@ int main(void) {
       cmocka_unit_test(the_hash_is_of_the_content),
       cmocka_unit_test(orders_are_nested_and_stratified),
       cmocka_unit_test(parts_are_numbers_or_shares),
+      cmocka_unit_test(texts_in_memory),
       cmocka_unit_test(names_parse),
       cmocka_unit_test(real_data_load),
   };
