@@ -36,6 +36,24 @@ def make(name):
             **COMMON, num_key_value_heads=2, rms_norm_eps=1e-3, tie_word_embeddings=False,
             rope_parameters={"rope_type": "default", "rope_theta": 50.0},
             attn_implementation="eager")), False
+    if name == "llama3":  # stretched positions, biases everywhere, tied
+        return transformers.LlamaForCausalLM(transformers.LlamaConfig(
+            **COMMON, num_key_value_heads=1, rms_norm_eps=1e-3, tie_word_embeddings=True,
+            attention_bias=True, mlp_bias=True,
+            rope_parameters={"rope_type": "llama3", "rope_theta": 50.0, "factor": 4.0,
+                             "low_freq_factor": 0.5, "high_freq_factor": 2.0,
+                             "original_max_position_embeddings": 12},
+            attn_implementation="eager")), False
+    if name == "qwen3":  # ours with model.qk_norm
+        return transformers.Qwen3ForCausalLM(transformers.Qwen3Config(
+            **COMMON, num_key_value_heads=2, head_dim=8, rms_norm_eps=1e-3, tie_word_embeddings=True,
+            rope_parameters={"rope_type": "linear", "rope_theta": 50.0, "factor": 2.0},
+            attn_implementation="eager")), False
+    if name == "roberta":
+        return transformers.RobertaForMaskedLM(transformers.RobertaConfig(
+            **{**COMMON, "max_position_embeddings": 20}, type_vocab_size=1, layer_norm_eps=1e-3,
+            pad_token_id=2, bos_token_id=0, eos_token_id=3, hidden_dropout_prob=0,
+            attention_probs_dropout_prob=0, attn_implementation="eager")), True
     if name == "bert":
         return transformers.BertForMaskedLM(transformers.BertConfig(
             **COMMON, layer_norm_eps=1e-3, hidden_dropout_prob=0, attention_probs_dropout_prob=0,
@@ -215,11 +233,14 @@ def report(name, result):
 
 
 def main():
-    out = sys.argv[1]
-    result = encoder_decoder(os.path.join(out, "encdec"), torch.Generator().manual_seed(7))
-    save_file(result, os.path.join(out, "encdec", "golden.safetensors"))
-    report("encdec", result)
-    for name in ["gpt2", "llama", "bert", "modernbert"]:
+    out, only = sys.argv[1], sys.argv[2:]  # names: these only
+    if not only or "encdec" in only:
+        result = encoder_decoder(os.path.join(out, "encdec"), torch.Generator().manual_seed(7))
+        save_file(result, os.path.join(out, "encdec", "golden.safetensors"))
+        report("encdec", result)
+    for name in ["gpt2", "llama", "bert", "modernbert", "roberta", "llama3", "qwen3"]:
+        if only and name not in only:
+            continue
         generator = torch.Generator().manual_seed(7)
         model, encoder = make(name)
         model.train()  # dropout is 0 everywhere

@@ -15,12 +15,17 @@ extern "C" {
 typedef struct tl_model tl_model;
 
 typedef struct tl_model_config {
-  char type[16]; /* "gpt2", "llama", "bert", "encoder", "encdec" */
+  char type[16]; /* "gpt2", "llama", "bert", "roberta", "encoder", "encdec" */
   int64_t dim, layers, heads, kv_heads, ff, vocab, max_len;
   int64_t encoder_layers; /* encdec; layers are the decoder's */
   int64_t window, global_every;
   double dropout, attention_dropout, rope_theta, init_std, norm_eps;
   double rope_theta_local; /* of an encoder's layers with a window; 0: rope_theta */
+  /* llama: frequencies are divided by the factor (0: none); original > 0: by Llama 3's rule. */
+  double rope_factor, rope_low, rope_high, rope_original;
+  int64_t pos_first;        /* roberta: row of the position table for position 0 */
+  int64_t type_vocab;       /* bert, roberta: kinds of segments */
+  bool attn_bias, mlp_bias; /* llama */
   bool tie, qk_norm;
   bool shifted; /* the prediction for a token stands one row before it (objective hybrid) */
   char act[16]; /* "auto", "gelu", "gelu_tanh", "silu", "relu2" */

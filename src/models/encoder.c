@@ -102,6 +102,10 @@ static void write_constants(const tl_model *m, json_t *o) {
   json_object_set_new(o, "classifier_pooling", json_string("mean"));
 }
 
+static const tl_hf_fixed fixed[] = {{"norm_bias", "false"},       {"attention_bias", "false"},
+                                    {"mlp_bias", "false"},        {"decoder_bias", "true"},
+                                    {"classifier_bias", "false"}, {0}};
+
 const tl_arch tl_arch_encoder = {
     .name = "encoder",
     .hf_type = "modernbert",
@@ -117,6 +121,7 @@ const tl_arch tl_arch_encoder = {
     .keys = keys,
     .act_key = "hidden_activation",
     .write_constants = write_constants,
+    .fixed = fixed,
     .task = {.hf_stem = "ModernBert",
              .pool = TL_POOL_MEAN,
              .head = true,

@@ -63,6 +63,11 @@ static void write_constants(const tl_model *m, json_t *o) {
   json_object_set_new(o, "n_ctx", json_integer(m->c.max_len));
 }
 
+static const tl_hf_fixed fixed[] = {{"scale_attn_weights", "true"},
+                                    {"scale_attn_by_inverse_layer_idx", "false"},
+                                    {"add_cross_attention", "false"},
+                                    {0}};
+
 const tl_arch tl_arch_gpt2 = {
     .name = "gpt2",
     .hf_type = "gpt2",
@@ -76,5 +81,6 @@ const tl_arch tl_arch_gpt2 = {
     .keys = keys,
     .act_key = "activation_function",
     .write_constants = write_constants,
+    .fixed = fixed,
     .task = {.hf_stem = "GPT2", .pool = TL_POOL_LAST, .sequence = "score", .tokens = "classifier"},
 };

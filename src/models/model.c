@@ -5,10 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ARCH(name) extern const tl_arch tl_arch_##name;
-TL_ARCHS(ARCH)
-#undef ARCH
-
 static const tl_arch *const archs[] = {
 #define ARCH(name) &tl_arch_##name,
     TL_ARCHS(ARCH)
@@ -22,9 +18,13 @@ const tl_arch *tl_arch_find(const char *name) {
   return NULL;
 }
 
+bool tl_arch_is_hf(const tl_arch *a, const char *model_type) {
+  return !strcmp(a->hf_type, model_type) || (a->hf_type_qk && !strcmp(a->hf_type_qk, model_type));
+}
+
 const tl_arch *tl_arch_find_hf(const char *model_type) {
   for (int i = 0; i < N_ARCHS; i++)
-    if (!strcmp(archs[i]->hf_type, model_type)) return archs[i];
+    if (tl_arch_is_hf(archs[i], model_type)) return archs[i];
   return NULL;
 }
 
@@ -222,6 +222,8 @@ static void common_attention(tl_model *m) {
     a->hd = (int)(m->c.dim / m->c.heads);
     a->norm_eps = (float)m->c.norm_eps;
     a->rope_theta = (float)m->c.rope_theta;
+    a->rope_scaling =
+        (tl_rope_scaling){m->c.rope_factor, m->c.rope_low, m->c.rope_high, m->c.rope_original};
     a->max_len = (int)m->c.max_len;
     a->window = (int)m->c.window;
     a->dropout = (float)m->c.attention_dropout;
@@ -276,6 +278,7 @@ void tl_model_free(tl_model *m) {
   if (!m) return;
   tl_params_free(&m->params);
   tl_st_close(m->weights);
+  json_decref(m->origin);
   tl_arena_free(&m->arena);
   free(m);
 }

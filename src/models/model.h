@@ -11,7 +11,7 @@
 #include "tilth/model.h"
 #include "tilth/safetensors.h"
 
-#define TL_ARCHS(X) X(gpt2) X(llama) X(bert) X(encoder) X(encdec)
+#define TL_ARCHS(X) X(gpt2) X(llama) X(bert) X(roberta) X(encoder) X(encdec)
 
 /* One key of config.json and the member of tl_model_config that it carries. A member may have
  * several keys: all are written, for older and newer readers, and the last that is present counts.
@@ -29,6 +29,11 @@ typedef struct tl_hf_key {
 #define TL_HF_OPT(type, name, member)                                                              \
   { name, type, offsetof(tl_model_config, member), true }
 
+/* A key of config.json that must be absent, null or this value (as JSON). */
+typedef struct tl_hf_fixed {
+  const char *key, *value;
+} tl_hf_fixed;
+
 /* How an architecture's task heads read the body, as Hugging Face's classes for it do. */
 typedef enum tl_pooling { TL_POOL_MEAN, TL_POOL_FIRST, TL_POOL_LAST } tl_pooling;
 typedef struct tl_head_style {
@@ -41,9 +46,10 @@ typedef struct tl_head_style {
 } tl_head_style;
 
 typedef struct tl_arch {
-  const char *name;        /* model.type, and config.json's model_type unless hf_type */
-  const char *hf_type;     /* "gpt2", "llama", "bert", "modernbert" */
-  const char *hf_class;    /* "GPT2LMHeadModel", ... */
+  const char *name;     /* model.type, and config.json's model_type unless hf_type */
+  const char *hf_type;  /* "gpt2", "llama", "bert", "modernbert" */
+  const char *hf_class; /* "GPT2LMHeadModel", ... */
+  const char *hf_type_qk, *hf_class_qk; /* the same with model.qk_norm; NULL: as without */
   const char *body_prefix; /* optional prefix of body tensors in files ("transformer.", "bert.") */
   bool encoder;
   bool seq2seq; /* an encoder's rows and a decoder's: see tl_model_source */
@@ -63,8 +69,19 @@ typedef struct tl_arch {
   const tl_hf_key *keys;
   const char *act_key;
   void (*write_constants)(const tl_model *m, json_t *o);
+  /* What the keys' table cannot say, read after it; NULL: nothing. path: for messages. */
+  tl_status (*read_rest)(const json_t *o, const char *path, tl_model_config *c, tl_err *err);
+  /* Settings that this program has with one value only; any other in a file is an error, since the
+   * model would be silently wrong. Ended by key NULL; may be NULL. */
+  const tl_hf_fixed *fixed;
+  /* Ends of tensors' names in older files: {here, there}; ended by NULL; may be NULL. */
+  const char *const (*aliases)[2];
   tl_head_style task;
 } tl_arch;
+
+#define TL_ARCH_DECLARE(name) extern const tl_arch tl_arch_##name;
+TL_ARCHS(TL_ARCH_DECLARE)
+#undef TL_ARCH_DECLARE
 
 /* A model's task head (task_head.h); kind TL_HEAD_NONE: a language model. */
 typedef enum tl_head_kind { TL_HEAD_NONE, TL_HEAD_SEQUENCE, TL_HEAD_TOKENS } tl_head_kind;
@@ -102,10 +119,12 @@ struct tl_model {
   tl_task_head task;
   tl_param *out_w, *out_b; /* output matrix (tok_embed when tied) and bias (may be NULL) */
   tl_st *weights;          /* the file that values are views of (a model only to be run), or NULL */
+  json_t *origin; /* the config.json that the weights came with: keys unknown here stay; or NULL */
 };
 
 const tl_arch *tl_arch_find(const char *name);          /* by model.type; NULL if unknown */
 const tl_arch *tl_arch_find_hf(const char *model_type); /* by config.json's model_type */
+bool tl_arch_is_hf(const tl_arch *a, const char *model_type);
 tl_act tl_act_find(const char *name); /* our word or Hugging Face's; TL_ACT_NONE if unknown */
 const char *tl_act_hf_name(tl_act act);
 

@@ -55,27 +55,46 @@ static void write_task(const tl_model *m, json_t *o) {
   json_object_set_new(o, "label2id", ids);
 }
 
-char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok) {
+/* What the weights came with, without what speaks of how they were stored or of another task. */
+static json_t *start_config(const tl_model *m) {
+  static const char *const stale[] = {"id2label",   "label2id", "problem_type",
+                                      "num_labels", "auto_map", "quantization_config"};
+  json_t *o = m->origin ? json_deep_copy(m->origin) : json_object();
+  for (size_t i = 0; i < sizeof stale / sizeof *stale; i++) json_object_del(o, stale[i]);
+  return o;
+}
+
+static void write_ids(const tl_model *m, const tl_tokenizer *tok, json_t *o) {
   static const struct {
     const char *key;
     tl_special role;
-  } ids[] = {
-      {"pad_token_id", TL_TOK_PAD}, {"bos_token_id", TL_TOK_BOS}, {"eos_token_id", TL_TOK_EOS}};
-  json_t *o = json_object();
-  json_object_set_new(o, "architectures", json_pack("[s]", m->arch->hf_class));
-  json_object_set_new(o, "model_type", json_string(m->arch->hf_type));
+    bool encoder; /* of encoders only */
+  } ids[] = {{"pad_token_id", TL_TOK_PAD, false}, {"bos_token_id", TL_TOK_BOS, false},
+             {"eos_token_id", TL_TOK_EOS, false}, {"cls_token_id", TL_TOK_BOS, true},
+             {"sep_token_id", TL_TOK_EOS, true},  {"mask_token_id", TL_TOK_MASK, true}};
+  for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+    int id = tl_tokenizer_special(tok, ids[i].role);
+    if (id >= 0 && (m->arch->encoder || !ids[i].encoder))
+      json_object_set_new(o, ids[i].key, json_integer(id));
+  }
+}
+
+char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok) {
+  const tl_arch *a = m->arch;
+  bool qk = m->c.qk_norm && a->hf_type_qk;
+  json_t *o = start_config(m);
+  json_object_set_new(o, "architectures", json_pack("[s]", qk ? a->hf_class_qk : a->hf_class));
+  json_object_set_new(o, "model_type", json_string(qk ? a->hf_type_qk : a->hf_type));
+  if (tok) write_ids(m, tok, o);
   write_keys(m, o);
   json_object_set_new(o, m->arch->act_key, json_string(tl_act_hf_name(m->act)));
   json_object_set_new(o, "vocab_size", json_integer(m->c.vocab));
   json_object_set_new(o, "initializer_range", json_real(m->c.init_std));
   json_object_set_new(o, "tie_word_embeddings", json_boolean(m->c.tie));
-  json_object_set_new(o, "torch_dtype", json_string("float32"));
+  for (int i = 0; i < 2; i++) /* up to transformers 4, from 5 on */
+    json_object_set_new(o, i ? "dtype" : "torch_dtype", json_string("float32"));
   m->arch->write_constants(m, o);
   if (m->task.kind != TL_HEAD_NONE) write_task(m, o);
-  for (size_t i = 0; tok && i < sizeof ids / sizeof *ids; i++) {
-    int id = tl_tokenizer_special(tok, ids[i].role);
-    if (id >= 0) json_object_set_new(o, ids[i].key, json_integer(id));
-  }
   /* What has no key in Hugging Face's file; other readers ignore it. */
   json_object_set_new(o, "tilth",
                       json_pack("{s:b, s:b, s:I}", "qk_norm", m->c.qk_norm, "shifted", m->c.shifted,
@@ -142,37 +161,57 @@ static tl_status read_key(json_t *o, const tl_hf_key *k, tl_model_config *c, con
   return TL_OK;
 }
 
-/* Positions that are stretched would be read as plain ones, and the model would be silently wrong.
- */
-static tl_status check_rope(json_t *o, const char *path, tl_err *err) {
-  static const char *const keys[] = {"rope_parameters.rope_type", "rope_scaling.rope_type",
-                                     "rope_scaling.type"};
-  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+/* A setting that is not followed would be read as the usual one, and the model would be silently
+ * wrong. */
+static tl_status check_fixed(json_t *o, const tl_hf_fixed *f, const char *path, tl_err *err) {
+  for (; f && f->key; f++) {
     const char *last = NULL;
-    json_t *parent = key_parent(o, keys[i], false, &last);
-    const char *type = json_string_value(json_object_get(parent, last));
-    if (type && strcmp(type, "default"))
-      return tl_fail(err, TL_DATA, "%s: \"%s\" is \"%s\"; only \"default\" is supported", path,
-                     keys[i], type);
+    const json_t *parent = key_parent(o, f->key, false, &last), *v = json_object_get(parent, last);
+    if (!v || json_is_null(v)) continue;
+    char *text = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
+    bool same = text && !strcmp(text, f->value);
+    tl_status s = same ? TL_OK
+                       : tl_fail(err, TL_DATA, "%s: \"%s\" is %.100s; only %s is supported", path,
+                                 f->key, text ? text : "?", f->value);
+    free(text);
+    if (s != TL_OK) return s;
   }
   return TL_OK;
+}
+
+/* Of architectures that read no scaling of their positions. */
+static const tl_hf_fixed plain_rope[] = {
+    {"rope_parameters.rope_type", "\"default\""},
+    {"rope_parameters.full_attention.rope_type", "\"default\""},
+    {"rope_parameters.sliding_attention.rope_type", "\"default\""},
+    {"rope_scaling.rope_type", "\"default\""},
+    {"rope_scaling.type", "\"default\""},
+    {0}};
+
+static tl_status unknown_type(const char *type, const char *path, tl_err *err) {
+  char known[256] = "";
+  size_t n = 0;
+#define TYPE(name)                                                                                 \
+  n += (size_t)snprintf(known + n, sizeof known - n, " %s", tl_arch_##name.hf_type);
+  TL_ARCHS(TYPE)
+#undef TYPE
+  return tl_fail(err, TL_DATA, "%s: model_type \"%s\" is not supported; supported are:%s", path,
+                 type ? type : "(missing)", known);
 }
 
 static tl_status read_config(json_t *o, const char *path, tl_model_config *c, tl_err *err) {
   *c = (tl_model_config){.tie = true};
   const char *type = json_string_value(json_object_get(o, "model_type"));
   const tl_arch *a = type ? tl_arch_find_hf(type) : NULL;
-  if (!a)
-    return tl_fail(err, TL_DATA,
-                   "%s: model_type \"%s\" is not supported; expected gpt2, llama, bert, modernbert "
-                   "or tilth-encdec",
-                   path, type ? type : "(missing)");
+  if (!a) return unknown_type(type, path, err);
   snprintf(c->type, sizeof c->type, "%s", a->name);
   static const tl_hf_key common[] = {
       TL_HF_I("vocab_size", vocab), TL_HF_OPT(TL_HF_REAL, "initializer_range", init_std), {0}};
   for (const tl_hf_key *k = common; k->key; k++) TL_TRY(read_key(o, k, c, path, err));
   for (const tl_hf_key *k = a->keys; k->key; k++) TL_TRY(read_key(o, k, c, path, err));
-  TL_TRY(check_rope(o, path, err));
+  TL_TRY(check_fixed(o, a->fixed, path, err));
+  if (a->read_rest) TL_TRY(a->read_rest(o, path, c, err));
+  if (a != &tl_arch_llama) TL_TRY(check_fixed(o, plain_rope, path, err));
   const char *act = json_string_value(json_object_get(o, a->act_key));
   snprintf(c->act, sizeof c->act, "%s", act ? act : "auto");
   const json_t *tie = json_object_get(o, "tie_word_embeddings");
@@ -249,10 +288,23 @@ tl_status tl_model_read_task(const char *dir, tl_hf_task *out, tl_err *err) {
   return s;
 }
 
-static const tl_st_tensor *find_tensor(const tl_st *st, const tl_model *m, const char *name) {
+static const tl_st_tensor *find_name(const tl_st *st, const tl_arch *a, const char *name) {
   const tl_st_tensor *t = tl_st_find(st, name);
-  size_t n = strlen(m->arch->body_prefix);
-  if (!t && !strncmp(name, m->arch->body_prefix, n)) t = tl_st_find(st, name + n);
+  size_t n = strlen(a->body_prefix);
+  if (!t && !strncmp(name, a->body_prefix, n)) t = tl_st_find(st, name + n);
+  return t;
+}
+
+static const tl_st_tensor *find_tensor(const tl_st *st, const tl_model *m, const char *name) {
+  const tl_st_tensor *t = find_name(st, m->arch, name);
+  size_t n = strlen(name);
+  for (const char *const(*a)[2] = m->arch->aliases; !t && a && (*a)[0]; a++) {
+    size_t k = strlen((*a)[0]);
+    char other[256];
+    if (n < k || strcmp(name + n - k, (*a)[0])) continue;
+    snprintf(other, sizeof other, "%.*s%s", (int)(n - k), name, (*a)[1]);
+    t = find_name(st, m->arch, other);
+  }
   return t;
 }
 
@@ -282,8 +334,24 @@ static tl_status check_tensor(const tl_model *m, const tl_param *p, const tl_st_
   return TL_OK;
 }
 
+/* Keeps dir/config.json with the model when it is of the same architecture. */
+static tl_status keep_origin(tl_model *m, const char *dir, tl_err *err) {
+  char *path = NULL;
+  json_t *o = NULL;
+  tl_status s = load_config(dir, &path, &o, err);
+  const char *type = json_string_value(json_object_get(o, "model_type"));
+  free(path);
+  if (s == TL_OK && type && tl_arch_is_hf(m->arch, type)) {
+    json_decref(m->origin);
+    m->origin = json_incref(o);
+  }
+  json_decref(o);
+  return s;
+}
+
 tl_status tl_model_read_weights(tl_model *m, const char *dir, tl_err *err) {
   tl_st *st = NULL;
+  TL_TRY(keep_origin(m, dir, err));
   TL_TRY(tl_st_open(dir, &st, err));
   tl_status s = TL_OK;
   for (int i = 0; s == TL_OK && i < m->params.n; i++) {
@@ -300,6 +368,7 @@ tl_status tl_model_read_weights(tl_model *m, const char *dir, tl_err *err) {
 /* As tl_model_read_weights into a model without values, which is only to be run: f32 values stay in
  * the mapped file. */
 static tl_status view_weights(tl_model *m, const char *dir, tl_err *err) {
+  TL_TRY(keep_origin(m, dir, err));
   TL_TRY(tl_st_open(dir, &m->weights, err));
   for (int i = 0; i < m->params.n; i++) {
     tl_param *p = m->params.p[i];

@@ -92,7 +92,8 @@ tl_node *tl_nn_self_attention(tl_graph *g, tl_node *x, const tl_self_attention *
     qkv = tl_head_norm(g, qkv, a->n_heads + a->n_kv, a->n_heads, a->hd, a->gain_q, a->gain_k,
                        a->norm_eps);
   if (a->rope)
-    qkv = tl_rope(g, qkv, io->pos, a->n_heads + a->n_kv, a->hd, a->rope_theta, a->max_len);
+    qkv = tl_rope(g, qkv, io->pos, a->n_heads + a->n_kv, a->hd, a->rope_theta, a->max_len,
+                  &a->rope_scaling);
   tl_attention_spec spec = {.n_heads = a->n_heads,
                             .n_kv = a->n_kv,
                             .hd = a->hd,

@@ -40,6 +40,7 @@ typedef struct tl_self_attention {
   float norm_eps;
   bool rope;
   float rope_theta;
+  tl_rope_scaling rope_scaling;
   int max_len, window;
   float dropout;
 } tl_self_attention;

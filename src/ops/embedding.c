@@ -1,10 +1,14 @@
-/* y [N, d] = rows ids of table [V, d]. The gradient is scattered by column slices, each owned by
- * one task that takes the rows in order: frequent ids do not unbalance it, and the sums are the
- * same on any number of threads. */
+/* y [N, d] = rows first + ids of table [V, d]. The gradient is scattered by column slices, each
+ * owned by one task that takes the rows in order: frequent ids do not unbalance it, and the sums
+ * are the same on any number of threads. */
 #include "ops/ops.h"
 #include "ops/partials.h"
 
 enum { SLICE = 128 }; /* columns per task of the scatter */
+
+typedef struct attr {
+  int64_t first; /* row of the table for id 0 */
+} attr;
 
 static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   const tl_node *table = n->in[0], *ids = n->in[1];
@@ -12,6 +16,9 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
     return tl_fail(err, TL_INTERNAL, "%s must be a parameter [V, d]", table->name);
   if (ids->dt != TL_I32 || ids->ndim != 1)
     return tl_fail(err, TL_INTERNAL, "%s must be i32 [N]", ids->name);
+  int64_t first = ((const attr *)n->attr)->first;
+  if (first < 0 || first >= table->shape[0])
+    return tl_fail(err, TL_INTERNAL, "%s has no row %lld", table->name, (long long)first);
   n->dt = g->opt.dt;
   n->dim = ids->dim;
   n->shape[0] = ids->shape[0];
@@ -27,9 +34,9 @@ static void forward_rows(void *arg, int64_t begin, int64_t end, int worker) {
   (void)worker;
   const job *j = arg;
   const tl_node *n = j->n;
-  const float *table = n->in[0]->data;
-  const int32_t *ids = n->in[1]->data;
   int64_t d = n->shape[1];
+  const float *table = (const float *)n->in[0]->data + ((const attr *)n->attr)->first * d;
+  const int32_t *ids = n->in[1]->data;
   for (int64_t r = begin; r < end; r++)
     j->x->k->row.convert(TL_F32, table + ids[r] * d, n->dt, tl_at(n->dt, n->data, r * d), d);
 }
@@ -43,9 +50,10 @@ static void scatter_columns(void *arg, int64_t begin, int64_t end, int worker) {
   (void)worker;
   const job *j = arg;
   const tl_node *n = j->n;
-  float *grad = n->in[0]->grad;
+  int64_t d = n->shape[1];
+  float *grad = (float *)n->in[0]->grad + ((const attr *)n->attr)->first * d;
   const int32_t *ids = n->in[1]->data;
-  int64_t d = n->shape[1], rows = tl_rows(j->x->g, n);
+  int64_t rows = tl_rows(j->x->g, n);
   for (int64_t r = 0; r < rows; r++) /* one row's "column sum" adds it to the f32 gradient */
     j->x->k->row.col_sum(n->dt, 1, end - begin, tl_at(n->dt, n->grad, r * d + begin), d,
                          grad + ids[r] * d + begin);
@@ -66,17 +74,19 @@ static void cost(const tl_graph *g, const tl_node *n, tl_cost *c) {
 
 static tl_node *build_case(tl_graph *g, const int64_t *d) {
   int32_t ids[256];
-  for (int64_t i = 0; i < d[0]; i++) ids[i] = (int32_t)(i * i * 31 % d[1]); /* with repetitions */
+  for (int64_t i = 0; i < d[0]; i++)
+    ids[i] = (int32_t)(i * i * 31 % (d[1] - d[3])); /* with repetitions */
   int64_t shape[] = {d[1], d[2]};
-  return tl_embedding(g, tl_case_param(g, 2, shape, 0, 1), tl_case_ints(g, 1, d, ids));
+  return tl_embedding_from(g, tl_case_param(g, 2, shape, 0, 1), tl_case_ints(g, 1, d, ids), d[3]);
 }
 
-/* rows (at most 256), vocabulary, d */
-static const int64_t cases[][TL_MAX_CASE_DIMS] = {{1, 1, 1}, {7, 5, 17}, {200, 50, 300}, {0}};
+/* rows (at most 256), vocabulary, d, first row */
+static const int64_t cases[][TL_MAX_CASE_DIMS] = {
+    {1, 1, 1}, {7, 5, 17}, {9, 6, 17, 2}, {200, 50, 300}, {0}};
 
 const tl_op tl_op_embedding = {
     .name = "embedding",
-    .formula = "y[r] = table[ids[r]]",
+    .formula = "y[r] = table[first + ids[r]]",
     .infer = infer,
     .forward = forward,
     .backward = backward,
@@ -90,7 +100,12 @@ const tl_op tl_op_embedding = {
     .grad_tol = 1e-3f,
 };
 
-tl_node *tl_embedding(tl_graph *g, tl_param *table, tl_node *ids) {
+tl_node *tl_embedding_from(tl_graph *g, tl_param *table, tl_node *ids, int64_t first) {
   tl_node *in[] = {tl_graph_param(g, table), ids};
-  return tl_graph_op(g, &tl_op_embedding, in, 2, NULL, 0);
+  attr a = {first};
+  return tl_graph_op(g, &tl_op_embedding, in, 2, &a, sizeof a);
+}
+
+tl_node *tl_embedding(tl_graph *g, tl_param *table, tl_node *ids) {
+  return tl_embedding_from(g, table, ids, 0);
 }

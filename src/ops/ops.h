@@ -51,10 +51,16 @@ tl_node *tl_rms_norm(tl_graph *g, tl_node *x, tl_param *gain, float eps);
  * heads_q heads use gain_q [hd], the rest gain_k [hd] (QK-norm); gains may be NULL. */
 tl_node *tl_head_norm(tl_graph *g, tl_node *x, int heads, int heads_q, int hd, tl_param *gain_q,
                       tl_param *gain_k, float eps);
+/* Positions beyond those of pretraining: frequencies are divided by factor (0: as they are); with
+ * original > 0, Llama 3's rule: those that turn at most `low` times within `original` positions are
+ * divided, those that turn `high` times or more stay, those between are in between. */
+typedef struct tl_rope_scaling {
+  double factor, low, high, original;
+} tl_rope_scaling;
 /* Rotates the first `heads` heads of hd columns by pos i32 [N] (rotate-half); other columns pass.
  * 0 <= pos < max_pos. */
-tl_node *tl_rope(tl_graph *g, tl_node *x, tl_node *pos, int heads, int hd, float theta,
-                 int max_pos);
+tl_node *tl_rope(tl_graph *g, tl_node *x, tl_node *pos, int heads, int hd, float theta, int max_pos,
+                 const tl_rope_scaling *scaling);
 /* q: columns [q_col, q_col + n_heads*hd) of q_src [N, *]; k and v: n_kv*hd columns at k_col and
  * v_col of kv_src [M, *]. segments: i32 [S, 5], rows of tl_segment. Rows in no segment give 0. */
 typedef struct tl_attention_spec {
@@ -71,6 +77,8 @@ tl_node *tl_softmax(tl_graph *g, tl_node *x);
 tl_node *tl_dropout_node(tl_graph *g, tl_node *x, float p);
 /* Rows of table [V, d] at ids i32 [N]; 0 <= id < V is the caller's duty (checked by the data). */
 tl_node *tl_embedding(tl_graph *g, tl_param *table, tl_node *ids);
+/* The same from row `first` of the table on: ids count from there. */
+tl_node *tl_embedding_from(tl_graph *g, tl_param *table, tl_node *ids, int64_t first);
 /* Rows idx i32 [P] of x; indices are unique. */
 tl_node *tl_gather_rows(tl_graph *g, tl_node *x, tl_node *idx);
 /* Mean of rows [q0, q1) of x for each segment of i32 [S, 5]: [S, d]; an empty segment gives 0. */

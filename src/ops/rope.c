@@ -4,10 +4,12 @@
 #include "ops/parallel.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct attr {
   int heads, hd, max_pos;
   float theta;
+  tl_rope_scaling scaling;
   const float *cos_sin; /* [max_pos][hd]: hd/2 cosines, then hd/2 sines */
 } attr;
 
@@ -16,17 +18,28 @@ static const float *find_table(const tl_graph *g, const attr *a) {
   for (int i = 0; i < g->n_nodes; i++) {
     if (g->node[i]->op != &tl_op_rope) continue;
     const attr *b = g->node[i]->attr;
-    if (b->cos_sin && b->hd == a->hd && b->theta == a->theta && b->max_pos >= a->max_pos)
+    if (b->cos_sin && b->hd == a->hd && b->theta == a->theta && b->max_pos >= a->max_pos &&
+        !memcmp(&b->scaling, &a->scaling, sizeof a->scaling))
       return b->cos_sin;
   }
   return NULL;
+}
+
+/* Slow turns are slowed further by the factor, fast ones stay, those between are in between. */
+static double stretch(const tl_rope_scaling *s, double frequency) {
+  if (s->factor == 0) return frequency;
+  if (s->original == 0) return frequency / s->factor;
+  double turns = s->original * frequency / (2 * 3.14159265358979323846);
+  double keep = (turns - s->low) / (s->high - s->low);
+  keep = keep < 0 ? 0 : keep > 1 ? 1 : keep;
+  return (1 - keep) * frequency / s->factor + keep * frequency;
 }
 
 static const float *make_table(tl_graph *g, const attr *a) {
   float *t = tl_arena_alloc(&g->arena, (size_t)a->max_pos * (size_t)a->hd * sizeof *t);
   int half = a->hd / 2;
   for (int j = 0; t && j < half; j++) {
-    double frequency = pow(a->theta, -2.0 * j / a->hd);
+    double frequency = stretch(&a->scaling, pow(a->theta, -2.0 * j / a->hd));
     for (int64_t pos = 0; pos < a->max_pos; pos++) {
       t[pos * a->hd + j] = (float)cos((double)pos * frequency);
       t[pos * a->hd + half + j] = (float)sin((double)pos * frequency);
@@ -106,7 +119,8 @@ static tl_node *build_case(tl_graph *g, const int64_t *d) {
   int32_t pos[256];
   for (int64_t i = 0; i < d[0]; i++) pos[i] = (int32_t)(i * 7 % 40);
   tl_node *x = tl_case_input(g, d[0], d[1]);
-  return tl_rope(g, x, tl_case_ints(g, 1, d, pos), (int)d[2], (int)d[3], 10000.0f, 40);
+  return tl_rope(g, x, tl_case_ints(g, 1, d, pos), (int)d[2], (int)d[3], 10000.0f, 40,
+                 &(tl_rope_scaling){0});
 }
 
 /* rows (at most 256), columns, heads, head size */
@@ -131,9 +145,9 @@ const tl_op tl_op_rope = {
     .grad_tol = 1e-3f,
 };
 
-tl_node *tl_rope(tl_graph *g, tl_node *x, tl_node *pos, int heads, int hd, float theta,
-                 int max_pos) {
+tl_node *tl_rope(tl_graph *g, tl_node *x, tl_node *pos, int heads, int hd, float theta, int max_pos,
+                 const tl_rope_scaling *scaling) {
   tl_node *in[] = {x, pos};
-  attr a = {heads, hd, max_pos, theta, NULL};
+  attr a = {heads, hd, max_pos, theta, *scaling, NULL};
   return tl_graph_op(g, &tl_op_rope, in, 2, &a, sizeof a);
 }

@@ -9,13 +9,14 @@
 /* Prepares data.text into <run>/data; a resumed run finds it there. */
 static tl_status prepare_text(tl_trainer *t, const char *dir, tl_err *err) {
   const tl_config *c = t->cfg;
-  if (!*c->data.tokenizer)
+  const char *tokenizer = *c->data.tokenizer ? c->data.tokenizer : c->model.from;
+  if (!*tokenizer)
     return tl_fail(err, TL_CONFIG,
                    "data.tokenizer is needed with data.text: a folder made by `tilth tokenizer "
                    "train`, or \"bytes\"");
   tl_tokenizer *tok = NULL;
   tl_text_reader *r = NULL;
-  TL_TRY(tl_tokenizer_open(t->ctx, c->data.tokenizer, &tok, err));
+  TL_TRY(tl_tokenizer_open(t->ctx, tokenizer, &tok, err));
   tl_text_options to = {
       .text_key = c->data.text_key,
   };
@@ -60,13 +61,35 @@ static tl_status make_batches(tl_trainer *t, tl_err *err) {
   return tl_batch_init(&t->val_batch, tokens, err);
 }
 
+/* The sizes of model.from, where training text of this tokenizer and length must fit. */
+static tl_status config_from_model(const tl_config *c, int64_t vocab, tl_model_config *mc,
+                                   tl_err *err) {
+  TL_TRY(tl_model_read_config(c->model.from, mc, err));
+  if (vocab > mc->vocab)
+    return tl_fail(err, TL_CONFIG,
+                   "%s: the text's tokenizer and the objective need %lld ids, the model has %lld; "
+                   "prepare the text with the model's own tokenizer",
+                   c->model.from, (long long)vocab, (long long)mc->vocab);
+  if (c->train.seq_len > mc->max_len)
+    return tl_fail(err, TL_CONFIG, "%s: train.seq_len is %lld; the model takes %lld tokens",
+                   c->model.from, (long long)c->train.seq_len, (long long)mc->max_len);
+  mc->dropout = c->model.dropout;
+  mc->attention_dropout = c->model.attention_dropout;
+  mc->shifted = !strcmp(c->objective.type, "hybrid");
+  return TL_OK;
+}
+
 static tl_status make_model(tl_trainer *t, int64_t vocab, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_model_config mc;
+  bool goes_on = *c->model.from != 0;
   t->objective = tl_objective_find(c->objective.type);
-  TL_TRY(tl_model_config_from(c, vocab + t->objective->sentinels, c->train.seq_len, &mc, err));
+  vocab += t->objective->sentinels;
+  TL_TRY(goes_on ? config_from_model(c, vocab, &mc, err)
+                 : tl_model_config_from(c, vocab, c->train.seq_len, &mc, err));
   TL_TRY(tl_model_alloc(&mc, true, NULL, NULL, &t->model, err));
   tl_params_init(t->ctx, &t->model->params, (uint64_t)c->run.seed);
+  if (goes_on) TL_TRY(tl_model_read_weights(t->model, c->model.from, err));
   TL_TRY(tl_objective_args_from(t->objective, c, t->tok, &t->args, err));
   TL_TRY(tl_objective_sentinels(t->objective, &t->args, mc.vocab, err));
   tl_lm_options lo = {.dt = tl_kernels_dtype(t->ctx->k, c->run.dtype),

@@ -18,9 +18,10 @@
 #define GOLDEN TL_SOURCE_DIR "/tests/golden/models/"
 #define TOLERANCE 1e-4 /* of the largest magnitude in the tensor, at f32 */
 
-static const char *const names[] = {"gpt2", "llama", "bert", "modernbert", "encdec"};
+static const char *const names[] = {"gpt2",    "llama",  "bert",  "modernbert",
+                                    "roberta", "llama3", "qwen3", "encdec"};
 static const char *const levels[] = {"ref", "avx2", "avx512", "avx512bf16"};
-enum { N_NAMES = 5, N_LEVELS = 4, MAX_TOKENS = 64 };
+enum { N_NAMES = 8, N_LEVELS = 4, MAX_TOKENS = 64 };
 
 /* A golden file and the model beside it. */
 typedef struct golden {
