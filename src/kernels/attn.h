@@ -29,6 +29,14 @@ static inline tl_attn_span tl_attn_keys(const tl_segment *s, int window, int i) 
   return r;
 }
 
+/* Which element of its head's row of a->rel query q0 + i meets at a key, counted from s->k0. */
+static inline int tl_attn_rel(const tl_attn_args *a, const tl_segment *s, int i, int key) {
+  int d = i + (s->k1 - s->k0) - (s->q1 - s->q0) - key;
+  if (d > a->rel_max) d = a->rel_max;
+  if (d < -a->rel_max) d = -a->rel_max;
+  return d + a->rel_max;
+}
+
 /* Position of key 0 of a query row's dropout mask. */
 static inline uint64_t tl_attn_dropout_base(const tl_attn_args *a, int head, int q_row) {
   return (uint64_t)((int64_t)head * a->ld_lse + q_row) << 20;

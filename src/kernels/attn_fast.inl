@@ -137,6 +137,24 @@ static void load_pairs(tl_dtype dt, const void *x, int64_t ld, int64_t row, int6
 #endif
 }
 
+/* line[BK - 1 + l - k] is what the bias adds for lane l of the block's queries and key kb + k: one
+ * more lane or one key less is one step in distance. */
+static void load_line(const tl_attn_args *a, const tl_segment *s, const queries *q, int head,
+                      int kb, float *line) {
+  const float *rel = a->rel + (int64_t)head * (2 * a->rel_max + 1);
+  for (int i = 0; i < BK + BQ - 1; i++)
+    line[i] = rel[tl_attn_rel(a, s, q->row - s->q0 + i, kb + BK - 1)];
+}
+
+/* Adds the bias to the scores of a run. */
+static void add_line(const float *line, const run *r, float *st) {
+  for (int k = r->k0; k < r->k1; k++)
+    for (int v = r->v0; v < r->v1; v++) {
+      float *x = st + k * BQ + v * VL;
+      vf_store(x, VL, vf_load(x, VL) + vf_load(line + BK - 1 - k + v * VL, VL));
+    }
+}
+
 static void store_row(tl_dtype dt, const float *src, int hd, float f, void *x, int64_t i,
                       bool add) {
   int c = 0;
@@ -192,12 +210,15 @@ VEC_INLINE void store_words(float *column, int k, const vf p[4]) {
 
 typedef struct fwd {
   const tl_attn_args *a;
+  const tl_segment *s;
+  int head;
   queries q;
   float *qt, *k, *vp;     /* [hw][BQ], [BK][hw], [BK/PAIR][hp] */
   float *st, *ot;         /* [BK][BQ] scores, then words of probabilities; [hp][BQ] */
   float max[BQ], sum[BQ]; /* of scores times scale log2(e), of 2^(score - max) */
   float rescale[BQ];
   float scale; /* scale log2(e) */
+  float line[BK + BQ];
 } fwd;
 
 /* The running maximum with the runs' scores; masks the scores. */
@@ -261,6 +282,10 @@ static void forward_keys(fwd *f, int kb, int nk, bool first) {
     mm(false, r->k1 - r->k0, r->v1 - r->v0,
        (mm_args){hk, f->k + r->k0 * hw, f->qt + r->v0 * VL, f->st + r->k0 * BQ + r->v0 * VL, hw, BQ,
                  BQ, false});
+  if (f->a->rel) {
+    load_line(f->a, f->s, &f->q, f->head, kb, f->line);
+    for (const run *r = runs; r < runs + n_runs; r++) add_line(f->line, r, f->st);
+  }
   for (int v = 0; v < f->q.nv; v++) {
     bool moved = softmax_lanes(f, kb, runs, n_runs, v);
     if (!moved || first) continue;
@@ -312,7 +337,8 @@ static void forward(const tl_attn_args *a, const tl_segment *s, int head, int be
     one_query(a, s, head, begin, scratch);
     return;
   }
-  fwd f = {.a = a, .scale = a->scale * LOG2E};
+  fwd f;
+  f.a = a, f.s = s, f.head = head, f.scale = a->scale * LOG2E;
   int hp = padded(a->hd), hw = words(a->hd);
   char *at = scratch;
   f.qt = carve(&at, BQ * hp), f.ot = carve(&at, BQ * hp);
@@ -328,6 +354,8 @@ static void forward(const tl_attn_args *a, const tl_segment *s, int head, int be
 
 typedef struct bwd {
   const tl_attn_args *a;
+  const tl_segment *s;
+  int head;
   queries q;
   float *k, *v, *dk, *dv;    /* [keys][hw] twice, [keys][hp] twice */
   const float *kp;           /* [keys/PAIR][hp]: pairs of keys */
@@ -338,6 +366,7 @@ typedef struct bwd {
   float *dqt, *room;         /* [hp][BQ], [BQ][hp] */
   float *qp_room, *dop_room; /* with PAIR 2, what qp and dop point to */
   float lse[BQ], delta[BQ];  /* times log2(e); rowsum(dO o) */
+  float line[BK + BQ], dline[BK + BQ];
 } bwd;
 
 /* Stores row k of P^T or dS^T for the sums over queries: words along the queries. */
@@ -376,6 +405,10 @@ VEC_INLINE void backward_lanes(bwd *b, int kb, const run *r, int v) {
         dp = vf_pick(keep[i], dp * factor, vf_all(0));
       }
       ds[i] = p * scale * (dp - delta);
+      if (a->drel) {
+        float *d = b->dline + BK - 1 - (k + i) + v * VL;
+        vf_store(d, VL, vf_load(d, VL) + ds[i]);
+      }
       store_query_words(b->st, k + i, v, kept);
       if (PAIR == 2) store_query_words(b->dst, k + i, v, ds[i]);
     }
@@ -383,10 +416,20 @@ VEC_INLINE void backward_lanes(bwd *b, int kb, const run *r, int v) {
   }
 }
 
+/* Adds the block's gradient of the bias to that of the head. */
+static void keep_line(const bwd *b, int kb) {
+  const tl_attn_args *a = b->a;
+  float *drel = a->drel + (int64_t)(b->head % (a->n_heads / a->n_kv)) * (2 * a->rel_max + 1);
+  for (int i = 0; i < BK + BQ - 1; i++)
+    drel[tl_attn_rel(a, b->s, b->q.row - b->s->q0 + i, kb + BK - 1)] += b->dline[i];
+}
+
 static void backward_keys(bwd *b, int kb, int nk) {
   int hd = b->a->hd, hp = padded(hd), hw = words(hd), hk = (hd + PAIR - 1) / PAIR;
   run runs[BK / SUB];
   int n_runs = find_runs(&b->q, kb, nk, runs);
+  if (b->a->rel) load_line(b->a, b->s, &b->q, b->head, kb, b->line);
+  if (b->a->drel) memset(b->dline, 0, sizeof b->dline);
   for (const run *r = runs; r < runs + n_runs; r++) {
     int nk_run = r->k1 - r->k0, nv = r->v1 - r->v0, q0 = r->v0 * VL;
     int nq = (r->v1 * VL < b->q.nq ? r->v1 * VL : b->q.nq) - q0;
@@ -397,6 +440,7 @@ static void backward_keys(bwd *b, int kb, int nk) {
        (mm_args){hk, b->k + key * hw, b->qt + q0, b->st + at, hw, BQ, BQ, false});
     mm(false, nk_run, nv,
        (mm_args){hk, b->v + key * hw, b->dot + q0, b->dst + at, hw, BQ, BQ, false});
+    if (b->a->rel) add_line(b->line, r, b->st);
     for (int v = r->v0; v < r->v1; v++) backward_lanes(b, kb, r, v);
     if (b->a->dk) {
       mm(false, nk_run, hp / VL,
@@ -410,6 +454,7 @@ static void backward_keys(bwd *b, int kb, int nk) {
       mm(true, hd, nv,
          (mm_args){k_words, b->kp + key / PAIR * hp, ds_keys, b->dqt + q0, hp, BQ, BQ, true});
   }
+  if (b->a->drel) keep_line(b, kb);
 }
 
 /* sum of x y over hd elements from ix and iy. */
@@ -426,7 +471,7 @@ static float dot(tl_dtype dt, const void *x, int64_t ix, const void *y, int64_t 
 static void backward_stats(bwd *b, int head) {
   const tl_attn_args *a = b->a;
   for (int i = 0; i < b->q.nv * VL; i++) {
-    b->lse[i] = 0, b->delta[i] = 0;
+    b->lse[i] = i < b->q.nq ? 0 : 1e30f, b->delta[i] = 0; /* lanes without a query: P is 0 */
     if (i >= b->q.nq) continue;
     int64_t row = b->q.row + i, col = (int64_t)head * a->hd;
     float lse = a->lse[head * a->ld_lse + row];
@@ -472,7 +517,8 @@ static void backward_carve(bwd *b, int n_keys, void *scratch, float **kp_room) {
 }
 
 static void backward(const tl_attn_args *a, const tl_segment *s, int kv_head, void *scratch) {
-  bwd b = {.a = a};
+  bwd b;
+  b.a = a, b.s = s;
   int hp = padded(a->hd), n_keys = s->k1 - s->k0, group = a->n_heads / a->n_kv;
   int64_t kv = (int64_t)n_keys * hp, col = (int64_t)kv_head * a->hd;
   float *kp_room;
@@ -485,6 +531,7 @@ static void backward(const tl_attn_args *a, const tl_segment *s, int kv_head, vo
   for (int head = kv_head * group; head < (kv_head + 1) * group; head++)
     for (int row = s->q0; row < s->q1; row += BQ) {
       queries_init(&b.q, a, s, head, row, s->q1 - row < BQ ? s->q1 - row : BQ);
+      b.head = head;
       backward_block(&b, head);
     }
   for (int k = 0; a->dk && k < n_keys; k++) {

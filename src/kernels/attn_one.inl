@@ -52,6 +52,13 @@ VEC_INLINE void one_values(tl_dtype dt, const tl_attn_args *a, const float *p, i
   if (c < a->hd) one_columns(dt, a, 1, a->hd - c, p, at + c, n, o + c);
 }
 
+/* p[j] += the bias of key kb + j, in the unit of the scores. */
+static void one_bias(const tl_attn_args *a, const tl_segment *s, int head, int row, int kb, int n,
+                     float *p) {
+  const float *rel = a->rel + (int64_t)head * (2 * a->rel_max + 1), unit = a->scale * LOG2E;
+  for (int j = 0; j < n; j++) p[j] += unit * rel[tl_attn_rel(a, s, row - s->q0, kb + j)];
+}
+
 static float one_max(const float *p, int n) {
   vf max = vf_all(-INFINITY);
   VEC_EACH(n, i, m, max = vf_max(vf_keep(vf_load(p + i, m), m, max), max););
@@ -83,6 +90,7 @@ static void one_query(const tl_attn_args *a, const tl_segment *s, int head, int 
     int n = span.hi - kb < ONE_KEYS ? span.hi - kb : ONE_KEYS;
     int64_t k_at = (s->k0 + kb) * a->ldk + kv_col, v_at = (s->k0 + kb) * a->ldv + kv_col;
     VEC_BY_DTYPE(a->dt, one_scores, a, q, k_at, n, p);
+    if (a->rel) one_bias(a, s, head, row, kb, n, p);
     float top = one_max(p, n);
     if (!(top > max)) top = max;
     float rescale = exp2f(max - top);

@@ -157,6 +157,11 @@ typedef struct tl_attn_args {
   int n_heads, n_kv, hd;
   float scale; /* > 0 */
   int window;
+  /* Bias by relative position, or NULL: [n_heads][2 rel_max + 1]; element rel_max + d is added to
+   * q.k (before the scale) where the key lies d before the query's aligned position, d held within
+   * -rel_max .. rel_max. */
+  const float *rel;
+  int rel_max;
   const void *q, *k, *v;
   int64_t ldq, ldk, ldv;
   void *o; /* forward output; read by the backward */
@@ -173,6 +178,8 @@ typedef struct tl_attn_args {
   void *dq, *dk, *dv;
   bool dq_add, dkv_add;
   int64_t lddq, lddk, lddv;
+  float
+      *drel; /* of the kv head's query heads, [n_heads / n_kv][2 rel_max + 1]: added to; or NULL */
 } tl_attn_args;
 
 typedef struct tl_attn_kernels {

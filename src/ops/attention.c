@@ -1,8 +1,13 @@
 /* Softmax attention over packed segments, with grouped heads, causal and windowed masks.
  *
  * Work is cut into (segment, head, block of queries) forward and (segment, key-value head)
- * backward. Segments do not overlap; rows in no segment give 0 and get no gradient. */
+ * backward. Segments do not overlap; rows in no segment give 0 and get no gradient.
+ *
+ * A bias by relative position is a table by bucket, laid out by distance for the kernels before
+ * each pass. Its gradient comes back by distance and is summed by bucket, first within a segment
+ * and head, then over segments in their order. */
 #include <math.h>
+#include <string.h>
 
 #include "kernels/attn.h"
 #include "ops/ops.h"
@@ -13,10 +18,23 @@ typedef struct attention_attr {
   tl_attn_args args; /* without pointers */
 } attention_attr;
 
-enum { SEG_COLS = sizeof(tl_segment) / sizeof(int32_t) };
+enum { SEG_COLS = sizeof(tl_segment) / sizeof(int32_t), IN_TABLE = 3, TL_MAX_DISTANCE = 4096 };
 
 static bool overlap(int64_t a, int64_t na, int64_t b, int64_t nb) {
   return a < b + nb && b < a + na;
+}
+
+static tl_status check_relative(const tl_node *table, const tl_attention_spec *s, tl_err *err) {
+  int64_t buckets = table->shape[0];
+  if (table->ndim != 2 || table->shape[1] != s->n_heads)
+    return tl_fail(err, TL_INTERNAL, "%s must be [buckets, %d]", table->name, s->n_heads);
+  if (buckets < 4 || buckets > 1024 || buckets % 2 || s->rel.max_distance <= buckets / 2 ||
+      s->rel.max_distance > TL_MAX_DISTANCE)
+    return tl_fail(err, TL_CONFIG,
+                   "%lld buckets for relative positions up to %d: buckets must be even, 4 to 1024, "
+                   "and the distance more than half of them, at most %d",
+                   (long long)buckets, s->rel.max_distance, TL_MAX_DISTANCE);
+  return TL_OK;
 }
 
 static tl_status check(const tl_node *n, const tl_attention_spec *s, tl_err *err) {
@@ -42,21 +60,52 @@ static tl_status check(const tl_node *n, const tl_attention_spec *s, tl_err *err
   if (s->window < 0 || !(s->dropout >= 0 && s->dropout < 1))
     return tl_fail(err, TL_CONFIG, "window %d must be >= 0 and dropout %g in [0, 1)", s->window,
                    (double)s->dropout);
+  if (n->in[IN_TABLE]) TL_TRY(check_relative(n->in[IN_TABLE], s, err));
   if (kv->shape[0] > 1 << 20) /* dropout positions and int rows */
     return tl_fail(err, TL_CONFIG, "%lld keys in one batch; at most 2^20 are possible",
                    (long long)kv->shape[0]);
   return TL_OK;
 }
 
-static size_t worker_bytes(const tl_kernels *k, const tl_node *n, bool backward) {
-  const attention_attr *a = n->attr;
-  size_t bytes = k->attn[n->dt].scratch(&a->args, (int)n->in[1]->shape[0], backward);
+static size_t align64(size_t bytes) {
   return (bytes + 63) / 64 * 64;
 }
 
-/* Scratch: task counts before each segment, then one block per worker. */
-static size_t prefix_bytes(const tl_node *n) {
-  return ((size_t)(n->in[2]->shape[0] + 1) * sizeof(int64_t) + 63) / 64 * 64;
+/* Distances of the bias. */
+static int64_t reach(const tl_node *n) {
+  const attention_attr *a = n->attr;
+  return n->in[IN_TABLE] ? 2 * (int64_t)a->spec.rel.max_distance + 1 : 0;
+}
+
+/* Of a worker's block, before what the kernel asks for: gradients of the bias by distance. */
+static size_t drel_bytes(const tl_node *n, bool backward) {
+  const attention_attr *a = n->attr;
+  return backward ? align64((size_t)(a->spec.n_heads / a->spec.n_kv * reach(n)) * sizeof(float))
+                  : 0;
+}
+
+static size_t worker_bytes(const tl_kernels *k, const tl_node *n, bool backward) {
+  const attention_attr *a = n->attr;
+  return drel_bytes(n, backward) +
+         align64(k->attn[n->dt].scratch(&a->args, (int)n->in[1]->shape[0], backward));
+}
+
+/* Scratch: partial gradients of the table, one per segment (backward); the bias by distance; task
+ * counts before each segment; one block per worker. */
+static size_t partials_bytes(const tl_node *n, bool backward) {
+  const tl_node *table = n->in[IN_TABLE];
+  return table && backward ? align64(tl_partials_bytes(n->in[2]->shape[0], 1, tl_max_count(table)))
+                           : 0;
+}
+
+static size_t rel_bytes(const tl_node *n) {
+  const attention_attr *a = n->attr;
+  return align64((size_t)(a->spec.n_heads * reach(n)) * sizeof(float));
+}
+
+static size_t prefix_bytes(const tl_node *n, bool backward) {
+  return partials_bytes(n, backward) + rel_bytes(n) +
+         align64((size_t)(n->in[2]->shape[0] + 1) * sizeof(int64_t));
 }
 
 static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
@@ -69,6 +118,7 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
                            .hd = s->hd,
                            .scale = s->scale != 0 ? s->scale : 1 / sqrtf((float)s->hd),
                            .window = s->window,
+                           .rel_max = s->rel.max_distance,
                            .ldq = tl_cols(n->in[0]),
                            .ldk = tl_cols(n->in[1]),
                            .ldv = tl_cols(n->in[1]),
@@ -78,8 +128,8 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   n->shape[1] = a->args.ldo;
   n->saved_bytes = (size_t)(s->n_heads * n->shape[0]) * sizeof(float); /* lse */
   size_t workers = (size_t)tl_ctx_threads(g->ctx);
-  n->scratch_fwd = prefix_bytes(n) + workers * worker_bytes(g->ctx->k, n, false);
-  n->scratch_bwd = prefix_bytes(n) + workers * worker_bytes(g->ctx->k, n, true);
+  n->scratch_fwd = prefix_bytes(n, false) + workers * worker_bytes(g->ctx->k, n, false);
+  n->scratch_bwd = prefix_bytes(n, true) + workers * worker_bytes(g->ctx->k, n, true);
   return TL_OK;
 }
 
@@ -103,9 +153,36 @@ typedef struct job {
   int64_t n_segs, units, grain;
   int64_t *first; /* the first unit of each segment */
   char *scratch;
-  size_t worker_bytes;
+  size_t worker_bytes, drel_bytes; /* drel_bytes is 0 where the table has no gradient */
+  float *partials;                 /* [segments][buckets][heads] */
+  const tl_node *table;
+  tl_relative rel;
   bool backward;
 } job;
+
+/* The table's values by distance, for each head. */
+static void lay_out_bias(const tl_node *n, float *rel) {
+  const attention_attr *attr = n->attr;
+  const tl_node *table = n->in[IN_TABLE];
+  const tl_relative *r = &attr->spec.rel;
+  int heads = attr->spec.n_heads, buckets = (int)table->shape[0];
+  for (int64_t i = 0; i < reach(n); i++) {
+    int b = tl_relative_bucket((int)i - r->max_distance, buckets, r->max_distance, r->causal);
+    for (int h = 0; h < heads; h++)
+      rel[h * reach(n) + i] = ((const float *)table->data)[b * heads + h];
+  }
+}
+
+/* What a unit gave by distance, to its heads' columns of its segment's partial. */
+static void fold_bias(const job *j, int64_t segment, int kv_head, const float *drel) {
+  int heads = j->a.n_heads, group = heads / j->a.n_kv, buckets = (int)j->table->shape[0];
+  int max = j->a.rel_max;
+  float *part = j->partials + segment * buckets * heads + kv_head * group;
+  for (int b = 0; b < buckets; b++) memset(part + b * heads, 0, (size_t)group * sizeof *part);
+  for (int h = 0; h < group; h++, drel += 2 * max + 1)
+    for (int i = 0; i <= 2 * max; i++)
+      part[tl_relative_bucket(i - max, buckets, max, j->rel.causal) * heads + h] += drel[i];
+}
 
 /* A task is several units when there are very many, so that short segments cost no more. */
 enum { MANY_UNITS = 1024, UNITS_PER_TASK = 8 };
@@ -118,9 +195,19 @@ static job job_new(tl_exec *x, const tl_node *n, bool backward) {
   job j = {.k = &x->k->attn[n->dt], .a = bind(x, n), .backward = backward};
   j.segs = n->in[2]->data;
   j.n_segs = tl_rows(x->g, n->in[2]);
-  j.first = x->scratch;
-  j.scratch = (char *)x->scratch + prefix_bytes(n);
+  const attention_attr *attr = n->attr;
+  j.partials = x->scratch;
+  float *rel = (float *)((char *)x->scratch + partials_bytes(n, backward));
+  j.first = (int64_t *)((char *)rel + rel_bytes(n));
+  j.scratch = (char *)x->scratch + prefix_bytes(n, backward);
   j.worker_bytes = worker_bytes(x->k, n, backward);
+  j.table = n->in[IN_TABLE];
+  j.rel = attr->spec.rel;
+  if (j.table) {
+    lay_out_bias(n, rel);
+    j.a.rel = rel;
+  }
+  if (backward && tl_wants_grad(n, IN_TABLE)) j.drel_bytes = drel_bytes(n, true);
   for (int64_t s = 0; s < j.n_segs; s++) {
     j.first[s] = j.units;
     j.units += blocks(&j, j.segs + s) * (backward ? j.a.n_kv : j.a.n_heads);
@@ -143,6 +230,16 @@ static int64_t segment_of(const job *j, int64_t unit) {
   return lo;
 }
 
+static void backward_unit(const job *j, int64_t segment, int kv_head, char *scratch) {
+  tl_attn_args a = j->a;
+  if (j->drel_bytes) {
+    a.drel = (float *)scratch;
+    memset(scratch, 0, j->drel_bytes);
+  }
+  j->k->backward(&a, j->segs + segment, kv_head, scratch + j->drel_bytes);
+  if (j->drel_bytes) fold_bias(j, segment, kv_head, a.drel);
+}
+
 static void run_units(void *arg, int64_t begin, int64_t end, int worker) {
   const job *j = arg;
   char *scratch = j->scratch + (size_t)worker * j->worker_bytes;
@@ -153,7 +250,7 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker) {
     int64_t n_blocks = blocks(j, s), i = u - j->first[at];
     int head = (int)(i / n_blocks), q = s->q0 + (int)(i % n_blocks) * TL_ATTN_BLOCK;
     if (j->backward)
-      j->k->backward(&j->a, s, head, scratch);
+      backward_unit(j, at, head, scratch);
     else
       j->k->forward(&j->a, s, head, q, q + TL_ATTN_BLOCK < s->q1 ? q + TL_ATTN_BLOCK : s->q1,
                     scratch);
@@ -205,6 +302,9 @@ static void backward(tl_exec *x, tl_node *n) {
     j.a.dv = tl_at(n->dt, kv->grad, s->v_col);
   }
   tl_parallel_ranges(x->ctx, j.units, j.grain, run_units, &j);
+  if (!j.drel_bytes) return;
+  int64_t width = tl_max_count(j.table);
+  tl_partials_reduce(x, n, IN_TABLE, j.n_segs, 1, width, 0, width);
 }
 
 /* Pairs of query and key that see each other, of the segments at hand or, while there are none, of
@@ -232,7 +332,7 @@ static void cost(const tl_graph *g, const tl_node *n, tl_cost *c) {
 
 /* Dims: rows, heads, key-value heads, head size, kind, window, dropout in percent. Kinds: full,
  * causal, cross (keys are another node), cached (causal over more keys), twice (two readers of one
- * source, which has columns of nobody). */
+ * source, which has columns of nobody). Then the largest distance of a bias with 8 buckets. */
 enum { FULL = 1, CAUSAL, CROSS, CACHED, TWICE };
 
 static tl_node *build_case(tl_graph *g, const int64_t *d) {
@@ -248,6 +348,10 @@ static tl_node *build_case(tl_graph *g, const int64_t *d) {
   tl_segment segs[] = {{0, third, 0, third, c},
                        {third, 2 * third, third, 2 * third, c},
                        {2 * third + 1, rows, 2 * third + 1, rows, c}};
+  if (d[7])
+    s.rel = (tl_relative){.table = tl_case_param(g, 2, (int64_t[]){8, d[1]}, 0, 1),
+                          .max_distance = (int)d[7],
+                          .causal = c};
   if (segs[2].q0 > rows) segs[2].q0 = segs[2].k0 = rows;
   if (kind == CROSS || kind == CACHED)
     for (int i = 0; i < 3; i++) segs[i].k0 += 5 * i, segs[i].k1 += 5 * i + 5;
@@ -276,16 +380,22 @@ static const int64_t cases[][TL_MAX_CASE_DIMS] = {{1, 1, 1, 1, FULL},
                                                   {33, 2, 2, 8, CAUSAL, 0, 20},
                                                   {40, 2, 1, 4, TWICE},
                                                   {320, 2, 1, 32, CAUSAL},
+                                                  {50, 2, 2, 8, FULL, 0, 0, 20},
+                                                  {60, 4, 2, 8, CAUSAL, 0, 20, 5},
+                                                  {40, 2, 1, 4, TWICE, 0, 0, 12},
+                                                  {30, 2, 1, 8, CACHED, 0, 0, 9},
+                                                  {3, 2, 1, 8, CACHED, 0, 0, 9},
+                                                  {330, 3, 3, 16, FULL, 0, 0, 128},
                                                   {0}};
 
 const tl_op tl_op_attention = {
     .name = "attention",
-    .formula = "o = softmax(mask(scale q k^T)) v",
+    .formula = "o = softmax(mask(scale (q k^T + bias[bucket(distance)]))) v",
     .infer = infer,
     .forward = forward,
     .backward = backward,
     .cost = cost,
-    .bwd_inputs = 7,
+    .bwd_inputs = 15,
     .bwd_output = true,
     .build_case = build_case,
     .cases = cases,
@@ -297,7 +407,8 @@ const tl_op tl_op_attention = {
 
 tl_node *tl_attention(tl_graph *g, tl_node *q_src, tl_node *kv_src, tl_node *segments,
                       const tl_attention_spec *spec) {
-  tl_node *in[] = {q_src, kv_src, segments};
+  tl_param *table = spec->rel.table;
+  tl_node *in[] = {q_src, kv_src, segments, table ? tl_graph_param(g, table) : NULL};
   attention_attr a = {.spec = *spec};
-  return tl_graph_op(g, &tl_op_attention, in, 3, &a, sizeof a);
+  return tl_graph_op(g, &tl_op_attention, in, 4, &a, sizeof a);
 }

@@ -61,6 +61,16 @@ typedef struct tl_rope_scaling {
  * 0 <= pos < max_pos. */
 tl_node *tl_rope(tl_graph *g, tl_node *x, tl_node *pos, int heads, int hd, float theta, int max_pos,
                  const tl_rope_scaling *scaling);
+/* A bias of q.k by how far the key lies from the query (Raffel et al., 2020): a row of the table
+ * per bucket of distances, a column per head. Near distances have buckets of their own, further
+ * ones share wider and wider ones up to max_distance, beyond which all have the last. */
+typedef struct tl_relative {
+  tl_param *table; /* [buckets, n_heads]; NULL: no bias */
+  int max_distance;
+  bool causal; /* keys after the query share bucket 0; otherwise they have the upper half */
+} tl_relative;
+/* The bucket of a key that lies d rows before the query (behind it: d < 0). */
+int tl_relative_bucket(int d, int buckets, int max_distance, bool causal);
 /* q: columns [q_col, q_col + n_heads*hd) of q_src [N, *]; k and v: n_kv*hd columns at k_col and
  * v_col of kv_src [M, *]. segments: i32 [S, 5], rows of tl_segment. Rows in no segment give 0. */
 typedef struct tl_attention_spec {
@@ -69,6 +79,7 @@ typedef struct tl_attention_spec {
   float scale; /* 0: 1/sqrt(hd) */
   int window;  /* 0: none */
   float dropout;
+  tl_relative rel;
 } tl_attention_spec;
 tl_node *tl_attention(tl_graph *g, tl_node *q_src, tl_node *kv_src, tl_node *segments,
                       const tl_attention_spec *spec);

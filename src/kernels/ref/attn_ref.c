@@ -1,10 +1,10 @@
 /* Attention, row by row: the oracle of the fast kernels.
  *
- * Forward, per query row:  s_j = scale q.k_j,  P = softmax(s),  o = sum_j m_j P_j v_j
+ * Forward, per query row:  s_j = scale (q.k_j + rel_j),  P = softmax(s),  o = sum_j m_j P_j v_j
  * with m_j the dropout factor (0 or 1/(1-p)), and lse = log sum_j exp(s_j).
  * Backward, with P recomputed from lse:  dP_j = m_j dO.v_j,  delta = dO.o = sum_j P_j dP_j,
  * dS_j = P_j (dP_j - delta),  dq = scale sum_j dS_j k_j,  dk_j += scale dS_j q,
- * dv_j += m_j P_j dO. */
+ * dv_j += m_j P_j dO,  drel_j += scale dS_j. */
 #include <math.h>
 #include <string.h>
 
@@ -31,6 +31,13 @@ static size_t ref_scratch(const tl_attn_args *a, int max_k, bool backward) {
   return sizeof(float) * (backward ? hd + 2 * keys * hd : hd + keys);
 }
 
+static float score(const tl_attn_args *a, const tl_segment *s, int head, int row, int key) {
+  int hd = a->hd, kv_col = head / (a->n_heads / a->n_kv) * hd;
+  float x = dot(a->dt, a->q, row * a->ldq + head * hd, a->k, (s->k0 + key) * a->ldk + kv_col, hd);
+  if (a->rel) x += a->rel[head * (2 * a->rel_max + 1) + tl_attn_rel(a, s, row - s->q0, key)];
+  return a->scale * x;
+}
+
 static void forward_row(const tl_attn_args *a, const tl_segment *s, int head, int row, float *p,
                         float *acc) {
   int hd = a->hd, kv_col = head / (a->n_heads / a->n_kv) * hd;
@@ -38,8 +45,7 @@ static void forward_row(const tl_attn_args *a, const tl_segment *s, int head, in
   uint64_t base = tl_attn_dropout_base(a, head, row);
   float max = -INFINITY, sum = 0;
   for (int j = span.lo; j < span.hi; j++) {
-    p[j] = a->scale *
-           dot(a->dt, a->q, row * a->ldq + head * hd, a->k, (s->k0 + j) * a->ldk + kv_col, hd);
+    p[j] = score(a, s, head, row, j);
     if (p[j] > max) max = p[j];
   }
   memset(acc, 0, sizeof(float) * (size_t)hd);
@@ -73,8 +79,11 @@ static void backward_row(const tl_attn_args *a, const tl_segment *s, int head, i
   memset(dq, 0, sizeof(float) * (size_t)hd);
   for (int j = span.lo; j < span.hi; j++) {
     int64_t k = (s->k0 + j) * a->ldk + kv_col, v = (s->k0 + j) * a->ldv + kv_col;
-    float p = expf(a->scale * dot(a->dt, a->q, q, a->k, k, hd) - lse), m = keep(a, base, j);
+    float p = expf(score(a, s, head, row, j) - lse), m = keep(a, base, j);
     float ds = a->scale * p * (m * dot(a->dt, a->d_o, d_o, a->v, v, hd) - delta);
+    if (a->drel)
+      a->drel[head % (a->n_heads / a->n_kv) * (2 * a->rel_max + 1) +
+              tl_attn_rel(a, s, row - s->q0, j)] += ds;
     for (int c = 0; c < hd; c++) {
       dq[c] += ds * ref_get(a->dt, a->k, k + c);
       dk[j * (int64_t)hd + c] += ds * ref_get(a->dt, a->q, q + c);
