@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 MINUTES ?= 10
 PREFIX ?= /usr/local
 
-.PHONY: help deps build install quickstart check check-long bench bench-peers format format-check asan ubsan tsan clean
+.PHONY: help deps build install docs quickstart check check-long bench bench-peers format format-check asan ubsan tsan clean
 
 help:
 	@echo "make build        build $(BUILD)/tilth"
@@ -13,6 +13,7 @@ help:
 	@echo "make check        build, tests, sanitizers on the unit tests (under 25 minutes on 2 cores)"
 	@echo "make check-long   longer fault, fuzz and training tests"
 	@echo "make bench        speed and memory beside other programs (make bench-peers installs them)"
+	@echo "make docs         write again the pages that come from tables (keys, operators, commands)"
 	@echo "make format       clang-format all sources"
 
 deps:
@@ -25,6 +26,12 @@ build: deps
 
 install: build
 	@DESTDIR="$(DESTDIR)" cmake --install $(BUILD) --prefix "$(PREFIX)"
+
+# The pages that are written from tables.
+docs: build
+	@$(BUILD)/tilth config --docs > docs/config.md
+	@$(BUILD)/tilth selftest --docs > docs/operators.md
+	@$(BUILD)/tilth docs commands > docs/commands.md
 
 quickstart: build
 	@TILTH=$(BUILD)/tilth MINUTES=$(MINUTES) scripts/quickstart.sh
@@ -46,10 +53,10 @@ asan ubsan tsan: deps
 	@cmake --build build-$@ -j $(JOBS)
 
 format:
-	@find include src tests bench examples -name '*.[ch]' -o -name '*.inl' | xargs clang-format -i
+	@find include src tests bench examples -name '*.[ch]' -o -name '*.cc' -o -name '*.inl' | xargs clang-format -i
 
 format-check:
-	@find include src tests bench examples -name '*.[ch]' -o -name '*.inl' | xargs clang-format --dry-run --Werror
+	@find include src tests bench examples -name '*.[ch]' -o -name '*.cc' -o -name '*.inl' | xargs clang-format --dry-run --Werror
 
 clean:
 	@rm -rf $(BUILD) build-asan build-ubsan build-tsan

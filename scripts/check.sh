@@ -38,6 +38,7 @@ selftest_at() {
 run "selftest at the best level" "$build/tilth" selftest
 for level in ref avx2 avx512; do run "selftest $level" selftest_at $level; done
 for t in tests/cli/*.sh; do [ -e "$t" ] && run "cli $(basename "$t" .sh)" env TILTH="$build/tilth" sh "$t"; done
+for t in tests/install/*.sh; do [ -e "$t" ] && run "install $(basename "$t" .sh)" env BUILD="$build" sh "$t"; done
 
 asan=$here/build-asan
 cmake -S . -B "$asan" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DTILTH_SANITIZE=address,undefined > /dev/null

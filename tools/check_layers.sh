@@ -46,6 +46,7 @@ done
 for h in include/tilth/*.h; do
   echo "#include \"${h#include/}\"" | ${CC:-cc} -std=c11 -Wall -Wextra -Werror -pedantic -Iinclude -fsyntax-only -x c - ||
     complain "$h does not compile alone"
+  grep -q '^extern "C" {' "$h" || complain "$h lacks extern \"C\" for C++"
 done
 [ $bad -eq 0 ] && echo "layers, names, sizes and public headers are in order"
 exit $bad

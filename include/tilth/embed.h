@@ -18,8 +18,8 @@ typedef struct tl_embed_options { /* all zero: the defaults */
 } tl_embed_options;
 
 typedef struct tl_embedder tl_embedder;
-/* dir: a model's folder, with whatever head. Borrows ctx. Errors: CONFIG (an encoder-decoder, an
- * unknown option), those of tl_model_load and tl_tokenizer_load. */
+/* dir: a model's folder, with whatever head. options may be NULL. Borrows ctx. Errors: CONFIG (an
+ * encoder-decoder, an unknown option), those of tl_model_load and tl_tokenizer_load. */
 tl_status tl_embedder_open(tl_ctx *ctx, const char *dir, const tl_embed_options *options,
                            tl_embedder **out, tl_err *err);
 void tl_embedder_free(tl_embedder *e);

@@ -37,9 +37,9 @@ typedef struct tl_generate_stats {
 typedef struct tl_generator tl_generator;
 tl_status tl_generator_open(tl_ctx *ctx, const char *model_dir, tl_generator **out, tl_err *err);
 void tl_generator_free(tl_generator *g); /* NULL is allowed */
-/* Continues `prompt` (keys and values are cached); the text before it is forgotten. emit and stats
- * may be NULL. The same seed gives the same text on any number of threads. Errors: CONFIG (a prompt
- * of the model's whole length), DATA, NOMEM, PREEMPTED. */
+/* Continues `prompt` (keys and values are cached); the text before it is forgotten. sampling
+ * (the defaults), emit and stats may be NULL. The same seed gives the same text on any number of
+ * threads. Errors: CONFIG (a prompt of the model's whole length), DATA, NOMEM, PREEMPTED. */
 tl_status tl_generator_run(tl_generator *g, const char *prompt, const tl_sampling *sampling,
                            tl_emit_fn emit, void *user, tl_generate_stats *stats, tl_err *err);
 

@@ -61,9 +61,9 @@ typedef struct tl_train_result {
   tl_profile *profile; /* NULL unless asked for; of this process's steps; free: tl_profile_free */
 } tl_train_result;
 
-/* Trains by the configuration into a new run folder; the finished model is <run>/model. On
- * TL_PREEMPTED (cancel) and TL_DIVERGED the run folder is complete and can be resumed; a profile
- * comes with TL_PREEMPTED too. */
+/* Trains by the configuration into a new run folder (options may be NULL); the finished model is
+ * <run>/model. On TL_PREEMPTED (cancel) and TL_DIVERGED the run folder is complete and can be
+ * resumed; a profile comes with TL_PREEMPTED too. */
 tl_status tl_train(tl_ctx *ctx, const tl_config *cfg, const tl_train_options *options,
                    tl_train_result *result, tl_err *err);
 /* Goes on from the newest good checkpoint of run_dir, to the same bits as without the interruption.

@@ -324,6 +324,8 @@ void tl_generator_free(tl_generator *g) {
 tl_status tl_generator_run(tl_generator *g, const char *prompt, const tl_sampling *sampling,
                            tl_emit_fn emit, void *user, tl_generate_stats *stats, tl_err *err) {
   tl_generate_stats own;
+  const tl_sampling defaults = tl_sampling_defaults();
+  if (!sampling) sampling = &defaults;
   if (!stats) stats = &own;
   *stats = (tl_generate_stats){0};
   g->pos = 0;

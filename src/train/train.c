@@ -114,8 +114,11 @@ static tl_status run_in(tl_ctx *ctx, const tl_config *cfg, tl_run *run, bool res
   return s == TL_OK ? TL_OK : tl_fail(err, s, "%s", e.msg);
 }
 
+static const tl_train_options no_options;
+
 tl_status tl_train(tl_ctx *ctx, const tl_config *cfg, const tl_train_options *options,
                    tl_train_result *result, tl_err *err) {
+  if (!options) options = &no_options;
   char *yaml = NULL;
   TL_TRY(tl_trainer_check(cfg, err));
   TL_TRY(tl_config_dump(cfg, false, &yaml, err));
@@ -135,6 +138,7 @@ tl_status tl_train(tl_ctx *ctx, const tl_config *cfg, const tl_train_options *op
 
 tl_status tl_resume(tl_ctx *ctx, const char *run_dir, const tl_train_options *options,
                     tl_train_result *result, tl_err *err) {
+  if (!options) options = &no_options;
   char *path = tl_path_join(run_dir, "config.yaml");
   if (!path) return tl_fail(err, TL_NOMEM, "%s: out of memory", run_dir);
   tl_config *cfg = NULL;

@@ -148,6 +148,8 @@ static tl_status load(tl_embedder *e, tl_ctx *ctx, const char *dir, const tl_emb
 
 tl_status tl_embedder_open(tl_ctx *ctx, const char *dir, const tl_embed_options *o,
                            tl_embedder **out, tl_err *err) {
+  static const tl_embed_options defaults;
+  if (!o) o = &defaults;
   tl_embedder *e = calloc(1, sizeof *e);
   if (!e) return tl_fail(err, TL_NOMEM, "embedder: out of memory");
   e->normalize = !o->raw;
