@@ -94,7 +94,9 @@ typedef struct tl_task_data {
   char *bytes, *bytes_b; /* what the texts point into */
 } tl_task_data;
 
-/* Reads one file ("-": standard input), compressed or not. Blank lines are passed over, except in
+/* Reads one file ("-": standard input), compressed or not; with CLASS also one file per class, each
+ * line a text: "neg:train-neg.txt.zst,pos:train-pos.txt.zst" (labels without ':' and ',', paths
+ * without ','; a file of that whole name comes first). Blank lines are passed over, except in
  * aligned files, where they are an error, and in CoNLL files, where they end a sentence.
  * Errors: DATA with file, line, what was found and what was expected: NUL bytes, ill-formed UTF-8,
  * empty text or label, another number of columns, a label that is not in options->labels, bad

@@ -136,25 +136,31 @@ static void shrink(tl_task_builder *b) {
   d->bytes = bytes;
 }
 
+static tl_status read_file(tl_task_builder *b, tl_err *err) {
+  tl_buf content = {0};
+  tl_status s = tl_task_load(b->path, b->o->replace_bad_utf8, &content, &b->d->hash, err);
+  b->d->bytes = b->p = b->kept = content.data;
+  TL_TRY(s);
+  b->end = b->p + content.len;
+  return read_records(b, err);
+}
+
 static tl_status read_all(const char *path, const tl_task_options *o, tl_task_data *d,
                           tl_err *err) {
   bool has_labels = o->kind != TL_TASK_VALUE && o->kind != TL_TASK_PAIR && o->kind != TL_TASK_TEXTS;
   if (has_labels && o->labels)
     TL_TRY(tl_labels_make((const char *const *)o->labels->name, (size_t)o->labels->n, &d->labels,
                           err));
-  tl_buf content = {0};
-  tl_status s = tl_task_load(path, o->replace_bad_utf8, &content, &d->hash, err);
-  d->bytes = content.data;
-  TL_TRY(s);
   tl_task_builder b = {.o = o,
                        .d = d,
                        .path = path,
-                       .p = d->bytes,
-                       .end = d->bytes + content.len,
-                       .kept = d->bytes,
                        .max = o->max_record_bytes ? o->max_record_bytes : DEFAULT_MAX_RECORD,
                        .open_labels = !o->labels};
-  TL_TRY(read_records(&b, err));
+  const size_t n_files = o->kind == TL_TASK_CLASS ? tl_task_class_files(path) : 0;
+  if (n_files)
+    TL_TRY(tl_task_read_class_files(&b, n_files, err));
+  else
+    TL_TRY(read_file(&b, err));
   TL_TRY(number_labels(&b, err));
   shrink(&b);
   return TL_OK;

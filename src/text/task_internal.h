@@ -96,6 +96,11 @@ tl_status tl_task_read_labelled(tl_task_builder *b, tl_err *err);
 tl_status tl_task_read_aligned(tl_task_builder *b, tl_err *err);
 tl_status tl_task_read_lines(tl_task_builder *b, tl_err *err);
 
+/* How many files a list "label:path,label:path" names; 0 if it is a file's name or no such list. */
+size_t tl_task_class_files(const char *list);
+/* Reads the n files of that list, b->path, into b->d->bytes and records of one class each. */
+tl_status tl_task_read_class_files(tl_task_builder *b, size_t n, tl_err *err);
+
 /* The content of one file, whole, behind *out (empty before); *hash of it. */
 tl_status tl_task_load(const char *path, bool replace_bad_utf8, tl_buf *out, uint64_t *hash,
                        tl_err *err);

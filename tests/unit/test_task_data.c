@@ -104,6 +104,56 @@ static void formats_agree(void **state) {
                          (tl_task_options){.columns = "text=1,label=2", .header = TL_HEADER_YES}));
 }
 
+static void a_file_for_each_class(void **state) {
+  (void)state;
+  char *neg = write_file("n.txt", DEJA "\r\n\n"), *pos = write_file("p.txt", "a fine film\ngood");
+  char list[256], other[256];
+  snprintf(list, sizeof list, "pos:%s,neg:%s", pos, neg);
+  snprintf(other, sizeof other, "pos:%s,neg:%s", neg, pos);
+  tl_task_data d, e;
+  tl_task_options o = {0};
+  tl_err err = {0};
+  assert_int_equal(tl_task_read(list, &o, &d, &err), TL_OK);
+  assert_int_equal(tl_task_read(other, &o, &e, &err), TL_OK);
+  assert_int_not_equal(d.hash, e.hash);
+  assert_int_equal(e.label[0], 1);
+  tl_task_data_free(&e);
+  assert_int_equal(d.n, 3);
+  assert_string_equal(d.labels.name[0], "neg");
+  const char *want[] = {"pos", "a fine film", "pos", "good", "neg", DEJA};
+  for (size_t i = 0; i < 3; i++) {
+    assert_string_equal(label_of(&d, i), want[2 * i]);
+    assert_string_equal(d.text[i], want[2 * i + 1]);
+  }
+  assert_int_equal(d.line[1], 2);
+  assert_int_equal(d.line[2], 1);
+  tl_task_data_free(&d);
+
+  /* Labels of the model; faults; no list for other tasks. */
+  const char *names[] = {"bad", "pos"};
+  tl_labels l;
+  assert_int_equal(tl_labels_make(names, 2, &l, NULL), TL_OK);
+  o.labels = &l;
+  assert_int_equal(tl_task_read(list, &o, &d, &err), TL_DATA);
+  assert_non_null(strstr(err.msg, "n.txt:1: label \"neg\" is not among"));
+  o.labels = NULL;
+  tl_labels_free(&l);
+  char *empty = write_file("empty.txt", "\n \n");
+  snprintf(other, sizeof other, "pos:%s,neg:%s", pos, empty);
+  assert_int_equal(tl_task_read(other, &o, &d, &err), TL_NOINPUT);
+  assert_non_null(strstr(err.msg, "empty.txt"));
+  snprintf(other, sizeof other, "pos:%s,neg:/nowhere/x", pos);
+  assert_int_equal(tl_task_read(other, &o, &d, &err), TL_NOINPUT);
+  o.kind = TL_TASK_VALUE;
+  assert_int_equal(tl_task_read(list, &o, &d, &err), TL_NOINPUT);
+  o = (tl_task_options){.columns = "text=1"};
+  assert_int_equal(tl_task_read(list, &o, &d, &err), TL_CONFIG);
+  assert_non_null(strstr(err.msg, "one class each"));
+  free(neg);
+  free(pos);
+  free(empty);
+}
+
 static void text_is_all_after_the_first_tab(void **state) {
   (void)state;
   tl_task_data d = read_file("a.tsv", "dog\tone\tand two\ncat\tthree\n", (tl_task_options){0});
@@ -491,6 +541,7 @@ static void texts_in_memory(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(formats_agree),
+      cmocka_unit_test(a_file_for_each_class),
       cmocka_unit_test(text_is_all_after_the_first_tab),
       cmocka_unit_test(csv_quoting),
       cmocka_unit_test(pairs_and_values),
