@@ -29,6 +29,7 @@ run() {
 cd "$here"
 for t in tools/check_*.sh; do [ -e "$t" ] && run "$(basename "$t" .sh)" sh "$t"; done
 for t in "$build"/test_*; do [ -x "$t" ] && run "$(basename "$t")" "$t"; done
+for t in "$build"/fuzz_*; do [ -x "$t" ] && run "$(basename "$t")" "$t"; done
 # Exit code 78: this CPU lacks the level.
 selftest_at() {
   if TILTH_CPU=$1 "$build/tilth" selftest; then return 0; else code=$?; fi
@@ -42,7 +43,11 @@ for t in tests/install/*.sh; do [ -e "$t" ] && run "install $(basename "$t" .sh)
 
 asan=$here/build-asan
 cmake -S . -B "$asan" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DTILTH_SANITIZE=address,undefined > /dev/null
+# Damaged files for the readers, one second each; five minutes each in the long run.
+fuzz_seconds=1
+[ -n "${TILTH_LONG:-}" ] && fuzz_seconds=300
 if cmake --build "$asan" -j "$jobs" > "$log" 2>&1; then
+  for t in "$asan"/fuzz_*; do [ -x "$t" ] && run "sanitized $(basename "$t")" env FUZZ_SECONDS=$fuzz_seconds "$t"; done
   for t in "$asan"/test_*; do [ -x "$t" ] && run "sanitized $(basename "$t")" env TILTH_SANITIZED=1 "$t"; done
 else
   failed=$((failed + 1))
