@@ -334,9 +334,13 @@ static tl_status check_tensor(const tl_model *m, const tl_param *p, const tl_st_
   return TL_OK;
 }
 
-/* Keeps dir/config.json with the model when it is of the same architecture. */
+/* Keeps dir/config.json with the model when it is of the same architecture. The weights of a run's
+ * best step come without one. */
 static tl_status keep_origin(tl_model *m, const char *dir, tl_err *err) {
-  char *path = NULL;
+  char *path = tl_path_join(dir, "config.json");
+  bool alone = path && !tl_file_exists(path);
+  free(path);
+  if (alone) return TL_OK;
   json_t *o = NULL;
   tl_status s = load_config(dir, &path, &o, err);
   const char *type = json_string_value(json_object_get(o, "model_type"));
