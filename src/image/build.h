@@ -1,0 +1,95 @@
+/* Pictures while they are read: what the readers of the containers share. */
+#ifndef TL_IMAGE_BUILD_H
+#define TL_IMAGE_BUILD_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "image/decode.h"
+
+/* A picture: its pixels, or what they are decoded from (bytes, or a file). */
+typedef struct tl_image_entry {
+  int32_t width, height, channels;
+  const uint8_t *pixels, *bytes; /* one of them, or neither: the file named text[i] */
+  size_t n_bytes;
+} tl_image_entry;
+
+/* What pixels and bytes point into. */
+typedef struct tl_image_block {
+  struct tl_image_block *next;
+  uint8_t *data;
+} tl_image_block;
+
+typedef struct tl_image_builder {
+  const tl_image_options *o;
+  const char *path;
+  tl_image_data *d;
+  size_t cap, used, budget; /* used: bytes of decoded pixels */
+  tl_arena names;           /* of the labels */
+  const char **label;       /* [cap] of each picture; NULL: it has none */
+  size_t n_labelled;
+} tl_image_builder;
+
+/* Keeps a block until the data is freed; frees it at once when out of memory. */
+tl_status tl_image_keep(tl_image_builder *b, uint8_t *data, tl_err *err);
+/* An encoded picture; `bytes` stay the caller's and are copied when they must be kept. file: `name`
+ * is a path from which they can be read again. Broken ones are passed over if the options say so.
+ */
+tl_status tl_image_add(tl_image_builder *b, const char *name, const char *label, const void *bytes,
+                       size_t n, bool file, tl_err *err);
+/* Counts a picture as broken, for the reason in *why, or fails with it. */
+tl_status tl_image_bad(tl_image_builder *b, const tl_err *why, tl_err *err);
+/* n pictures of one size, one after the other in a block that has been kept; class[i] (NULL: no
+ * labels) from 0 on. */
+tl_status tl_image_add_block(tl_image_builder *b, const uint8_t *pixels, size_t n,
+                             const tl_image *shape, const int32_t *class, tl_err *err);
+
+/* The readers. */
+tl_status tl_image_read_folder(tl_image_builder *b, tl_err *err);
+tl_status tl_image_read_csv(tl_image_builder *b, tl_err *err);
+tl_status tl_image_read_tar(tl_image_builder *b, tl_err *err);
+tl_status tl_image_read_idx(tl_image_builder *b, tl_err *err);
+tl_status tl_image_read_cifar(tl_image_builder *b, tl_err *err);
+tl_status tl_image_read_npz(tl_image_builder *b, tl_err *err);
+
+/* --- members of archives, and compressed files ------------------------------------------------ */
+
+typedef enum tl_members_kind { TL_MEMBERS_TAR, TL_MEMBERS_ZIP, TL_MEMBERS_RAW } tl_members_kind;
+typedef struct tl_members {
+  struct archive *a;
+  const char *path;
+  const char *name; /* of the current member, valid until the next */
+} tl_members;
+/* RAW: one member, the file with its compression taken off. */
+tl_status tl_members_open(tl_members *m, const char *path, tl_members_kind kind, tl_err *err);
+/* The next regular file; *more = false behind the last. */
+tl_status tl_members_next(tl_members *m, bool *more, tl_err *err);
+/* Its bytes in place of out's; DATA beyond max. */
+tl_status tl_members_read(tl_members *m, size_t max, tl_buf *out, tl_err *err);
+void tl_members_close(tl_members *m);
+/* A whole file, its compression (.gz, .xz, ...) taken off. */
+tl_status tl_members_file(const char *path, size_t max, tl_buf *out, tl_err *err);
+
+/* --- arrays -------------------------------------------------------------------------------------
+ */
+
+/* An array in memory, of numpy's types or IDX's. */
+typedef struct tl_array {
+  int ndim;
+  size_t shape[4], n; /* n: elements */
+  size_t item;        /* bytes of one */
+  char type;          /* 'u', 'i', 'f', 'b' as numpy has them */
+  bool big_endian;
+  const uint8_t *data;
+} tl_array;
+/* DATA: damaged, truncated, longer than its shape, an unsupported type. */
+tl_status tl_array_npy(const char *name, const uint8_t *bytes, size_t n, tl_array *out,
+                       tl_err *err);
+tl_status tl_array_idx(const char *name, const uint8_t *bytes, size_t n, tl_array *out,
+                       tl_err *err);
+double tl_array_at(const tl_array *a, size_t i);
+/* Pictures [n, h, w] or [n, h, w, 1 or 3] (or [n, 3, h, w]) of 8 or 16 bits, or floats in 0 .. 1,
+ * and labels [n] or [n, 1] (NULL: none) of whole numbers. */
+tl_status tl_image_add_arrays(tl_image_builder *b, const char *name, const tl_array *x,
+                              const char *label_name, const tl_array *y, tl_err *err);
+
+#endif

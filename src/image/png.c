@@ -1,0 +1,69 @@
+/* PNG through libspng. */
+#include <spng.h>
+#include <stdlib.h>
+
+#include "image/decode.h"
+
+/* Of ancillary chunks (profiles, texts), which nothing here needs. */
+enum { CHUNK_LIMIT = 16 << 20 };
+
+static tl_status png_fail(int code, const char *name, const char *what, tl_err *err) {
+  if (code == SPNG_EMEM) return tl_fail(err, TL_NOMEM, "%s: out of memory", name);
+  return tl_fail(err, TL_DATA, "%s: PNG %s: %s", name, what, spng_strerror(code));
+}
+
+static int channels_of(const struct spng_ihdr *h) {
+  bool grey = h->color_type == SPNG_COLOR_TYPE_GRAYSCALE ||
+              h->color_type == SPNG_COLOR_TYPE_GRAYSCALE_ALPHA;
+  return grey ? 1 : 3;
+}
+
+/* Samples of `from` channels a pixel to out's: the first ones, or the first one. */
+static void take_u8(const uint8_t *in, int from, tl_image *out) {
+  size_t n = (size_t)out->width * (size_t)out->height, c = (size_t)out->channels;
+  for (size_t i = 0; i < n; i++)
+    for (size_t k = 0; k < c; k++) out->pixels[i * c + k] = in[i * (size_t)from + k];
+}
+
+static void take_u16(const uint16_t *in, int from, tl_image *out) {
+  size_t n = (size_t)out->width * (size_t)out->height, c = (size_t)out->channels;
+  for (size_t i = 0; i < n; i++)
+    for (size_t k = 0; k < c; k++)
+      out->pixels[i * c + k] = (uint8_t)((in[i * (size_t)from + k] * 255u + 32767u) / 65535u);
+}
+
+static tl_status decode_pixels(spng_ctx *c, const struct spng_ihdr *h, const char *name,
+                               tl_image *out, tl_err *err) {
+  static const int samples[7] = {1, 0, 3, 0, 2, 0, 4}; /* by colour type, at 16 bits */
+  bool wide = h->bit_depth == 16;
+  int fmt = wide ? SPNG_FMT_PNG : SPNG_FMT_RGBA8;
+  size_t size = 0;
+  int code = spng_decoded_image_size(c, fmt, &size);
+  if (code) return png_fail(code, name, "header", err);
+  void *raw = malloc(size);
+  if (!raw) return tl_fail(err, TL_NOMEM, "%s: out of memory for %zu bytes of pixels", name, size);
+  code = spng_decode_image(c, raw, size, fmt, 0);
+  if (!code) code = spng_decode_chunks(c); /* to the end mark: a cut file shows */
+  tl_status s = code ? png_fail(code, name, "data", err) : tl_image_alloc(out, name, err);
+  if (s == TL_OK && wide) take_u16(raw, samples[h->color_type], out);
+  if (s == TL_OK && !wide) take_u8(raw, 4, out);
+  free(raw);
+  return s;
+}
+
+tl_status tl_image_png(const void *bytes, size_t n, const char *name, const tl_image_limits *limits,
+                       bool decode, tl_image *out, tl_err *err) {
+  struct spng_ihdr h;
+  spng_ctx *c = spng_ctx_new(0);
+  if (!c) return tl_fail(err, TL_NOMEM, "%s: out of memory", name);
+  spng_set_chunk_limits(c, CHUNK_LIMIT, CHUNK_LIMIT);
+  spng_set_crc_action(c, SPNG_CRC_ERROR, SPNG_CRC_ERROR);
+  int code = spng_set_png_buffer(c, bytes, n);
+  if (!code) code = spng_get_ihdr(c, &h);
+  tl_status s =
+      code ? png_fail(code, name, "header", err)
+           : tl_image_check_size(h.width, h.height, channels_of(&h), name, limits, out, err);
+  if (s == TL_OK && decode) s = decode_pixels(c, &h, name, out, err);
+  spng_ctx_free(c);
+  return s;
+}
