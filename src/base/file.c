@@ -161,24 +161,29 @@ static char *dir_of(const char *path) {
   return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
 }
 
-tl_status tl_file_write_atomic(const char *path, const void *data, size_t n, tl_err *err) {
-  char *tmp = NULL, *dir = dir_of(path);
-  if (asprintf(&tmp, "%s.tmp-%ld", path, (long)getpid()) < 0) tmp = NULL;
-  tl_status s = TL_OK;
-  tl_out o = {0};
-  if (!tmp || !dir)
-    s = tl_fail(err, TL_NOMEM, "%s: out of memory", path);
-  else if ((s = tl_out_open(tmp, &o, err)) == TL_OK &&
-           (s = tl_out_write(&o, data, n, err)) == TL_OK)
-    s = tl_out_commit(&o, NULL, err);
-  tl_out_abort(&o);
-  if (s == TL_OK && rename(tmp, path) != 0) {
-    s = tl_fail_errno(err, "%s: cannot rename into place", path);
+tl_status tl_file_rename(const char *tmp, const char *path, tl_err *err) {
+  if (rename(tmp, path) != 0) {
+    tl_status s = tl_fail_errno(err, "%s: cannot rename into place", path);
     unlink(tmp);
+    return s;
   }
-  if (s == TL_OK) s = tl_dir_sync(dir, err);
-  free(tmp);
+  char *dir = dir_of(path);
+  tl_status s = dir ? tl_dir_sync(dir, err) : tl_fail(err, TL_NOMEM, "%s: out of memory", path);
   free(dir);
+  return s;
+}
+
+tl_status tl_file_write_atomic(const char *path, const void *data, size_t n, tl_err *err) {
+  char *tmp = NULL;
+  if (asprintf(&tmp, "%s.tmp-%ld", path, (long)getpid()) < 0)
+    return tl_fail(err, TL_NOMEM, "%s: out of memory", path);
+  tl_out o = {0};
+  tl_status s = tl_out_open(tmp, &o, err);
+  if (s == TL_OK) s = tl_out_write(&o, data, n, err);
+  if (s == TL_OK) s = tl_out_commit(&o, NULL, err);
+  tl_out_abort(&o);
+  if (s == TL_OK) s = tl_file_rename(tmp, path, err);
+  free(tmp);
   return s;
 }
 

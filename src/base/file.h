@@ -39,6 +39,8 @@ void tl_out_abort(tl_out *o); /* closes and unlinks; no-op when not open */
 
 /* Replaces `path` in one step: temporary file beside it, sync, rename, sync of the folder. */
 tl_status tl_file_write_atomic(const char *path, const void *data, size_t n, tl_err *err);
+/* Renames a finished temporary file and syncs the folder; the file goes away when that fails. */
+tl_status tl_file_rename(const char *tmp, const char *path, tl_err *err);
 tl_status tl_dir_sync(const char *dir, tl_err *err);
 tl_status tl_mkdirs(const char *dir, tl_err *err); /* with parents; ok if it exists */
 /* Removes a folder and everything in it, without following symbolic links. */

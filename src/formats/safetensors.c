@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/arena.h"
 #include "base/file.h"
+#include "base/half.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
 
@@ -367,22 +368,6 @@ int64_t tl_st_elements(const tl_st_tensor *t) {
   return n;
 }
 
-static float f16_to_f32(uint16_t h) {
-  uint32_t sign = (uint32_t)(h & 0x8000) << 16, exp = h >> 10 & 31, man = h & 1023, bits;
-  if (exp == 31) {
-    bits = sign | 0x7f800000 | man << 13;
-  } else if (exp) {
-    bits = sign | (exp + 112) << 23 | man << 13;
-  } else {
-    float v = (float)man * 0x1p-24f; /* zero and subnormals are exact in f32 */
-    memcpy(&bits, &v, 4);
-    bits |= sign;
-  }
-  float out;
-  memcpy(&out, &bits, 4);
-  return out;
-}
-
 tl_status tl_st_read_f32(const tl_st_tensor *t, float *out, tl_err *err) {
   const unsigned char *p = t->data;
   size_t n = (size_t)tl_st_elements(t);
@@ -401,14 +386,13 @@ tl_status tl_st_read_f32(const tl_st_tensor *t, float *out, tl_err *err) {
   case TL_ST_BF16:
     for (size_t i = 0; i < n; i++) {
       memcpy(&h, p + 2 * i, 2);
-      uint32_t bits = (uint32_t)h << 16;
-      memcpy(&out[i], &bits, 4);
+      out[i] = tl_bf16_to_f32(h);
     }
     return TL_OK;
   case TL_ST_F16:
     for (size_t i = 0; i < n; i++) {
       memcpy(&h, p + 2 * i, 2);
-      out[i] = f16_to_f32(h);
+      out[i] = tl_half_to_f32(h);
     }
     return TL_OK;
   default:

@@ -92,19 +92,6 @@ static tl_status write_file(const char *path, const tl_buf *header, const tl_st_
   return s;
 }
 
-static tl_status rename_into(const char *tmp, const char *path, tl_err *err) {
-  if (rename(tmp, path) != 0) {
-    tl_status s = tl_fail_errno(err, "%s: cannot rename into place", path);
-    unlink(tmp);
-    return s;
-  }
-  const char *slash = strrchr(path, '/');
-  char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-  tl_status s = dir ? tl_dir_sync(dir, err) : tl_fail(err, TL_NOMEM, "%s: out of memory", path);
-  free(dir);
-  return s;
-}
-
 tl_status tl_st_write(const char *path, const tl_st_tensor *t, size_t n, const tl_st_pair *meta,
                       size_t n_meta, uint64_t *size, uint64_t *hash, tl_err *err) {
   tl_buf header = {0}, tmp = {0};
@@ -115,7 +102,7 @@ tl_status tl_st_write(const char *path, const tl_st_tensor *t, size_t n, const t
   if (s == TL_OK && n) qsort(order, n, sizeof *order, writing_order);
   if (s == TL_OK) s = make_header(path, order, n, meta, n_meta, &header, err);
   if (s == TL_OK) s = write_file(tmp.data, &header, order, n, size, hash, err);
-  if (s == TL_OK) s = rename_into(tmp.data, path, err);
+  if (s == TL_OK) s = tl_file_rename(tmp.data, path, err);
   free(order);
   tl_buf_free(&header);
   tl_buf_free(&tmp);

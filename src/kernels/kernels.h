@@ -18,26 +18,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/half.h"
 #include "tilth/dtype.h"
-
-typedef uint16_t tl_bf16;
-
-static inline float tl_bf16_to_f32(tl_bf16 x) {
-  union {
-    uint32_t u;
-    float f;
-  } v = {(uint32_t)x << 16};
-  return v.f;
-}
-
-static inline tl_bf16 tl_f32_to_bf16(float f) {
-  union {
-    float f;
-    uint32_t u;
-  } v = {f};
-  if ((v.u & 0x7fffffffu) > 0x7f800000u) return (tl_bf16)(v.u >> 16 | 0x40); /* quiet NaN */
-  return (tl_bf16)((v.u + 0x7fffu + (v.u >> 16 & 1)) >> 16);
-}
 
 typedef enum tl_act {
   TL_ACT_NONE,

@@ -167,6 +167,11 @@ tl_status tl_model_alloc(const tl_model_config *config, bool with_grads, tl_decl
  * model.safetensors (malloc'ed array of *n; data borrowed): all, or (finished) without low-rank
  * pairs, which have been merged then. */
 char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok);
+/* The config.json that the model was read from with today's keys added (malloc'ed; NULL when out of
+ * memory or not read from one). dtype: Hugging Face's word for the weights' type. */
+char *tl_model_converted_json(const tl_model *m, const char *dtype);
+/* The tensor that holds a parameter, by any of its names; NULL if absent. */
+const tl_st_tensor *tl_model_find_tensor(const tl_st *st, const tl_model *m, const char *name);
 tl_st_tensor *tl_model_tensors(const tl_model *m, bool finished, size_t *n);
 tl_st_tensor tl_param_tensor(const tl_param *p, const char *name, const float *data);
 /* Reads dir/config.json; DATA when the weights beside it cannot be those of such a model. */

@@ -79,6 +79,18 @@ static void write_ids(const tl_model *m, const tl_tokenizer *tok, json_t *o) {
   }
 }
 
+/* Sizes and settings of the body. */
+static void write_body(const tl_model *m, const char *dtype, json_t *o) {
+  write_keys(m, o);
+  json_object_set_new(o, m->arch->act_key, json_string(tl_act_hf_name(m->act)));
+  json_object_set_new(o, "vocab_size", json_integer(m->c.vocab));
+  json_object_set_new(o, "initializer_range", json_real(m->c.init_std));
+  json_object_set_new(o, "tie_word_embeddings", json_boolean(m->c.tie));
+  for (int i = 0; i < 2; i++) /* up to transformers 4, from 5 on */
+    json_object_set_new(o, i ? "dtype" : "torch_dtype", json_string(dtype));
+  m->arch->write_constants(m, o);
+}
+
 char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok) {
   const tl_arch *a = m->arch;
   bool qk = m->c.qk_norm && a->hf_type_qk;
@@ -86,19 +98,21 @@ char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok) {
   json_object_set_new(o, "architectures", json_pack("[s]", qk ? a->hf_class_qk : a->hf_class));
   json_object_set_new(o, "model_type", json_string(qk ? a->hf_type_qk : a->hf_type));
   if (tok) write_ids(m, tok, o);
-  write_keys(m, o);
-  json_object_set_new(o, m->arch->act_key, json_string(tl_act_hf_name(m->act)));
-  json_object_set_new(o, "vocab_size", json_integer(m->c.vocab));
-  json_object_set_new(o, "initializer_range", json_real(m->c.init_std));
-  json_object_set_new(o, "tie_word_embeddings", json_boolean(m->c.tie));
-  for (int i = 0; i < 2; i++) /* up to transformers 4, from 5 on */
-    json_object_set_new(o, i ? "dtype" : "torch_dtype", json_string("float32"));
-  m->arch->write_constants(m, o);
+  write_body(m, "float32", o);
   if (m->task.kind != TL_HEAD_NONE) write_task(m, o);
   /* What has no key in Hugging Face's file; other readers ignore it. */
   json_object_set_new(o, "tilth",
                       json_pack("{s:b, s:b, s:I}", "qk_norm", m->c.qk_norm, "shifted", m->c.shifted,
                                 "window", m->c.window));
+  char *text = json_dumps(o, JSON_INDENT(2));
+  json_decref(o);
+  return text;
+}
+
+char *tl_model_converted_json(const tl_model *m, const char *dtype) {
+  json_t *o = json_deep_copy(m->origin);
+  if (!o) return NULL;
+  write_body(m, dtype, o);
   char *text = json_dumps(o, JSON_INDENT(2));
   json_decref(o);
   return text;
@@ -295,7 +309,7 @@ static const tl_st_tensor *find_name(const tl_st *st, const tl_arch *a, const ch
   return t;
 }
 
-static const tl_st_tensor *find_tensor(const tl_st *st, const tl_model *m, const char *name) {
+const tl_st_tensor *tl_model_find_tensor(const tl_st *st, const tl_model *m, const char *name) {
   const tl_st_tensor *t = find_name(st, m->arch, name);
   size_t n = strlen(name);
   for (const char *const(*a)[2] = m->arch->aliases; !t && a && (*a)[0]; a++) {
@@ -360,7 +374,7 @@ tl_status tl_model_read_weights(tl_model *m, const char *dir, tl_err *err) {
   tl_status s = TL_OK;
   for (int i = 0; s == TL_OK && i < m->params.n; i++) {
     tl_param *p = m->params.p[i];
-    const tl_st_tensor *t = find_tensor(st, m, p->name);
+    const tl_st_tensor *t = tl_model_find_tensor(st, m, p->name);
     s = check_tensor(m, p, t, dir, err);
     if (s == TL_OK && t) s = tl_st_read_f32(t, p->data, err);
   }
@@ -376,7 +390,7 @@ static tl_status view_weights(tl_model *m, const char *dir, tl_err *err) {
   TL_TRY(tl_st_open(dir, &m->weights, err));
   for (int i = 0; i < m->params.n; i++) {
     tl_param *p = m->params.p[i];
-    const tl_st_tensor *t = find_tensor(m->weights, m, p->name);
+    const tl_st_tensor *t = tl_model_find_tensor(m->weights, m, p->name);
     TL_TRY(check_tensor(m, p, t, dir, err));
     if (!t)
       tl_param_init(p, 0);
@@ -392,7 +406,7 @@ static tl_status view_weights(tl_model *m, const char *dir, tl_err *err) {
 tl_status tl_model_require(const tl_model *m, const char *dir, const tl_param *p, tl_err *err) {
   tl_st *st = NULL;
   TL_TRY(tl_st_open(dir, &st, err));
-  bool there = find_tensor(st, m, p->name) != NULL;
+  bool there = tl_model_find_tensor(st, m, p->name) != NULL;
   tl_st_close(st);
   return there ? TL_OK
                : tl_fail(err, TL_DATA,

@@ -57,6 +57,7 @@ tl_node *tl_head_norm(tl_graph *g, tl_node *x, int heads, int heads_q, int hd, t
 typedef struct tl_rope_scaling {
   double factor, low, high, original;
 } tl_rope_scaling;
+double tl_rope_frequency(const tl_rope_scaling *s, double frequency);
 /* Rotates the first `heads` heads of hd columns by pos i32 [N] (rotate-half); other columns pass.
  * 0 <= pos < max_pos. */
 tl_node *tl_rope(tl_graph *g, tl_node *x, tl_node *pos, int heads, int hd, float theta, int max_pos,

@@ -25,8 +25,7 @@ static const float *find_table(const tl_graph *g, const attr *a) {
   return NULL;
 }
 
-/* Slow turns are slowed further by the factor, fast ones stay, those between are in between. */
-static double stretch(const tl_rope_scaling *s, double frequency) {
+double tl_rope_frequency(const tl_rope_scaling *s, double frequency) {
   if (s->factor == 0) return frequency;
   if (s->original == 0) return frequency / s->factor;
   double turns = s->original * frequency / (2 * 3.14159265358979323846);
@@ -39,7 +38,7 @@ static const float *make_table(tl_graph *g, const attr *a) {
   float *t = tl_arena_alloc(&g->arena, (size_t)a->max_pos * (size_t)a->hd * sizeof *t);
   int half = a->hd / 2;
   for (int j = 0; t && j < half; j++) {
-    double frequency = stretch(&a->scaling, pow(a->theta, -2.0 * j / a->hd));
+    double frequency = tl_rope_frequency(&a->scaling, pow(a->theta, -2.0 * j / a->hd));
     for (int64_t pos = 0; pos < a->max_pos; pos++) {
       t[pos * a->hd + j] = (float)cos((double)pos * frequency);
       t[pos * a->hd + half + j] = (float)sin((double)pos * frequency);

@@ -1,0 +1,246 @@
+/* GPT-2 and Llama models as llama.cpp reads them. To add an architecture: a row in `archs` with its
+ * names; what its keys need in put_keys. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "models/gguf_tokenizer.h"
+#include "tilth/convert.h"
+
+typedef enum how { AS_IS, TRANSPOSED, ROPE_Q, ROPE_K, F32_ONLY } how;
+
+typedef struct name_map {
+  const char *from, *to; /* without ".weight" and ".bias", nor the block's prefix */
+  how how;
+} name_map;
+
+static const name_map gpt2_names[] = {{"transformer.wte", "token_embd", AS_IS},
+                                      {"transformer.wpe", "position_embd", F32_ONLY},
+                                      {"transformer.ln_f", "output_norm", AS_IS},
+                                      {"lm_head", "output", AS_IS},
+                                      {"ln_1", "attn_norm", AS_IS},
+                                      {"attn.c_attn", "attn_qkv", TRANSPOSED},
+                                      {"attn.c_proj", "attn_output", TRANSPOSED},
+                                      {"ln_2", "ffn_norm", AS_IS},
+                                      {"mlp.c_fc", "ffn_up", TRANSPOSED},
+                                      {"mlp.c_proj", "ffn_down", TRANSPOSED},
+                                      {0}};
+static const name_map llama_names[] = {{"model.embed_tokens", "token_embd", AS_IS},
+                                       {"model.norm", "output_norm", AS_IS},
+                                       {"lm_head", "output", AS_IS},
+                                       {"input_layernorm", "attn_norm", AS_IS},
+                                       {"self_attn.q_proj", "attn_q", ROPE_Q},
+                                       {"self_attn.k_proj", "attn_k", ROPE_K},
+                                       {"self_attn.v_proj", "attn_v", AS_IS},
+                                       {"self_attn.o_proj", "attn_output", AS_IS},
+                                       {"self_attn.q_norm", "attn_q_norm", AS_IS},
+                                       {"self_attn.k_norm", "attn_k_norm", AS_IS},
+                                       {"post_attention_layernorm", "ffn_norm", AS_IS},
+                                       {"mlp.gate_proj", "ffn_gate", AS_IS},
+                                       {"mlp.up_proj", "ffn_up", AS_IS},
+                                       {"mlp.down_proj", "ffn_down", AS_IS},
+                                       {0}};
+
+static const struct arch {
+  const tl_arch *arch;
+  bool qk_norm;
+  const char *name, *block; /* llama.cpp's word; the prefix of a block's tensors */
+  const name_map *names;
+  tl_act act;       /* the only one that llama.cpp has there */
+  bool interleaved; /* rotated pairs lie beside each other: rows of q and k change places */
+} archs[] = {
+    {&tl_arch_gpt2, false, "gpt2", "transformer.h.", gpt2_names, TL_ACT_GELU_TANH, false},
+    {&tl_arch_llama, false, "llama", "model.layers.", llama_names, TL_ACT_SILU, true},
+    {&tl_arch_llama, true, "qwen3", "model.layers.", llama_names, TL_ACT_SILU, false},
+};
+
+typedef struct job {
+  tl_model *m;
+  const struct arch *a;
+  tl_ggml_type type; /* of matrices */
+  tl_gguf_writer w;
+  tl_convert_report report;
+} job;
+
+static tl_status choose(job *j, const char *dir, tl_err *err) {
+  const tl_model_config *c = &j->m->c;
+  for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
+    if (archs[i].arch == j->m->arch && archs[i].qk_norm == c->qk_norm) j->a = &archs[i];
+  if (!j->a)
+    return tl_fail(err, TL_CONFIG,
+                   "%s: GGUF is written for models of type gpt2 and llama, not for %s%s", dir,
+                   j->m->arch->name, c->qk_norm ? " with qk_norm" : "");
+  if (j->m->act != j->a->act)
+    return tl_fail(err, TL_CONFIG, "%s: llama.cpp has one activation in %s, which is not \"%s\"",
+                   dir, j->a->name, tl_act_hf_name(j->m->act));
+  if (c->window > 0 || c->shifted)
+    return tl_fail(err, TL_CONFIG,
+                   "%s: llama.cpp has neither windows of attention in %s nor the objective hybrid",
+                   dir, j->a->name);
+  if (c->qk_norm && (c->attn_bias || c->mlp_bias))
+    return tl_fail(err, TL_CONFIG, "%s: llama.cpp has no biases in %s", dir, j->a->name);
+  return TL_OK;
+}
+
+static tl_status parse_type(job *j, const char *dtype, tl_err *err) {
+  static const struct {
+    const char *name;
+    tl_ggml_type type;
+  } types[] = {
+      {"f32", TL_GGML_F32}, {"f16", TL_GGML_F16}, {"bf16", TL_GGML_BF16}, {"q8_0", TL_GGML_Q8_0}};
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+    if (!strcmp(dtype ? dtype : "f32", types[i].name)) {
+      j->type = types[i].type;
+      return TL_OK;
+    }
+  return tl_fail(err, TL_CONFIG, "dtype \"%s\" is unknown; expected f32, f16, bf16 or q8_0", dtype);
+}
+
+/* --- keys --------------------------------------------------------------------------------------
+ */
+
+static const char *key(const job *j, char room[96], const char *rest) {
+  snprintf(room, 96, "%s.%s", j->a->name, rest);
+  return room;
+}
+
+static void put_rope(job *j) {
+  const tl_model_config *c = &j->m->c;
+  char k[96];
+  uint32_t hd = (uint32_t)(c->dim / c->heads);
+  tl_gguf_put_u32(&j->w, key(j, k, "rope.dimension_count"), hd);
+  tl_gguf_put_f32(&j->w, key(j, k, "rope.freq_base"), (float)c->rope_theta);
+  tl_gguf_put_u32(&j->w, key(j, k, "attention.key_length"), hd);
+  tl_gguf_put_u32(&j->w, key(j, k, "attention.value_length"), hd);
+  if (c->rope_factor == 0 || c->rope_original > 0) return;
+  tl_gguf_put_string(&j->w, key(j, k, "rope.scaling.type"), "linear");
+  tl_gguf_put_f32(&j->w, key(j, k, "rope.scaling.factor"), (float)c->rope_factor);
+}
+
+static void put_keys(job *j, const char *name) {
+  static const uint32_t file_type[] = {
+      [TL_GGML_F32] = 0, [TL_GGML_F16] = 1, [TL_GGML_Q8_0] = 7, [TL_GGML_BF16] = 32};
+  const tl_model_config *c = &j->m->c;
+  bool gpt2 = j->m->arch == &tl_arch_gpt2;
+  char k[96];
+  tl_gguf_put_string(&j->w, "general.architecture", j->a->name);
+  tl_gguf_put_string(&j->w, "general.type", "model");
+  tl_gguf_put_string(&j->w, "general.name", name);
+  tl_gguf_put_u32(&j->w, "general.file_type", file_type[j->type]);
+  tl_gguf_put_u32(&j->w, "general.quantization_version", 2);
+  tl_gguf_put_u32(&j->w, key(j, k, "vocab_size"), (uint32_t)c->vocab);
+  tl_gguf_put_u32(&j->w, key(j, k, "context_length"), (uint32_t)c->max_len);
+  tl_gguf_put_u32(&j->w, key(j, k, "embedding_length"), (uint32_t)c->dim);
+  tl_gguf_put_u32(&j->w, key(j, k, "block_count"), (uint32_t)c->layers);
+  tl_gguf_put_u32(&j->w, key(j, k, "feed_forward_length"), (uint32_t)c->ff);
+  tl_gguf_put_u32(&j->w, key(j, k, "attention.head_count"), (uint32_t)c->heads);
+  tl_gguf_put_u32(&j->w, key(j, k, "attention.head_count_kv"), (uint32_t)c->kv_heads);
+  tl_gguf_put_f32(
+      &j->w, key(j, k, gpt2 ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon"),
+      (float)c->norm_eps);
+  if (!gpt2) put_rope(j);
+}
+
+/* --- tensors -----------------------------------------------------------------------------------
+ */
+
+static void transpose(const float *x, int64_t rows, int64_t cols, float *y) {
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t c = 0; c < cols; c++) y[c * rows + r] = x[r * cols + c];
+}
+
+/* Row j and row j + hd/2 of each head, which are turned together, come to lie beside each other. */
+static void interleave(const float *x, int64_t heads, int64_t rows, int64_t cols, float *y) {
+  int64_t hd = rows / heads, half = hd / 2;
+  for (int64_t r = 0; r < rows; r++) {
+    int64_t in = r % hd, from = r - in + in / 2 + (in % 2 ? half : 0);
+    memcpy(y + r * cols, x + from * cols, (size_t)cols * sizeof *y);
+  }
+}
+
+static tl_status put_tensor(job *j, const tl_param *p, const name_map *map, const char *name,
+                            tl_err *err) {
+  int64_t shape[] = {p->shape[0], p->ndim > 1 ? p->shape[1] : 1}, n = shape[0] * shape[1];
+  bool rotate = j->a->interleaved && (map->how == ROPE_Q || map->how == ROPE_K);
+  bool turn = map->how == TRANSPOSED && p->ndim == 2;
+  float *owned = NULL;
+  if (rotate || turn) {
+    owned = malloc((size_t)n * sizeof *owned);
+    if (!owned) return tl_fail(err, TL_NOMEM, "%s: out of memory", name);
+  }
+  if (rotate)
+    interleave(p->data, map->how == ROPE_Q ? j->m->c.heads : j->m->c.kv_heads, shape[0], shape[1],
+               owned);
+  if (turn) {
+    transpose(p->data, shape[0], shape[1], owned);
+    shape[0] = p->shape[1];
+    shape[1] = p->shape[0];
+  }
+  tl_ggml_type type = p->ndim < 2 || map->how == F32_ONLY ? TL_GGML_F32 : j->type;
+  if (type == TL_GGML_Q8_0 && shape[1] % TL_GGUF_Q8_BLOCK) type = TL_GGML_F16;
+  tl_gguf_add(&j->w, name, type, p->ndim, shape, owned ? owned : p->data, owned);
+  j->report.tensors++;
+  return TL_OK;
+}
+
+static tl_status put_param(job *j, const tl_param *p, tl_err *err) {
+  const char *rest = p->name, *dot = strrchr(p->name, '.');
+  size_t n = strlen(j->a->block);
+  char block[24] = "", name[160];
+  if (!strncmp(rest, j->a->block, n)) {
+    char *end = NULL;
+    long number = strtol(rest + n, &end, 10);
+    snprintf(block, sizeof block, "blk.%ld.", number);
+    rest = end + 1;
+  }
+  for (const name_map *map = j->a->names; dot && map->from; map++) {
+    if (strlen(map->from) != (size_t)(dot - rest) || strncmp(rest, map->from, (size_t)(dot - rest)))
+      continue;
+    snprintf(name, sizeof name, "%s%s%s", block, map->to, dot);
+    return put_tensor(j, p, map, name, err);
+  }
+  return tl_fail(err, TL_INTERNAL, "%s has no name in GGUF", p->name);
+}
+
+/* What Llama 3's rule divides each frequency by. */
+static tl_status put_rope_factors(job *j, tl_err *err) {
+  const tl_model_config *c = &j->m->c;
+  if (c->rope_original == 0) return TL_OK;
+  int64_t half = c->dim / c->heads / 2;
+  float *f = malloc((size_t)half * sizeof *f);
+  if (!f) return tl_fail(err, TL_NOMEM, "out of memory");
+  const tl_rope_scaling scaling = {c->rope_factor, c->rope_low, c->rope_high, c->rope_original};
+  for (int64_t i = 0; i < half; i++) {
+    double frequency = pow(c->rope_theta, -(double)i / (double)half);
+    f[i] = (float)(frequency / tl_rope_frequency(&scaling, frequency));
+  }
+  tl_gguf_add(&j->w, "rope_freqs.weight", TL_GGML_F32, 1, &half, f, f);
+  return TL_OK;
+}
+
+static tl_status fill(job *j, const char *dir, const char *path, const tl_convert_options *o,
+                      tl_err *err) {
+  TL_TRY(parse_type(j, o->dtype, err));
+  if (tl_file_exists(path) && !o->overwrite)
+    return tl_fail(err, TL_CREATE, "%s exists; give another place, or --overwrite", path);
+  TL_TRY(tl_model_load(dir, false, &j->m, err));
+  TL_TRY(choose(j, dir, err));
+  put_keys(j, dir);
+  TL_TRY(tl_gguf_put_tokenizer(&j->w, dir, j->m->c.vocab, err));
+  for (int i = 0; i < j->m->params.n; i++) TL_TRY(put_param(j, j->m->params.p[i], err));
+  return put_rope_factors(j, err);
+}
+
+tl_status tl_export_gguf(const char *model_dir, const char *path, const tl_convert_options *o,
+                         tl_convert_report *report, tl_err *err) {
+  static const tl_convert_options defaults = {0};
+  job j = {.report.files = 1};
+  tl_status s = fill(&j, model_dir, path, o ? o : &defaults, err);
+  if (s == TL_OK) s = tl_gguf_write(&j.w, path, &j.report.bytes, err);
+  if (s == TL_OK && report) *report = j.report;
+  tl_gguf_writer_free(&j.w);
+  tl_model_free(j.m);
+  return s;
+}
