@@ -66,10 +66,10 @@ def make(name):
         attn_implementation="eager")), True
 
 
-def randomize(model, generator):
+def randomize(model, generator, scale=0.25):
     for name, p in model.named_parameters():
         gain = p.dim() == 1 and name.endswith("weight")
-        p.data = torch.randn(p.shape, generator=generator) * (0.2 if p.dim() == 1 else 0.25)
+        p.data = torch.randn(p.shape, generator=generator) * (0.2 if p.dim() == 1 else scale)
         p.data += 1 if gain else 0
         p.data = p.data.bfloat16().float()
 
@@ -228,6 +228,58 @@ def encoder_decoder(folder, generator):
     return {k: v.contiguous() for k, v in result.items()}
 
 
+def t5(folder, generator, gated):
+    """T5 1.0 (plain ReLU, tied output, scaled logits) or 1.1 (gated, an output matrix of its own).
+    Heads are wider than dim / heads, distances beyond the last bucket occur."""
+    config = transformers.T5Config(
+        vocab_size=VOCAB, d_model=32, d_kv=12, d_ff=16, num_layers=1, num_decoder_layers=2, num_heads=4,
+        relative_attention_num_buckets=8, relative_attention_max_distance=9, layer_norm_epsilon=1e-3,
+        dropout_rate=0, decoder_start_token_id=3, tie_word_embeddings=not gated,
+        feed_forward_proj="gated-gelu" if gated else "relu")
+    model = transformers.T5ForConditionalGeneration(config)
+    if gated:
+        model.lm_head.weight = torch.nn.Parameter(torch.empty(VOCAB, 32))
+    randomize(model, generator, 0.35)  # larger: what it writes is no repetition
+    for name, p in model.named_parameters():
+        if name.endswith(".q.weight"):
+            p.data /= 4  # scores are not scaled: a softmax that is saturated magnifies rounding
+    tokens, targets, sources, logits, written, loss = [], [], [], [], [], 0
+    source_lengths = [5, 17, 1]
+    for n, n_source in zip(LENGTHS, source_lengths):
+        source = torch.randint(5, VOCAB, (n_source,), generator=generator)
+        ids = torch.randint(5, VOCAB, (n + 1,), generator=generator)
+        out = model(input_ids=source[None], decoder_input_ids=ids[None, :-1]).logits[0]
+        loss = loss + torch.nn.functional.cross_entropy(out, ids[1:], reduction="sum")
+        tokens.append(ids[:-1])
+        targets.append(ids[1:])
+        sources.append(source)
+        logits.append(out)
+        model.eval()
+        best = model.generate(source[None], max_new_tokens=20, num_beams=1, do_sample=False, use_cache=False,
+                              eos_token_id=1, pad_token_id=0, decoder_start_token_id=3)[0, 1:]
+        model.train()
+        written.append(torch.nn.functional.pad(best, (0, 20 - len(best)), value=1))
+    loss = loss / sum(LENGTHS)
+    loss.backward()
+    result = {"tokens": torch.cat(tokens).int(), "targets": torch.cat(targets).int(),
+              "lengths": torch.tensor(LENGTHS, dtype=torch.int32),
+              "source": torch.cat(sources).int(),
+              "source_lengths": torch.tensor(source_lengths, dtype=torch.int32),
+              "greedy": torch.stack(written).int(),
+              "logits": torch.cat(logits).detach(), "loss": loss.detach()[None]}
+    for name, p in model.named_parameters():
+        result["grad/" + name] = p.grad.clone()
+    save(model, folder)
+    return {k: v.contiguous() for k, v in result.items()}
+
+
+def save(model, folder):
+    model.bfloat16().save_pretrained(folder)
+    extra = os.path.join(folder, "generation_config.json")
+    if os.path.exists(extra):
+        os.remove(extra)
+
+
 def report(name, result):
     print(f"{name}: loss {result['loss'].item():.5f}, logits std {result['logits'].std():.3f}")
 
@@ -238,6 +290,12 @@ def main():
         result = encoder_decoder(os.path.join(out, "encdec"), torch.Generator().manual_seed(7))
         save_file(result, os.path.join(out, "encdec", "golden.safetensors"))
         report("encdec", result)
+    for name in ["t5", "t5-gated"]:
+        if only and name not in only:
+            continue
+        result = t5(os.path.join(out, name), torch.Generator().manual_seed(12 + (name != "t5")), name != "t5")
+        save_file(result, os.path.join(out, name, "golden.safetensors"))
+        report(name, result)
     for name in ["gpt2", "llama", "bert", "modernbert", "roberta", "llama3", "qwen3"]:
         if only and name not in only:
             continue
@@ -247,10 +305,7 @@ def main():
         randomize(model, generator)
         result = golden(model, encoder, generator)
         folder = os.path.join(out, name)
-        model.bfloat16().save_pretrained(folder)
-        extra = os.path.join(folder, "generation_config.json")
-        if os.path.exists(extra):
-            os.remove(extra)
+        save(model, folder)
         save_file(result, os.path.join(folder, "golden.safetensors"))
         report(name, result)
 

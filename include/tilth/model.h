@@ -15,9 +15,14 @@ extern "C" {
 typedef struct tl_model tl_model;
 
 typedef struct tl_model_config {
-  char type[16]; /* "gpt2", "llama", "bert", "roberta", "encoder", "encdec" */
+  char type[16]; /* "gpt2", "llama", "bert", "roberta", "encoder", "encdec", "t5" */
   int64_t dim, layers, heads, kv_heads, ff, vocab, max_len;
-  int64_t encoder_layers; /* encdec; layers are the decoder's */
+  int64_t encoder_layers;            /* encdec, t5; layers are the decoder's */
+  int64_t head_dim;                  /* t5: columns of a head; 0: dim / heads */
+  int64_t rel_buckets, rel_distance; /* t5: of the bias by relative position; 0: 32 and 128 */
+  int64_t start;                     /* with has_start: the token that every target begins with */
+  bool has_start;
+  bool scale_logits; /* t5: by dim^-1/2 */
   int64_t window, global_every;
   double dropout, attention_dropout, rope_theta, init_std, norm_eps;
   double rope_theta_local; /* of an encoder's layers with a window; 0: rope_theta */
@@ -28,7 +33,7 @@ typedef struct tl_model_config {
   bool attn_bias, mlp_bias; /* llama */
   bool tie, qk_norm;
   bool shifted; /* the prediction for a token stands one row before it (objective hybrid) */
-  char act[16]; /* "auto", "gelu", "gelu_tanh", "silu", "relu2" */
+  char act[16]; /* "auto", "gelu", "gelu_tanh", "silu", "relu", "relu2" */
 } tl_model_config;
 
 /* Sizes from the configuration's model section; vocab and max_len fill what it leaves at 0. */

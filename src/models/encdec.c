@@ -94,11 +94,12 @@ static void declare(tl_model *m, tl_declare *d) {
 
 static tl_node *embed(const tl_model *m, tl_graph *g, tl_node *tokens, const char *scope) {
   tl_graph_scope(g, "%s", scope);
-  tl_node *x = tl_nn_norm(g, tl_embedding(g, m->tok_embed, tokens), &m->embed_norm);
+  tl_node *x = tl_embedding(g, m->tok_embed, tokens);
+  if (m->embed_norm.gain) x = tl_nn_norm(g, x, &m->embed_norm);
   return tl_model_dropout(m, g, x);
 }
 
-static tl_node *encode(const tl_model *m, tl_graph *g, const tl_model_io *io) {
+tl_node *tl_encdec_encode(const tl_model *m, tl_graph *g, const tl_model_io *io) {
   tl_model_io source = {.tokens = io->src_tokens, .pos = io->src_pos, .segments = io->src_segments};
   if (!io->src_tokens) {
     tl_graph_fail(g, TL_CONFIG, "an encoder-decoder needs a source; use task.type=translate");
@@ -111,8 +112,8 @@ static tl_node *encode(const tl_model *m, tl_graph *g, const tl_model_io *io) {
   return tl_nn_norm(g, x, &m->source_norm);
 }
 
-static tl_node *body(const tl_model *m, tl_graph *g, const tl_model_io *io) {
-  tl_node *memory = io->cross_kv ? NULL : encode(m, g, io);
+tl_node *tl_encdec_body(const tl_model *m, tl_graph *g, const tl_model_io *io) {
+  tl_node *memory = io->cross_kv ? NULL : tl_encdec_encode(m, g, io);
   tl_node *x = embed(m, g, io->tokens, "embed");
   for (int i = 0; i < m->c.layers; i++) {
     tl_node *kv = io->cross_kv ? io->cross_kv[i] : tl_model_cross_kv(m, g, memory, i);
@@ -152,8 +153,8 @@ const tl_arch tl_arch_encdec = {
     .default_eps = 1e-6,
     .default_ff = default_ff,
     .declare = declare,
-    .body = body,
-    .encode = encode,
+    .body = tl_encdec_body,
+    .encode = tl_encdec_encode,
     .keys = keys,
     .act_key = "hidden_act",
     .write_constants = write_constants,

@@ -35,13 +35,22 @@ static const struct {
 } acts[] = {{TL_ACT_GELU, "gelu", "gelu"},
             {TL_ACT_GELU_TANH, "gelu_tanh", "gelu_new"},
             {TL_ACT_SILU, "silu", "silu"},
+            {TL_ACT_RELU, "relu", "relu"},
             {TL_ACT_RELU2, "relu2", "relu2"}};
 enum { N_ACTS = sizeof acts / sizeof acts[0] };
 
 tl_act tl_act_find(const char *name) {
   for (int i = 0; i < N_ACTS; i++)
     if (!strcmp(acts[i].name, name) || !strcmp(acts[i].hf, name)) return acts[i].act;
-  return !strcmp(name, "gelu_pytorch_tanh") ? TL_ACT_GELU_TANH : TL_ACT_NONE;
+  static const struct {
+    const char *name;
+    tl_act act;
+  } others[] = {{"gelu_pytorch_tanh", TL_ACT_GELU_TANH},
+                {"gated-gelu", TL_ACT_GELU_TANH}, /* T5's */
+                {"gated-silu", TL_ACT_SILU}};
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+    if (!strcmp(others[i].name, name)) return others[i].act;
+  return TL_ACT_NONE;
 }
 
 const char *tl_act_hf_name(tl_act act) {
@@ -110,6 +119,12 @@ tl_node *tl_model_cross_kv(const tl_model *m, tl_graph *g, tl_node *h, int layer
   return tl_nn_cross_kv(g, h, &m->block[m->c.encoder_layers + layer].cross);
 }
 
+int tl_model_start(const tl_model_config *c, const tl_tokenizer *tok) {
+  if (c && c->has_start) return (int)c->start;
+  int bos = tl_tokenizer_special(tok, TL_TOK_BOS);
+  return bos >= 0 ? bos : tl_tokenizer_special(tok, TL_TOK_EOS);
+}
+
 tl_node **tl_model_cache(const tl_model *m, tl_graph *g, int64_t rows) {
   tl_node **cache = tl_arena_alloc(&g->arena, (size_t)m->c.layers * sizeof *cache);
   if (!cache) {
@@ -133,6 +148,17 @@ tl_node *tl_model_logits(const tl_model *m, tl_graph *g, tl_node *h) {
   tl_linear_spec s = tl_spec1(m->out_w, m->out_b, false);
   s.f32_out = true; /* bf16 keeps 8 bits: the likeliest tokens would often be equal */
   return tl_linear(g, tl_model_head(m, g, h), &s);
+}
+
+static tl_status check_rest(const tl_model_config *c, tl_err *err) {
+  if (c->heads % c->kv_heads != 0)
+    return tl_fail(err, TL_CONFIG, "model.kv_heads %lld does not divide model.heads %lld",
+                   (long long)c->kv_heads, (long long)c->heads);
+  if (tl_act_find(c->act) == TL_ACT_NONE)
+    return tl_fail(err, TL_CONFIG,
+                   "model.act \"%s\" is unknown; expected gelu, gelu_tanh, silu, relu, relu2",
+                   c->act);
+  return TL_OK;
 }
 
 static tl_status check_config(tl_model_config *c, const tl_arch *a, tl_err *err) {
@@ -163,6 +189,16 @@ static tl_status check_config(tl_model_config *c, const tl_arch *a, tl_err *err)
         "most 65536, 1024, 1024, 1048576, 16777216, 1048576 are supported",
         (long long)c->dim, (long long)c->layers, (long long)c->heads, (long long)c->ff,
         (long long)c->vocab, (long long)c->max_len);
+  if (c->rel_buckets == 0) c->rel_buckets = 32;
+  if (c->rel_distance == 0) c->rel_distance = 128;
+  if (c->head_dim > 256 || c->rel_buckets > 1024 || c->start < 0 || c->start >= c->vocab)
+    return tl_fail(
+        err, TL_CONFIG,
+        "model: heads of %lld columns, %lld buckets of distances, %lld as the token that "
+        "begins a target: at most 256, 1024, %lld are possible",
+        (long long)c->head_dim, (long long)c->rel_buckets, (long long)c->start,
+        (long long)c->vocab - 1);
+  if (c->head_dim > 0) return check_rest(c, err);
   if (c->dim % c->heads != 0)
     return tl_fail(err, TL_CONFIG, "model.dim %lld is not a multiple of model.heads %lld",
                    (long long)c->dim, (long long)c->heads);
@@ -172,13 +208,7 @@ static tl_status check_config(tl_model_config *c, const tl_arch *a, tl_err *err)
   if (c->dim / c->heads > 256)
     return tl_fail(err, TL_CONFIG, "model.dim / model.heads is %lld; at most 256 is supported",
                    (long long)(c->dim / c->heads));
-  if (c->heads % c->kv_heads != 0)
-    return tl_fail(err, TL_CONFIG, "model.kv_heads %lld does not divide model.heads %lld",
-                   (long long)c->kv_heads, (long long)c->heads);
-  if (tl_act_find(c->act) == TL_ACT_NONE)
-    return tl_fail(err, TL_CONFIG,
-                   "model.act \"%s\" is unknown; expected gelu, gelu_tanh, silu, relu2", c->act);
-  return TL_OK;
+  return check_rest(c, err);
 }
 
 tl_status tl_model_config_from(const tl_config *cfg, int64_t vocab, int64_t max_len,
@@ -199,6 +229,7 @@ tl_status tl_model_config_from(const tl_config *cfg, int64_t vocab, int64_t max_
                          .init_std = cfg->model.init_std,
                          .norm_eps = cfg->model.norm_eps,
                          .tie = cfg->model.tie,
+                         .scale_logits = cfg->model.tie,
                          .qk_norm = cfg->model.qk_norm,
                          .shifted = !strcmp(cfg->objective.type, "hybrid")};
   snprintf(c->type, sizeof c->type, "%s", cfg->model.type);
@@ -219,7 +250,7 @@ static void common_attention(tl_model *m) {
     tl_self_attention *a = &m->block[i].attn;
     a->n_heads = (int)m->c.heads;
     a->n_kv = (int)m->c.kv_heads;
-    a->hd = (int)(m->c.dim / m->c.heads);
+    a->hd = (int)(m->c.head_dim ? m->c.head_dim : m->c.dim / m->c.heads);
     a->norm_eps = (float)m->c.norm_eps;
     a->rope_theta = (float)m->c.rope_theta;
     a->rope_scaling =

@@ -11,7 +11,7 @@
 #include "tilth/model.h"
 #include "tilth/safetensors.h"
 
-#define TL_ARCHS(X) X(gpt2) X(llama) X(bert) X(roberta) X(encoder) X(encdec)
+#define TL_ARCHS(X) X(gpt2) X(llama) X(bert) X(roberta) X(encoder) X(encdec) X(t5)
 
 /* One key of config.json and the member of tl_model_config that it carries. A member may have
  * several keys: all are written, for older and newer readers, and the last that is present counts.
@@ -52,7 +52,8 @@ typedef struct tl_arch {
   const char *hf_type_qk, *hf_class_qk; /* the same with model.qk_norm; NULL: as without */
   const char *body_prefix; /* optional prefix of body tensors in files ("transformer.", "bert.") */
   bool encoder;
-  bool seq2seq; /* an encoder's rows and a decoder's: see tl_model_source */
+  bool seq2seq;      /* an encoder's rows and a decoder's: see tl_model_source */
+  bool head_in_file; /* a file that holds lm_head.weight has it of its own, whatever it says */
   const char *default_act;
   double default_eps;
   int64_t (*default_ff)(int64_t dim);
@@ -138,6 +139,12 @@ tl_node *tl_model_dropout(const tl_model *m, tl_graph *g, tl_node *x);
 tl_node *tl_prenorm_block(const tl_model *m, tl_graph *g, tl_node *x, const tl_block *b,
                           const tl_model_io *io, int layer, tl_node *kv);
 tl_node *tl_prenorm_blocks(const tl_model *m, tl_graph *g, tl_node *x, const tl_model_io *io);
+/* tl_arch.encode and body of encoder-decoders. */
+tl_node *tl_encdec_encode(const tl_model *m, tl_graph *g, const tl_model_io *io);
+tl_node *tl_encdec_body(const tl_model *m, tl_graph *g, const tl_model_io *io);
+/* The token that a target begins with: what the model's file says, else the tokenizer's that begins
+ * a text, else the one that ends it. c may be NULL. */
+int tl_model_start(const tl_model_config *c, const tl_tokenizer *tok);
 
 /* Inputs of a graph with at most max_tokens packed tokens in at most max_segments segments. */
 tl_model_io tl_model_inputs(const tl_model *m, tl_graph *g, int dim_tokens, int64_t max_tokens,

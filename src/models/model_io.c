@@ -77,6 +77,8 @@ static void write_ids(const tl_model *m, const tl_tokenizer *tok, json_t *o) {
     if (id >= 0 && (m->arch->encoder || !ids[i].encoder))
       json_object_set_new(o, ids[i].key, json_integer(id));
   }
+  if (m->arch->seq2seq)
+    json_object_set_new(o, "decoder_start_token_id", json_integer(tl_model_start(&m->c, tok)));
 }
 
 /* Sizes and settings of the body. */
@@ -242,12 +244,14 @@ static tl_status read_config(json_t *o, const char *path, tl_model_config *c, tl
 
 /* A config.json that asks for far more than the files hold must not cost the memory of what it asks
  * for. Every architecture has at least these weights. */
-static tl_status check_weights(const char *dir, const tl_model_config *c, tl_err *err) {
+static tl_status check_weights(const char *dir, tl_model_config *c, tl_err *err) {
   tl_st *st = NULL;
-  double dim = (double)c->dim, have = 0;
-  double least = (double)c->vocab * dim + (double)c->layers * 2 * dim * (dim + (double)c->ff);
+  double dim = (double)c->dim, have = 0, layers = (double)(c->layers + c->encoder_layers);
+  double inner = c->head_dim ? (double)c->heads * (double)c->head_dim : dim;
+  double least = (double)c->vocab * dim + layers * 2 * dim * (inner + (double)c->ff);
   TL_TRY(tl_st_open(dir, &st, err));
   for (size_t i = 0; i < tl_st_count(st); i++) have += (double)tl_st_elements(tl_st_at(st, i));
+  if (tl_arch_find(c->type)->head_in_file) c->tie = !tl_st_find(st, "lm_head.weight");
   tl_st_close(st);
   if (have >= least) return TL_OK;
   return tl_fail(err, TL_DATA,

@@ -99,8 +99,10 @@ tl_node *tl_nn_self_attention(tl_graph *g, tl_node *x, const tl_self_attention *
                             .hd = a->hd,
                             .k_col = q,
                             .v_col = q + kv,
+                            .scale = a->scale,
                             .window = a->window,
-                            .dropout = a->dropout};
+                            .dropout = a->dropout,
+                            .rel = a->rel};
   tl_node *kv_src = qkv;
   if (io->cache) {
     kv_src =
@@ -126,6 +128,7 @@ tl_node *tl_nn_cross_attention(tl_graph *g, tl_node *x, tl_node *kv, const tl_cr
                             .n_kv = a->n_kv,
                             .hd = a->hd,
                             .v_col = a->n_kv * a->hd,
+                            .scale = a->scale,
                             .dropout = a->dropout};
   return project(g, tl_attention(g, q, kv, segments, &spec), &a->out, to);
 }

@@ -43,6 +43,8 @@ typedef struct tl_self_attention {
   tl_rope_scaling rope_scaling;
   int max_len, window;
   float dropout;
+  float scale; /* of the scores; 0: 1/sqrt(hd) */
+  tl_relative rel;
 } tl_self_attention;
 
 /* What a model reads: i32 nodes; types (BERT only, else NULL) stay 0 unless written. cache: NULL,
@@ -69,7 +71,7 @@ typedef struct tl_cross_attention {
   int n_heads, n_kv, hd;
   bool qk_norm;
   tl_param *gain_q, *gain_k;
-  float norm_eps, dropout;
+  float norm_eps, dropout, scale;
 } tl_cross_attention;
 /* Keys and values [M, 2*n_kv*hd] of hidden states [M, D]. */
 tl_node *tl_nn_cross_kv(tl_graph *g, tl_node *memory, const tl_cross_attention *a);

@@ -49,6 +49,7 @@ static tl_status evaluate(tl_ctx *ctx, tl_model *m, const tl_tokenizer *tok, con
   int64_t rows = seq_len < 4096 ? 4096 / seq_len : 1;
   tl_status s = tl_config_new(&cfg, err);
   if (s == TL_OK) s = tl_objective_args_from(o, cfg, tok, &args, err);
+  if (s == TL_OK && o->seq2seq) args.bos = tl_model_start(&m->c, tok);
   if (s == TL_OK) s = tl_objective_sentinels(o, &args, m->c.vocab, err);
   if (s == TL_OK) s = tl_loader_init(&val, data, TL_VAL, 1, (uint32_t)seq_len, true, o, err);
   if (s == TL_OK) s = tl_batch_init(&batch, rows * seq_len, err);

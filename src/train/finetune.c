@@ -160,7 +160,7 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
   const tl_arch *arch = t->model->arch;
   if (r->task->seq2seq && !arch->seq2seq)
     return tl_fail(err, TL_CONFIG,
-                   "task.type translate needs an encoder-decoder (model.type=encdec), not %s",
+                   "task.type translate needs an encoder-decoder (model.type=encdec or t5), not %s",
                    arch->name);
   if (r->task->head == TL_HEAD_NONE && !r->task->seq2seq && (arch->encoder || arch->seq2seq))
     return tl_fail(err, TL_CONFIG, "task.type prompt needs a decoder (gpt2, llama), not %s",
@@ -171,7 +171,8 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
 static tl_status encode(tl_trainer *t, part *p, tl_err *err) {
   if (p->data.n == 0) return TL_OK;
   int64_t len = t->cfg->task.max_len, most = t->model->c.max_len;
-  tl_encode_options o = {.max_len = len < most ? len : most, .pool = t->model->arch->task.pool};
+  tl_encode_options o = {
+      .max_len = len < most ? len : most, .pool = t->model->arch->task.pool, .model = &t->model->c};
   return tl_task_encode(t->task->task, t->tok, &p->data, &o, &p->samples, err);
 }
 
@@ -184,15 +185,13 @@ static tl_status make_beam(tl_trainer *t, tl_err *err) {
   for (int i = 0; i < 2; i++)
     for (int64_t k = 0; k < parts[i]->samples.n; k++)
       if (parts[i]->samples.second[k] > longest) longest = parts[i]->samples.second[k];
-  int eos = tl_tokenizer_special(t->tok, TL_TOK_EOS),
-      bos = tl_tokenizer_special(t->tok, TL_TOK_BOS);
   tl_beam_limits l = {
       .beam = (int)(c->task.beam > c->task.eval_beam ? c->task.beam : c->task.eval_beam),
       .max_source = longest,
       .max_len = 2 * longest + 16 < most ? 2 * longest + 16 : most,
       .vocab = tl_tokenizer_vocab_size(t->tok),
-      .bos = bos < 0 ? eos : bos,
-      .eos = eos};
+      .bos = tl_model_start(&t->model->c, t->tok),
+      .eos = tl_tokenizer_special(t->tok, TL_TOK_EOS)};
   return tl_beam_new(t->ctx, t->model, tl_kernels_dtype(t->ctx->k, c->run.dtype), &l, &r->beam,
                      err);
 }

@@ -91,6 +91,7 @@ static tl_status make_model(tl_trainer *t, int64_t vocab, tl_err *err) {
   tl_params_init(t->ctx, &t->model->params, (uint64_t)c->run.seed);
   if (goes_on) TL_TRY(tl_model_read_weights(t->model, c->model.from, err));
   TL_TRY(tl_objective_args_from(t->objective, c, t->tok, &t->args, err));
+  if (t->objective->seq2seq) t->args.bos = tl_model_start(&mc, t->tok);
   TL_TRY(tl_objective_sentinels(t->objective, &t->args, mc.vocab, err));
   tl_lm_options lo = {.dt = tl_kernels_dtype(t->ctx->k, c->run.dtype),
                       .max_tokens = c->train.batch * c->train.seq_len,

@@ -26,7 +26,7 @@ static bool in_norm(const tl_norm *n, const tl_param *p) {
 
 static bool in_block(const tl_block *b, const tl_param *p) {
   return in_norm(&b->norm1, p) || in_norm(&b->norm2, p) || in_spec(&b->attn.qkv, p) ||
-         in_spec(&b->attn.out, p) || b->attn.gain_q == p || b->attn.gain_k == p ||
+         in_spec(&b->attn.out, p) || b->attn.gain_q == p || b->attn.gain_k == p || b->attn.rel.table == p ||
          in_norm(&b->norm_cross, p) || in_spec(&b->cross.q, p) || in_spec(&b->cross.kv, p) ||
          in_spec(&b->cross.out, p) || b->cross.gain_q == p || b->cross.gain_k == p ||
          in_spec(&b->mlp.in, p) || in_spec(&b->mlp.out, p);

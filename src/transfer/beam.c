@@ -89,7 +89,7 @@ static tl_status build_decoder(tl_beam *b, tl_dtype dt, int64_t tokens, tl_err *
 static tl_status build(tl_beam *b, tl_dtype dt, tl_err *err) {
   const tl_beam_limits *l = &b->l;
   if (!b->model->arch->seq2seq)
-    return tl_fail(err, TL_CONFIG, "model type %s does not translate; encdec does",
+    return tl_fail(err, TL_CONFIG, "model type %s does not translate; encdec and t5 do",
                    b->model->arch->name);
   if (l->beam < 1 || l->beam > TL_MAX_BEAM || l->max_len < 1 || l->max_len > b->model->c.max_len ||
       l->max_source > b->model->c.max_len || l->vocab > b->model->c.vocab)
@@ -173,7 +173,8 @@ static void encode(search *x, int64_t *at) {
     s->live[0] = (live){0, s->base};
     memcpy(ints(b->source.src_tokens) + n_tokens, x->s->token + x->s->start[i],
            (size_t)n * sizeof(int32_t));
-    for (int32_t r = 0; r < n; r++) ints(b->source.src_pos)[n_tokens + r] = r;
+    for (int32_t r = 0; b->source.src_pos->live && r < n; r++)
+      ints(b->source.src_pos)[n_tokens + r] = r;
     ((tl_segment *)b->source.src_segments->data)[x->n] =
         (tl_segment){s->k0, s->k1, s->k0, s->k1, 0};
     n_tokens += n;
@@ -196,7 +197,7 @@ static int64_t fill_rows(search *x, int32_t t) {
     for (int k = 0; k < s->n_live; k++, row++) {
       int32_t slot = s->live[k].slot * len;
       ints(b->io.tokens)[row] = t == 0 ? b->l.bos : b->history[slot + t - 1];
-      ints(b->io.pos)[row] = t;
+      if (b->io.pos->live) ints(b->io.pos)[row] = t;
       ints(b->io.cache_rows)[row] = slot + t;
       ((tl_segment *)b->io.segments->data)[row] = (tl_segment){row, row + 1, slot, slot + t + 1, 0};
     }

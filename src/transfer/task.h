@@ -39,8 +39,9 @@ void tl_task_select_free(tl_task_data *part);
 /* --- samples: records as tokens -------------------------------------------------------------- */
 
 typedef struct tl_encode_options {
-  int64_t max_len; /* tokens of a sample, specials included */
-  tl_pooling pool; /* sequences: which row is the target's */
+  int64_t max_len;              /* tokens of a sample, specials included */
+  tl_pooling pool;              /* sequences: which row is the target's */
+  const tl_model_config *model; /* translation: see tl_model_start; may be NULL */
 } tl_encode_options;
 
 /* Translation: the source is `x [eos]` and stands before the decoder's input `[bos] y`, whose

@@ -238,7 +238,7 @@ tl_status tl_task_encode(const tl_task *t, const tl_tokenizer *tok, const tl_tas
                 (long long)o->max_len);
   if (t->seq2seq && e.eos < 0)
     s = tl_fail(err, TL_CONFIG, "the tokenizer has no token that ends a text: it cannot translate");
-  if (t->seq2seq && e.bos < 0) e.bos = e.eos;
+  if (t->seq2seq) e.bos = tl_model_start(o->model, tok);
   for (size_t i = 0; s == TL_OK && i < d->n; i++) {
     if (t->seq2seq)
       s = add_translation(&e, i, err);

@@ -31,11 +31,10 @@ static tl_status load(tl_translator *t, const char *dir, tl_err *err) {
     return tl_fail(err, TL_CONFIG, "length penalty %g: it must be 0 to 10", o->length_penalty);
   TL_TRY(tl_model_load(dir, false, &t->model, err));
   if (!t->model->arch->seq2seq)
-    return tl_fail(err, TL_CONFIG, "%s: a model of type %s does not translate; encdec does", dir,
-                   t->model->arch->name);
+    return tl_fail(err, TL_CONFIG, "%s: a model of type %s does not translate; encdec and t5 do",
+                   dir, t->model->arch->name);
   TL_TRY(tl_tokenizer_load(dir, &t->tok, err));
   int vocab = tl_tokenizer_vocab_size(t->tok), eos = tl_tokenizer_special(t->tok, TL_TOK_EOS);
-  int bos = tl_tokenizer_special(t->tok, TL_TOK_BOS);
   if (vocab > t->model->c.vocab)
     return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %d tokens, the model only %lld", dir,
                    vocab, (long long)t->model->c.vocab);
@@ -47,7 +46,7 @@ static tl_status load(tl_translator *t, const char *dir, tl_err *err) {
                       .max_source = o->max_len,
                       .max_len = o->max_len,
                       .vocab = vocab,
-                      .bos = bos < 0 ? eos : bos,
+                      .bos = tl_model_start(&t->model->c, t->tok),
                       .eos = eos};
   return tl_beam_new(t->ctx, t->model, tl_kernels_dtype(t->ctx->k, o->dtype), &l, &t->beam, err);
 }
@@ -100,7 +99,8 @@ static tl_status translate(tl_translator *t, tl_task_data *d, const size_t *inde
   tl_beam_options o = {
       .beam = (int)t->o.beam, .n_best = (int)t->o.n_best, .length_penalty = t->o.length_penalty};
   TL_TRY(tl_task_encode(tl_task_find("translate"), t->tok, d,
-                        &(tl_encode_options){.max_len = t->o.max_len}, &samples, err));
+                        &(tl_encode_options){.max_len = t->o.max_len, .model = &t->model->c},
+                        &samples, err));
   tl_status s = tl_beam_search(t->beam, &o, &samples, &h, err);
   if (s == TL_OK) {
     s = take_texts(t, &h, index, out, err);

@@ -14,14 +14,15 @@
 
 #include "models/model.h"
 #include "tilth/context.h"
+#include "transfer/beam.h"
 
 #define GOLDEN TL_SOURCE_DIR "/tests/golden/models/"
 #define TOLERANCE 1e-4 /* of the largest magnitude in the tensor, at f32 */
 
-static const char *const names[] = {"gpt2",    "llama",  "bert",  "modernbert",
-                                    "roberta", "llama3", "qwen3", "encdec"};
+static const char *const names[] = {"gpt2",   "llama", "bert",   "modernbert", "roberta",
+                                    "llama3", "qwen3", "encdec", "t5",         "t5-gated"};
 static const char *const levels[] = {"ref", "avx2", "avx512", "avx512bf16"};
-enum { N_NAMES = 8, N_LEVELS = 4, MAX_TOKENS = 64 };
+enum { N_NAMES = 10, N_LEVELS = 4, MAX_TOKENS = 64 };
 
 /* A golden file and the model beside it. */
 typedef struct golden {
@@ -225,6 +226,48 @@ static void bf16_loss_is_near(void **state) {
   check_all(check_bf16);
 }
 
+/* What greedy search writes for each source, with keys and values in a cache, up to the end. */
+static void check_greedy(const golden *t, tl_ctx *ctx) {
+  const tl_st_tensor *x = tl_st_find(t->st, "greedy");
+  if (!x) return;
+  enum { LEN = 20, EOS = 1 };
+  const int32_t *want = x->data;
+  int64_t start[MAX_TOKENS];
+  int32_t second[MAX_TOKENS];
+  tl_task_samples s = {.n = t->n_segments, .start = start, .second = second};
+  s.token = (int32_t *)(uintptr_t)t->source;
+  for (int64_t i = 0; i < s.n; i++) {
+    start[i] = t->source_segments[i].q0;
+    second[i] = t->source_segments[i].q1 - t->source_segments[i].q0;
+  }
+  assert_true(t->m->c.has_start);
+  tl_beam_limits l = {.beam = 1,
+                      .max_source = t->n_source,
+                      .max_len = LEN,
+                      .vocab = (int)t->m->c.vocab,
+                      .bos = (int)t->m->c.start,
+                      .eos = EOS};
+  tl_beam *b = NULL;
+  tl_hypotheses h;
+  tl_err err = {TL_OK, ""};
+  if (tl_beam_new(ctx, t->m, TL_F32, &l, &b, &err) != TL_OK) fail_msg("%s", err.msg);
+  const tl_beam_options o = {.beam = 1, .n_best = 1, .max_len = LEN, .length_penalty = 1};
+  assert_int_equal(tl_beam_search(b, &o, &s, &h, NULL), TL_OK);
+  for (int64_t i = 0; i < s.n; i++, want += LEN) {
+    int n = 0;
+    while (n < LEN - 1 && want[n] != EOS) n++; /* the last step can only end */
+    if (h.h[i].n != n || memcmp(h.h[i].token, want, (size_t)n * sizeof *want) != 0)
+      fail_msg("%s at %s: text %d differs", t->name, tl_ctx_cpu(ctx), (int)i);
+  }
+  tl_hypotheses_free(&h);
+  tl_beam_free(b);
+}
+
+static void greedy_search_equals_transformers(void **state) {
+  (void)state;
+  check_all(check_greedy);
+}
+
 /* Every tensor of the file is a parameter of the model and the other way round. */
 static void names_are_the_same(void **state) {
   (void)state;
@@ -261,6 +304,8 @@ static void description_survives_saving(void **state) {
     assert_true(a->rope_theta == b->rope_theta && a->rope_theta_local == b->rope_theta_local);
     assert_true(a->norm_eps == b->norm_eps && a->tie == b->tie);
     assert_true(a->layers == b->layers && a->encoder_layers == b->encoder_layers);
+    assert_true(a->head_dim == b->head_dim && a->rel_distance == b->rel_distance);
+    assert_true(a->scale_logits == b->scale_logits);
     assert_int_equal(t.m->params.n, again->params.n);
     for (int k = 0; k < again->params.n; k++) {
       const tl_param *p = t.m->params.p[k], *q = again->params.p[k];
@@ -282,6 +327,7 @@ int main(void) {
       cmocka_unit_test(names_are_the_same),
       cmocka_unit_test(f32_equals_pytorch),
       cmocka_unit_test(bf16_loss_is_near),
+      cmocka_unit_test(greedy_search_equals_transformers),
       cmocka_unit_test(description_survives_saving),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
