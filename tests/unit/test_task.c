@@ -157,7 +157,7 @@ static void translates_what_it_learnt(const fixture *f) {
 
 static void each_task_is_learnt_by_each_architecture(void **state) {
   (void)state;
-  static const char *const archs[] = {"gpt2", "llama", "bert", "encoder", "encdec"};
+  static const char *const archs[] = {"gpt2", "llama", "bert", "encoder", "encdec", "t5"};
   for (int toy = 0; toy < N_TOYS; toy++)
     for (int a = 0; a < 5; a++) {
       if (!strcmp(toys[toy].task, "prompt") && a >= 2) continue; /* encoders do not continue text */
