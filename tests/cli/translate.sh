@@ -48,6 +48,15 @@ check 0 translate $scratch --data blank --n-best 3 --json
 [ "$(wc -l < out)" -eq 3 ] || fail "not one object a line"
 holds out '"source":"there is a red dog","translations":\[{"text":"da ist ein rot Hund","score":-'
 
+t5="model.type=t5 model.dim=48 model.layers=2 model.encoder_layers=1 model.heads=4 model.max_len=64"
+check 0 train run.name=t5-spans data.text=train.en,train.de data.unit=line data.tokenizer=bytes data.val_fraction=0.1 \
+  $t5 objective.type=span_corruption train.seq_len=48 train.steps=4 train.batch=8 run.eval_every=2
+check 0 finetune run.name=t5 $task --from runs/t5-spans-*/model train.steps=300 run.eval_every=150
+check 0 translate runs/t5-[0-9]*/model --data train.en
+cmp -s out train.de || fail "T5 does not translate what it learnt"
+check 78 train data.text=train.en data.tokenizer=bytes $t5 objective.type=denoise model.kv_heads=2 train.seq_len=48 train.steps=1
+holds err 'type t5 has neither grouped queries'
+
 check 65 translate $scratch --data train.en --reference few.de
 holds err 'train.en has 64 lines, few.de 16'
 check 78 translate $scratch --data few.en --n-best 6
