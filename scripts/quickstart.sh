@@ -46,9 +46,9 @@ else
 fi
 
 say "fine-tuning with 100, 500 and 5,000 labels: pretrained, from scratch, naive Bayes; 3 seeds each"
-"$tilth" study --from "$run/model" --run "$run" \
-  --train "$out/corpus/wordnet/train.tsv" --test "$out/corpus/wordnet/test.tsv" \
-  --title "WordNet glosses: what pretraining was worth" \
-  --labels 100,500,5000 --seeds 3 --epochs 4 --min-steps 200 --max-test 3000 --out "$out/study-$minutes.json"
-"$tilth" report "$out/study-$minutes.json" --out "$out/report.html"
+"$tilth" report labels --from "$run/model" --run "$run" \
+  --data "$out/corpus/wordnet/train.tsv" --test "$out/corpus/wordnet/test.tsv" \
+  --title "WordNet glosses: what pretraining was worth" --arms pretrained,scratch,bayes \
+  --labels 100,500,5000 --seeds 3 --max-len 64 --max-test 3000 --out "$out/labels-$minutes.json" \
+  --page "$out/report.html" task.epochs=4 task.min_steps=200 task.replace_bad_utf8=true
 say "the report is at $out/report.html"

@@ -57,6 +57,8 @@ typedef enum tl_config_level {
 
 /* All defaults. On success *out is freed with tl_config_free. */
 tl_status tl_config_new(tl_config **out, tl_err *err);
+/* A copy of all values; the origins are lost. */
+tl_status tl_config_copy(const tl_config *c, tl_config **out, tl_err *err);
 void tl_config_free(tl_config *c); /* NULL is allowed */
 
 /* The usual way: all sources in order of precedence, then tl_config_finish. preset and file may be

@@ -37,6 +37,39 @@ typedef struct tl_predictions {
 } tl_predictions;
 void tl_predictions_free(tl_predictions *p);
 
+/* --- where a model is right ------------------------------------------------------------------ */
+
+/* Of a class, a label, or a type of entity. */
+typedef struct tl_label_score {
+  const char *name; /* borrowed from the labels or, for entities, from the details */
+  double precision, recall, f1;
+  size_t correct, predicted, actual;
+} tl_label_score;
+/* The predictions whose confidence lies in (i / n_bins, (i + 1) / n_bins]. */
+typedef struct tl_calibration_bin {
+  size_t n;
+  double confidence, accuracy; /* means; 0 if there are none */
+} tl_calibration_bin;
+enum { TL_CALIBRATION_BINS = 15 };
+
+typedef struct tl_details {
+  size_t n_labels; /* classes, labels, or types of entities; 0: values, texts */
+  tl_label_score *label;
+  size_t *confusion;       /* [n_labels * n_labels] row: truth, column: predicted; NULL: not of
+                              classes */
+  tl_calibration_bin *bin; /* [TL_CALIBRATION_BINS] by the probability of the predicted class; NULL:
+                              not of classes */
+  char *names;             /* of the entities' types */
+} tl_details;
+/* d: the records with their labels, p: what was predicted for them. Errors: DATA, NOMEM. */
+tl_status tl_details_make(const tl_task_data *d, const tl_predictions *p, tl_details *out,
+                          tl_err *err);
+void tl_details_free(tl_details *d);
+/* {"labels": [{"label", "precision", "recall", "f1", "correct", "predicted", "actual"}],
+ * "confusion": [[n]], "calibration": [{"from", "to", "n", "confidence", "accuracy"}]}; what is not
+ * there is left out. malloc'ed; NULL when out of memory. */
+char *tl_details_json(const tl_details *d);
+
 /* --- a finished model at work ---------------------------------------------------------------- */
 
 typedef struct tl_predictor tl_predictor;

@@ -26,10 +26,14 @@ extern "C" {
  *            "metrics": path of a run's metrics.jsonl (relative to the document's folder), whose
  *            keys are the same, with "eval/loss" and "eval/bpb" for those of validation
  *   "study": {"task": string, "classes": n, "test_size": n, "majority": accuracy in [0, 1],
+ *             "metric": {"name": string, "scale": values are shown times this, "lower": bool, true
+ *                        where less is better}, accuracy in percent where it is absent
  *             "labels": [n, increasing],
  *             "arms": [{"title": string, "role": "pretrained" | "scratch" | "baseline",
- *                       "accuracy": [[one value in [0, 1] per seed] per label count]}]}
+ *                       "values": [[one value per seed] per label count]}]}
  *            the i-th values of two arms are taken as paired (same seed, same labels)
+ *   "details": what tl_details_json (tilth/predict.h) writes: scores of each label, confusion,
+ *            calibration
  *   "predictions": [{"text": string, "truth": string, "predicted": string, "probability": p}] */
 /* clang-format on */
 

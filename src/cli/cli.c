@@ -160,3 +160,12 @@ tl_status tl_cli_load_config(const char *preset, const tl_cli_args *args, tl_con
   return tl_config_load(preset, first ? args->item[0] : NULL, args->item + first, args->n - first,
                         out, err);
 }
+
+tl_status tl_cli_load_settings(const char *preset, const tl_cli_args *args,
+                               const tl_cli_setting *set, size_t n, tl_config **out, tl_err *err) {
+  TL_TRY(tl_cli_load_config(preset, args, out, err));
+  for (size_t i = 0; i < n; i++)
+    if (set[i].value)
+      TL_TRY(tl_config_set(*out, set[i].key, set[i].value, TL_CONFIG_FLAG, set[i].name, err));
+  return tl_config_finish(*out, err);
+}

@@ -44,9 +44,9 @@ int tl_cmd_plan(int argc, char **argv);
 int tl_cmd_predict(int argc, char **argv);
 int tl_cmd_prepare(int argc, char **argv);
 int tl_cmd_report(int argc, char **argv);
+int tl_cmd_report_labels(int argc, char **argv); /* tilth report labels */
 int tl_cmd_selftest(int argc, char **argv);
 int tl_cmd_resume(int argc, char **argv);
-int tl_cmd_study(int argc, char **argv);
 int tl_cmd_train(int argc, char **argv);
 int tl_cmd_tokenizer(int argc, char **argv);
 int tl_cmd_translate(int argc, char **argv);
@@ -110,6 +110,14 @@ void tl_cli_on_help(tl_help_fn fn, void *user);
  * file. */
 tl_status tl_cli_load_config(const char *preset, const tl_cli_args *args, tl_config **out,
                              tl_err *err);
+
+/* An option that stands for a configuration key. */
+typedef struct tl_cli_setting {
+  const char *name, *key, *value; /* "--from", "task.from", what was given or NULL */
+} tl_cli_setting;
+/* The same with the options over it. */
+tl_status tl_cli_load_settings(const char *preset, const tl_cli_args *args,
+                               const tl_cli_setting *set, size_t n, tl_config **out, tl_err *err);
 
 /* Context options from --threads and --cpu, with the log and cancel callbacks below. */
 tl_ctx_options tl_cli_ctx_options(void);

@@ -4,19 +4,9 @@
 #include "cli/cli.h"
 #include "tilth/train.h"
 
-typedef struct flag {
-  const char *name, *key; /* an option and the configuration key that it sets */
-  const char *value;
-} flag;
-
-/* The preset, then a file and key=value, then the options that stand for keys. */
-static tl_status load(const char *preset, const tl_cli_args *args, const flag *flags, size_t n,
-                      tl_config **cfg, tl_err *err) {
-  TL_TRY(tl_cli_load_config(preset, args, cfg, err));
-  for (size_t i = 0; i < n; i++)
-    if (flags[i].value)
-      TL_TRY(tl_config_set(*cfg, flags[i].key, flags[i].value, TL_CONFIG_FLAG, flags[i].name, err));
-  TL_TRY(tl_config_finish(*cfg, err));
+static tl_status load(const char *preset, const tl_cli_args *args, const tl_cli_setting *flags,
+                      size_t n, tl_config **cfg, tl_err *err) {
+  TL_TRY(tl_cli_load_settings(preset, args, flags, n, cfg, err));
   return *(*cfg)->task.train ? TL_OK
                              : tl_fail(err, TL_USAGE,
                                        "finetune: no labelled records: give --data FILE (or "
@@ -26,10 +16,10 @@ static tl_status load(const char *preset, const tl_cli_args *args, const flag *f
 int tl_cmd_finetune(int argc, char **argv) {
   const char *preset = "finetune";
   bool json = false, profile = false;
-  flag flags[] = {{"--from", "task.from", NULL},    {"--task", "task.type", NULL},
-                  {"--data", "task.train", NULL},   {"--valid", "task.valid", NULL},
-                  {"--test", "task.test", NULL},    {"--columns", "task.columns", NULL},
-                  {"--adapt", "adapt.method", NULL}};
+  tl_cli_setting flags[] = {{"--from", "task.from", NULL},    {"--task", "task.type", NULL},
+                            {"--data", "task.train", NULL},   {"--valid", "task.valid", NULL},
+                            {"--test", "task.test", NULL},    {"--columns", "task.columns", NULL},
+                            {"--adapt", "adapt.method", NULL}};
   const tl_opt opts[] = {
       {"from", 0, TL_OPT_STR, &flags[0].value, "MODEL", "folder of the pretrained model"},
       {"task", 0, TL_OPT_STR, &flags[1].value, "TASK",

@@ -1,21 +1,24 @@
 /* tilth report: the page that shows what a run cost and what it was worth. */
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include "cli/cli.h"
 #include "tilth/report.h"
 
 int tl_cmd_report(int argc, char **argv) {
+  if (argc > 1 && !strcmp(argv[1], "labels")) return tl_cmd_report_labels(argc - 1, argv + 1);
   const char *out = NULL;
   const tl_opt opts[] = {{"out", 'o', TL_OPT_STR, &out, "FILE",
                           "the page to write (report.html, in the run folder for a run)"},
                          {0}};
   const tl_usage usage = {
       .name = "report",
-      .synopsis = "[--out FILE] RUN_FOLDER | DOCUMENT.json",
+      .synopsis = "[--out FILE] RUN_FOLDER | DOCUMENT.json | labels ...",
       .summary =
           "Writes one self-contained HTML page: of a run folder, its record and curves; of a\n"
           "report document (include/tilth/report.h describes it), the label study with its\n"
-          "intervals, example predictions and costs as well.",
+          "intervals, example predictions and costs as well. `tilth report labels` makes such a\n"
+          "study; it has options of its own.",
       .examples = "tilth report runs/my-run-20260102-030405-1a2b\n"
                   "tilth report study.json --out report.html",
       .opts = opts,

@@ -29,10 +29,9 @@ static const tl_command commands[] = {
     {"plan", tl_cmd_plan, "what a run will cost, before it runs"},
     {"predict", tl_cmd_predict, "labels, tags or values from a fine-tuned model"},
     {"prepare", tl_cmd_prepare, "turn text into token shards for training"},
-    {"report", tl_cmd_report, "write the page of a run: curves, label study, costs"},
+    {"report", tl_cmd_report, "pages of runs; what pretraining was worth, in labels"},
     {"resume", tl_cmd_resume, "go on with an interrupted run"},
     {"selftest", tl_cmd_selftest, "check the operators and kernels on this machine"},
-    {"study", tl_cmd_study, "what pretraining was worth, in labels"},
     {"tokenizer", tl_cmd_tokenizer, "train, use and inspect tokenizers"},
     {"train", tl_cmd_train, "pretrain a model on text"},
     {"translate", tl_cmd_translate, "translate texts with an encoder-decoder"},
@@ -44,6 +43,7 @@ static const struct {
   const char *command, *verbs;
 } verbs[] = {
     {"bench", "step finetune generate"},
+    {"report", "labels"},
     {"tokenizer", "train encode decode inspect"},
 };
 

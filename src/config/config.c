@@ -31,6 +31,46 @@ tl_status tl_config_new(tl_config **out, tl_err *err) {
   return TL_OK;
 }
 
+static tl_status copy_key(const tl_key *k, const tl_config *from, tl_config *to, tl_err *err) {
+  const void *v = tl_key_value(k, from);
+  char number[32];
+  const char *text = number;
+  const char *const *items = &text;
+  size_t n = 1;
+  switch (k->type) {
+  case TL_KEY_INT:
+    snprintf(number, sizeof number, "%lld", (long long)*(const int64_t *)v);
+    break;
+  case TL_KEY_REAL:
+    snprintf(number, sizeof number, "%.17g", *(const double *)v);
+    break;
+  case TL_KEY_BOOL:
+    text = *(const bool *)v ? "true" : "false";
+    break;
+  case TL_KEY_TEXT:
+  case TL_KEY_ENUM:
+    text = *(const char *const *)v;
+    break;
+  case TL_KEY_LIST:
+    items = ((const tl_strlist *)v)->item;
+    n = ((const tl_strlist *)v)->n;
+    break;
+  }
+  return tl_key_set(to, k, items, n, TL_CONFIG_FLAG, "copy: ", "copy", err);
+}
+
+tl_status tl_config_copy(const tl_config *c, tl_config **out, tl_err *err) {
+  tl_config *copy = NULL;
+  TL_TRY(tl_config_new(&copy, err));
+  tl_status s = TL_OK;
+  for (size_t i = 0; i < tl_n_keys && s == TL_OK; i++) s = copy_key(&tl_keys[i], c, copy, err);
+  if (s == TL_OK)
+    *out = copy;
+  else
+    tl_config_free(copy);
+  return s;
+}
+
 void tl_config_free(tl_config *c) {
   if (!c) return;
   if (c->state) tl_arena_free(&c->state->arena);

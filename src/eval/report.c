@@ -63,6 +63,7 @@ static tl_status page(tl_buf *b, const json_t *doc, const char *dir, tl_study *s
   }
   tl_buf_puts(b, "</header>\n");
   if (study_doc) tl_study_section(b, study);
+  TL_TRY(tl_details_section(b, json_object_get(doc, "details"), err));
   TL_TRY(tl_predictions_section(b, json_object_get(doc, "predictions"), err));
   TL_TRY(tl_curves_section(b, json_object_get(doc, "curves"), dir, err));
   TL_TRY(tl_costs_section(b, json_object_get(doc, "costs"), err));

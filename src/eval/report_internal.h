@@ -68,7 +68,9 @@ typedef struct tl_arm {
 } tl_arm;
 
 typedef struct tl_study {
-  const char *task;
+  const char *task, *metric;           /* metric: "accuracy" or another score's name */
+  double scale;                        /* values are shown times this */
+  bool lower;                          /* lower values are better */
   double classes, test_size, majority; /* NAN: not given */
   size_t n_labels, n_arms;
   double labels[TL_MAX_LABELS];
@@ -83,6 +85,7 @@ void tl_study_section(tl_buf *b, const tl_study *s);
 /* report_run.c; `dir` is the document's folder. */
 tl_status tl_curves_section(tl_buf *b, const json_t *curves, const char *dir, tl_err *err);
 tl_status tl_costs_section(tl_buf *b, const json_t *costs, tl_err *err);
+tl_status tl_details_section(tl_buf *b, const json_t *details, tl_err *err); /* report_details.c */
 tl_status tl_predictions_section(tl_buf *b, const json_t *predictions, tl_err *err);
 tl_status tl_info_section(tl_buf *b, const json_t *info, tl_err *err);
 

@@ -21,8 +21,22 @@ static tl_status parse_labels(const json_t *list, tl_study *s, tl_err *err) {
   return TL_OK;
 }
 
-static tl_status parse_values(const json_t *list, const char *where, tl_arm *a, size_t i,
-                              tl_err *err) {
+static tl_status parse_metric(const json_t *metric, tl_study *s, tl_err *err) {
+  s->metric = "accuracy";
+  s->scale = 100;
+  if (!metric) return TL_OK;
+  TL_TRY(tl_json_expect(metric, JSON_OBJECT, "study.metric", err));
+  TL_TRY(tl_json_str(metric, "study.metric", "name", &s->metric, err));
+  TL_TRY(tl_json_num(metric, "study.metric", "scale", &s->scale, err));
+  s->lower = json_is_true(json_object_get(metric, "lower"));
+  if (s->metric && s->scale > 0) return TL_OK;
+  return tl_fail(err, TL_DATA,
+                 "report document: study.metric must have a name and a scale above 0");
+}
+
+static tl_status parse_values(const json_t *list, const char *where, const tl_study *s, tl_arm *a,
+                              size_t i, tl_err *err) {
+  const bool is_share = !strcmp(s->metric, "accuracy");
   TL_TRY(tl_json_expect(list, JSON_ARRAY, where, err));
   size_t n = json_array_size(list);
   if (n > TL_MAX_SEEDS)
@@ -31,9 +45,9 @@ static tl_status parse_values(const json_t *list, const char *where, tl_arm *a, 
   for (size_t k = 0; k < n; k++) {
     const json_t *v = json_array_get(list, k);
     double x = json_number_value(v);
-    if (!json_is_number(v) || !(x >= 0 && x <= 1))
-      return tl_fail(err, TL_DATA, "report document: %s[%zu] must be a number from 0 to 1", where,
-                     k);
+    if (!json_is_number(v) || (is_share && !(x >= 0 && x <= 1)))
+      return tl_fail(err, TL_DATA, "report document: %s[%zu] must be a number%s", where, k,
+                     is_share ? " from 0 to 1" : "");
     a->value[i][k] = x;
   }
   a->n[i] = n;
@@ -60,16 +74,16 @@ static tl_status parse_arm(const json_t *o, size_t index, tl_study *s, tl_err *e
                    "\"scratch\" or \"baseline\"",
                    where);
   a->role = r;
-  const json_t *accuracy = json_object_get(o, "accuracy");
-  if (json_array_size(accuracy) != s->n_labels)
+  const json_t *values = json_object_get(o, "values");
+  if (json_array_size(values) != s->n_labels)
     return tl_fail(err, TL_DATA,
-                   "report document: %s.accuracy must be an array of %zu arrays, one for each "
+                   "report document: %s.values must be an array of %zu arrays, one for each "
                    "entry of study.labels",
                    where, s->n_labels);
   for (size_t i = 0; i < s->n_labels; i++) {
     char path[96];
-    snprintf(path, sizeof path, "%s.accuracy[%zu]", where, i);
-    TL_TRY(parse_values(json_array_get(accuracy, i), path, a, i, err));
+    snprintf(path, sizeof path, "%s.values[%zu]", where, i);
+    TL_TRY(parse_values(json_array_get(values, i), path, s, a, i, err));
   }
   return TL_OK;
 }
@@ -81,6 +95,7 @@ tl_status tl_study_parse(const json_t *study, tl_study *s, tl_err *err) {
   TL_TRY(tl_json_num(study, "study", "test_size", &s->test_size, err));
   TL_TRY(tl_json_num(study, "study", "majority", &s->majority, err));
   TL_TRY(parse_labels(json_object_get(study, "labels"), s, err));
+  TL_TRY(parse_metric(json_object_get(study, "metric"), s, err));
   const json_t *arms = json_object_get(study, "arms");
   TL_TRY(tl_json_expect(arms, JSON_ARRAY, "study.arms", err));
   s->n_arms = json_array_size(arms);
@@ -97,24 +112,52 @@ const tl_arm *tl_study_arm(const tl_study *s, int role) {
   return NULL;
 }
 
-/* Pretrained minus other at label count i, paired where both have the same seeds. */
-static tl_interval gain(const tl_arm *p, const tl_arm *other, size_t i) {
-  if (p->n[i] == other->n[i])
-    return tl_paired_t_interval(p->value[i], other->value[i], p->n[i], 0.95);
-  return (tl_interval){p->mean[i] - other->mean[i], NAN, 0};
+/* How much better pretrained is than other at label count i, paired where both have the same seeds.
+ */
+static tl_interval gain(const tl_study *s, const tl_arm *p, const tl_arm *other, size_t i) {
+  tl_interval g = {p->mean[i] - other->mean[i], NAN, 0};
+  if (p->n[i] == other->n[i]) g = tl_paired_t_interval(p->value[i], other->value[i], p->n[i], 0.95);
+  if (s->lower) g.mean = -g.mean;
+  return g;
 }
 
-static void percent(tl_buf *b, tl_interval v) {
+/* Scores of 0 to 100 have one digit behind the point, losses three. */
+static int digits(const tl_study *s) {
+  return s->lower ? 3 : 1;
+}
+static const char *percent_sign(const tl_study *s) {
+  return s->scale == 100 && !strcmp(s->metric, "accuracy") ? "&nbsp;%" : "";
+}
+
+static void number(tl_buf *b, const tl_study *s, double v) {
+  tl_buf_printf(b, "%.*f%s", digits(s), s->scale * v, percent_sign(s));
+}
+
+static void number_with_interval(tl_buf *b, const tl_study *s, tl_interval v) {
   if (!isfinite(v.mean)) {
     tl_buf_puts(b, "&ndash;");
     return;
   }
-  tl_buf_printf(b, "%.1f&nbsp;%%", 100 * v.mean);
-  if (isfinite(v.half)) tl_buf_printf(b, " <small>&plusmn;&nbsp;%.1f</small>", 100 * v.half);
+  number(b, s, v.mean);
+  if (isfinite(v.half))
+    tl_buf_printf(b, " <small>&plusmn;&nbsp;%.*f</small>", digits(s), s->scale * v.half);
 }
 
-static void points(tl_buf *b, double v) {
-  tl_buf_printf(b, "%s%.1f", v < 0 ? "&minus;" : "+", fabs(100 * v));
+static void points(tl_buf *b, const tl_study *s, double v) {
+  tl_buf_printf(b, "%s%.*f", v < 0 ? "&minus;" : "+", digits(s), fabs(s->scale * v));
+}
+
+static void range_of(tl_buf *b, const tl_study *s, tl_interval g) {
+  tl_buf_printf(b, "95&nbsp;%% interval %.*f to %.*f", digits(s), s->scale * (g.mean - g.half),
+                digits(s), s->scale * (g.mean + g.half));
+}
+
+/* "entity_f1" as "entity f1". */
+static void metric_name(tl_buf *b, const tl_study *s) {
+  size_t at = b->len;
+  tl_html_text(b, s->metric);
+  for (; b->data && at < b->len; at++)
+    if (b->data[at] == '_') b->data[at] = ' ';
 }
 
 /* What `other` would need to reach the accuracy of `p` at label count i: tl_labels_needed on its
@@ -126,10 +169,10 @@ static bool labels_worth(const tl_study *s, const tl_arm *p, const tl_arm *other
   for (size_t k = 0; k < s->n_labels; k++) {
     if (!isfinite(other->mean[k])) continue;
     labels[n] = s->labels[k];
-    score[n++] = other->mean[k];
+    score[n++] = s->lower ? -other->mean[k] : other->mean[k];
   }
   if (!n || !isfinite(p->mean[i])) return false;
-  *side = tl_labels_needed(labels, score, n, p->mean[i], needed);
+  *side = tl_labels_needed(labels, score, n, s->lower ? -p->mean[i] : p->mean[i], needed);
   /* Interpolated between few points: two digits are all it can bear. */
   double unit = *side == 0 ? pow(10, floor(log10(*needed)) - 1) : 1;
   if (unit > 1) *needed = round(*needed / unit) * unit;
@@ -163,8 +206,8 @@ static bool is_loss(tl_interval g) {
 static size_t best_gain(const tl_study *s, const tl_arm *p, const tl_arm *scratch) {
   size_t best = s->n_labels;
   for (size_t i = 0; i < s->n_labels; i++) {
-    tl_interval g = gain(p, scratch, i);
-    if (is_gain(g) && (best == s->n_labels || g.mean > gain(p, scratch, best).mean)) best = i;
+    tl_interval g = gain(s, p, scratch, i);
+    if (is_gain(g) && (best == s->n_labels || g.mean > gain(s, p, scratch, best).mean)) best = i;
   }
   return best;
 }
@@ -176,20 +219,24 @@ void tl_study_verdict(tl_buf *b, const tl_study *s) {
   tl_buf_puts(b, "<p class=\"lead\">");
   size_t i = best_gain(s, p, r);
   if (i < s->n_labels) {
-    tl_interval g = gain(p, r, i);
+    tl_interval g = gain(s, p, r, i);
     tl_buf_puts(b, "Pretraining paid. With ");
     tl_html_count(b, s->labels[i]);
-    tl_buf_printf(b,
-                  " labels the pretrained network is right on %.1f&nbsp;%% of the test texts, the "
-                  "same network from random weights on %.1f&nbsp;%%: <b>",
-                  100 * p->mean[i], 100 * r->mean[i]);
-    points(b, g.mean);
-    tl_buf_printf(b, " points</b> (95&nbsp;%% interval %.1f to %.1f). ", 100 * (g.mean - g.half),
-                  100 * (g.mean + g.half));
+    tl_buf_puts(b, " labels the pretrained network has a test ");
+    metric_name(b, s);
+    tl_buf_puts(b, " of ");
+    number(b, s, p->mean[i]);
+    tl_buf_puts(b, ", the same network from random weights ");
+    number(b, s, r->mean[i]);
+    tl_buf_puts(b, ": <b>");
+    points(b, s, g.mean);
+    tl_buf_puts(b, s->lower ? " better</b> (" : " points</b> (");
+    range_of(b, s, g);
+    tl_buf_puts(b, "). ");
     int side;
     double needed;
     if (labels_worth(s, p, r, i, &side, &needed) && side >= 0) {
-      tl_buf_puts(b, "From random weights that accuracy takes ");
+      tl_buf_puts(b, "From random weights that takes ");
       tl_buf_puts(b, side > 0 ? "more than " : "about ");
       tl_html_count(b, needed);
       double ratio = needed / s->labels[i];
@@ -205,8 +252,9 @@ void tl_study_verdict(tl_buf *b, const tl_study *s) {
   if (base) {
     size_t wins = 0, losses = 0;
     for (size_t k = 0; k < s->n_labels; k++) {
-      wins += p->mean[k] > base->mean[k];
-      losses += p->mean[k] < base->mean[k];
+      double more = (p->mean[k] - base->mean[k]) * (s->lower ? -1 : 1);
+      wins += more > 0;
+      losses += more < 0;
     }
     tl_html_text(b, base->title);
     if (wins && !losses)
@@ -223,7 +271,7 @@ void tl_study_verdict(tl_buf *b, const tl_study *s) {
 static void tiles(tl_buf *b, const tl_study *s, const tl_arm *p, const tl_arm *r) {
   tl_buf_puts(b, "<div class=\"tiles\">");
   for (size_t i = 0; i < s->n_labels; i++) {
-    tl_interval g = gain(p, r, i);
+    tl_interval g = gain(s, p, r, i);
     if (!isfinite(g.mean)) continue;
     tl_buf_puts(b, "<div class=\"tile\"><span>");
     tl_html_count(b, s->labels[i]);
@@ -231,15 +279,17 @@ static void tiles(tl_buf *b, const tl_study *s, const tl_arm *p, const tl_arm *r
                   is_gain(g)   ? "up"
                   : is_loss(g) ? "down"
                                : "same");
-    points(b, g.mean);
-    tl_buf_puts(b, " points</b><span>");
+    points(b, s, g.mean);
+    tl_buf_puts(b, s->lower ? "</b><span>" : " points</b><span>");
     if (isfinite(g.half))
-      tl_buf_printf(b, "95&nbsp;%% interval %.1f to %.1f", 100 * (g.mean - g.half),
-                    100 * (g.mean + g.half));
+      range_of(b, s, g);
     else
       tl_buf_puts(b, "no interval: too few paired seeds");
-    tl_buf_printf(b, "</span><span>%.1f&nbsp;%% against %.1f&nbsp;%%</span></div>",
-                  100 * p->mean[i], 100 * r->mean[i]);
+    tl_buf_puts(b, "</span><span>");
+    number(b, s, p->mean[i]);
+    tl_buf_puts(b, " against ");
+    number(b, s, r->mean[i]);
+    tl_buf_puts(b, "</span></div>");
   }
   tl_buf_puts(b, "</div>");
 }
@@ -259,11 +309,16 @@ static void figure(tl_buf *b, const tl_study *s) {
     for (size_t i = 0; i < s->n_labels; i++)
       if (arm->n[i] > seeds) seeds = arm->n[i];
   }
-  tl_plot plot = {.label = "Accuracy on the test set by number of labels, for each method",
+  char title[96];
+  snprintf(title, sizeof title, "test %.60s%s", s->metric,
+           s->scale == 100 ? (*percent_sign(s) ? ", %" : " x 100") : "");
+  for (char *c = title; *c; c++)
+    if (*c == '_') *c = ' ';
+  tl_plot plot = {.label = "Score on the test set by number of labels, for each method",
                   .x_title = "labelled examples (logarithmic)",
-                  .y_title = "test accuracy, %",
+                  .y_title = title,
                   .log_x = true,
-                  .y_scale = 100,
+                  .y_scale = s->scale,
                   .x_ticks = s->labels,
                   .n_x_ticks = s->n_labels,
                   .level = s->majority,
@@ -293,7 +348,7 @@ static void table(tl_buf *b, const tl_study *s) {
     tl_buf_puts(b, "</td>");
     for (size_t a = 0; a < s->n_arms; a++) {
       tl_buf_puts(b, "<td class=\"n\">");
-      percent(b, s->arms[a].stat[i]);
+      number_with_interval(b, s, s->arms[a].stat[i]);
       tl_buf_puts(b, "</td>");
     }
     tl_buf_puts(b, "</tr>");
@@ -304,7 +359,7 @@ static void table(tl_buf *b, const tl_study *s) {
 /* One row per label count: what each other method would need for the pretrained accuracy. */
 static void worth_table(tl_buf *b, const tl_study *s, const tl_arm *p) {
   tl_buf_puts(b, "<h3 style=\"margin-top:24px\">Worth how many labels?</h3><p class=\"note\">How "
-                 "many labels each other method needs for the accuracy that the pretrained network "
+                 "many labels each other method needs for the score that the pretrained network "
                  "has with the number on the left, read off its curve (linear in the logarithm of "
                  "the number of labels, nothing read beyond its ends).</p>"
                  "<div class=\"scroll\"><table><thead><tr><th>pretrained with</th>");
@@ -336,12 +391,14 @@ void tl_study_section(tl_buf *b, const tl_study *s) {
   if (isfinite(s->test_size)) {
     tl_buf_puts(b, " &middot; ");
     tl_html_count(b, s->test_size);
-    tl_buf_puts(b, " test texts");
+    tl_buf_puts(b, " test records");
   }
   tl_buf_puts(b, "</p>");
   if (p && r) {
-    tl_buf_puts(b, "<p class=\"note\">Gain of the pretrained network over the same network from "
-                   "random weights, in points of accuracy:</p>");
+    tl_buf_puts(b, "<p class=\"note\">How much better the pretrained network is than the same "
+                   "network from random weights (");
+    metric_name(b, s);
+    tl_buf_puts(b, "):</p>");
     tiles(b, s, p, r);
   }
   figure(b, s);

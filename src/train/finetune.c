@@ -29,10 +29,9 @@ typedef struct tl_task_run {
 
 /* --- records ---------------------------------------------------------------------------------- */
 
-static tl_status read_file(const tl_trainer *t, const char *path, const tl_labels *labels,
+tl_status tl_finetune_read(const tl_config *c, const char *path, const tl_labels *labels,
                            tl_task_data *out, tl_err *err) {
-  const tl_config *c = t->cfg;
-  tl_task_options o = {.kind = t->task->task->records,
+  tl_task_options o = {.kind = tl_task_find(c->task.type)->records,
                        .labels = labels,
                        .replace_bad_utf8 = c->task.replace_bad_utf8};
   if (*c->task.columns) o.columns = c->task.columns;
@@ -62,11 +61,11 @@ tl_status tl_finetune_split(const tl_config *c, const tl_task_data *d, bool has_
   return s;
 }
 
-static tl_status whole(part *p, tl_err *err) {
-  size_t *index = malloc((p->file.n + 1) * sizeof *index);
-  if (!index) return tl_fail(err, TL_NOMEM, "out of memory for %zu records", p->file.n);
-  for (size_t i = 0; i < p->file.n; i++) index[i] = i;
-  tl_status s = tl_task_select(&p->file, index, p->file.n, &p->data, err);
+static tl_status whole(const tl_task_data *d, part *p, tl_err *err) {
+  size_t *index = malloc((d->n + 1) * sizeof *index);
+  if (!index) return tl_fail(err, TL_NOMEM, "out of memory for %zu records", d->n);
+  for (size_t i = 0; i < d->n; i++) index[i] = i;
+  tl_status s = tl_task_select(d, index, d->n, &p->data, err);
   free(index);
   return s;
 }
@@ -74,18 +73,22 @@ static tl_status whole(part *p, tl_err *err) {
 static tl_status read_records(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_task_run *r = t->task;
-  TL_TRY(read_file(t, c->task.train, NULL, &r->train.file, err));
+  if (t->given) {
+    TL_TRY(whole(t->given->train, &r->train, err));
+    return whole(t->given->test, &r->test, err);
+  }
+  TL_TRY(tl_finetune_read(c, c->task.train, NULL, &r->train.file, err));
   const tl_labels *labels = r->train.file.labels.n ? &r->train.file.labels : NULL;
   t->data_name = c->task.train;
   t->data_hash = r->train.file.hash;
   if (*c->task.valid) {
-    TL_TRY(read_file(t, c->task.valid, labels, &r->valid.file, err));
-    TL_TRY(whole(&r->valid, err));
+    TL_TRY(tl_finetune_read(c, c->task.valid, labels, &r->valid.file, err));
+    TL_TRY(whole(&r->valid.file, &r->valid, err));
     t->data_hash = tl_mix64(t->data_hash, r->valid.file.hash);
   }
   if (*c->task.test) {
-    TL_TRY(read_file(t, c->task.test, labels, &r->test.file, err));
-    TL_TRY(whole(&r->test, err));
+    TL_TRY(tl_finetune_read(c, c->task.test, labels, &r->test.file, err));
+    TL_TRY(whole(&r->test.file, &r->test, err));
   }
   if (r->task->loss == TL_LOSS_CLASS && labels->n < 2)
     return tl_fail(err, TL_DATA, "%s: only one label occurs, \"%s\"; there is nothing to learn",
@@ -146,7 +149,7 @@ tl_status tl_finetune_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
 static tl_status make_model(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_task_run *r = t->task;
-  const tl_labels *labels = &r->train.file.labels;
+  const tl_labels *labels = &r->train.data.labels;
   tl_model_config mc = {0};
   TL_TRY(tl_finetune_config(t, &mc, err));
   tl_task_head_options o = {.kind = r->task->head,
@@ -165,7 +168,8 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
   if (r->task->head == TL_HEAD_NONE && !r->task->seq2seq && (arch->encoder || arch->seq2seq))
     return tl_fail(err, TL_CONFIG, "task.type prompt needs a decoder (gpt2, llama), not %s",
                    arch->name);
-  return *c->task.from ? tl_model_read_weights(t->model, c->task.from, err) : TL_OK;
+  return *c->task.from && !c->task.random ? tl_model_read_weights(t->model, c->task.from, err)
+                                          : TL_OK;
 }
 
 static tl_status encode(tl_trainer *t, part *p, tl_err *err) {
@@ -217,7 +221,10 @@ void tl_finetune_plan(tl_trainer *t, int64_t n) {
   double per_step = (double)(c->train.batch * c->train.accum);
   if (c->run.minutes > 0) return; /* planned from the measured speed */
   t->s.steps = c->train.steps;
-  if (t->s.steps == 0) t->s.steps = (int64_t)ceil(c->task.epochs * (double)n / per_step);
+  if (t->s.steps == 0) {
+    t->s.steps = (int64_t)ceil(c->task.epochs * (double)n / per_step);
+    if (t->s.steps < c->task.min_steps) t->s.steps = c->task.min_steps;
+  }
   if (t->s.steps < 1) t->s.steps = 1;
 }
 
@@ -329,8 +336,9 @@ static tl_lm_loss run(tl_trainer *t, int64_t m, const tl_pass *pass, tl_run_size
   return (tl_lm_loss){l[TL_LOSS_SUM], l[TL_LOSS_Z], l[TL_LOSS_COUNT], l[TL_LOSS_CORRECT]};
 }
 
-/* final: with intervals, and with all beams. */
-static tl_status score(tl_trainer *t, const part *p, bool final, tl_scores *out, tl_err *err) {
+/* final: with intervals, and with all beams. keep (or NULL) gets the predictions. */
+static tl_status score(tl_trainer *t, const part *p, bool final, tl_scores *out,
+                       tl_predictions *keep, tl_err *err) {
   tl_predictions pred;
   const tl_config *c = t->cfg;
   tl_status s = tl_task_predict(&t->task->graph, &p->samples, &p->data, &pred, err);
@@ -341,15 +349,19 @@ static tl_status score(tl_trainer *t, const part *p, bool final, tl_scores *out,
     if (s == TL_OK) pred.n = p->data.n;
   }
   if (s != TL_OK) return s;
-  s = tl_task_scores(t->task->task, &p->data, &pred, final, (uint64_t)t->cfg->run.seed, out, err);
-  tl_predictions_free(&pred);
+  s = tl_task_scores(t->task->task, &p->data, &pred, final && !t->given, (uint64_t)t->cfg->run.seed,
+                     out, err);
+  if (keep && s == TL_OK)
+    *keep = pred;
+  else
+    tl_predictions_free(&pred);
   return s;
 }
 
 static tl_status evaluate(tl_trainer *t, tl_eval_result *e, tl_err *err) {
   tl_task_run *r = t->task;
   double start = tl_now();
-  TL_TRY(score(t, &r->valid, false, &r->scores, err));
+  TL_TRY(score(t, &r->valid, false, &r->scores, NULL, err));
   double metric = tl_scores_find(&r->scores, r->task->metric);
   *e = (tl_eval_result){.loss = tl_scores_find(&r->scores, "loss"), .bpb = NAN};
   e->accuracy = tl_scores_find(&r->scores, "accuracy");
@@ -373,8 +385,9 @@ static tl_status finish(tl_trainer *t, tl_train_result *result, tl_err *err) {
   tl_task_run *r = t->task;
   tl_task_result *x = &result->task;
   if (t->val_ready && t->s.best_step != t->s.step) TL_TRY(tl_trainer_load_best(t, err));
-  if (r->valid.data.n) TL_TRY(score(t, &r->valid, true, &x->valid, err));
-  if (r->test.data.n) TL_TRY(score(t, &r->test, true, &x->test, err));
+  if (r->valid.data.n) TL_TRY(score(t, &r->valid, true, &x->valid, NULL, err));
+  tl_predictions *keep = t->given ? t->given->pred : NULL;
+  if (r->test.data.n) TL_TRY(score(t, &r->test, true, &x->test, keep, err));
   x->type = r->task->name;
   x->metric = r->task->metric;
   x->best = strcmp(x->metric, "loss") ? -t->s.best : t->s.best;

@@ -6,6 +6,9 @@
 #include "transfer/adapt.h"
 
 tl_status tl_finetune_adapt(const tl_config *c, tl_adapt_options *o, tl_err *err);
+/* A file of records of the configured task. labels: those there may be; NULL: those that occur. */
+tl_status tl_finetune_read(const tl_config *c, const char *path, const tl_labels *labels,
+                           tl_task_data *out, tl_err *err);
 /* From task.from or task.tokenizer; sets tok and tok_dir. */
 tl_status tl_finetune_tokenizer(tl_trainer *t, tl_err *err);
 /* Of the model to begin from, with the dropout of the task. */

@@ -164,7 +164,8 @@ static tl_status log_step(tl_trainer *t, const tl_step_stats *st, meter *m, tl_e
                             {"seconds", p.seconds}};
   if (t->opt->progress) t->opt->progress(t->opt->user, &p);
   *m = (meter){tl_now(), t->s.flops, t->s.tokens};
-  tl_status s = tl_run_metrics(t->run, t->s.step, list, sizeof list / sizeof *list, err);
+  tl_status s =
+      !t->run ? TL_OK : tl_run_metrics(t->run, t->s.step, list, sizeof list / sizeof *list, err);
   tl_profiler_add(t->prof, TL_PHASE_LOGGING, start);
   return s;
 }
@@ -220,6 +221,7 @@ static bool eval_due(const tl_trainer *t) {
 
 static bool save_due(const tl_trainer *t) {
   const double minutes = t->cfg->run.checkpoint_minutes;
+  if (!t->run) return false;
   return due(t->s.step, t->cfg->run.checkpoint_every) ||
          (minutes > 0 && tl_now() - t->last_saved > 60 * minutes);
 }
@@ -239,6 +241,7 @@ static tl_status save_or_warn(tl_trainer *t, bool must, tl_err *err) {
 }
 
 static tl_status finish(tl_trainer *t, tl_train_result *r, tl_err *err) {
+  if (!t->run) return t->learner->finish ? t->learner->finish(t, r, err) : TL_OK;
   TL_TRY(save_or_warn(t, true, err));
   char *dir = tl_path_join(tl_run_dir(t->run), "model");
   if (!dir) return tl_fail(err, TL_NOMEM, "out of memory");
@@ -268,6 +271,7 @@ tl_status tl_trainer_run(tl_trainer *t, tl_train_result *r, tl_err *err) {
     if (eval_due(t)) TL_TRY(evaluate_step(t, err));
     if (!last && save_due(t)) TL_TRY(save_or_warn(t, false, err));
     if (tl_ctx_cancelled(t->ctx)) {
+      if (!t->run) return tl_fail(err, TL_PREEMPTED, "stopped by request");
       TL_TRY(save_or_warn(t, true, err));
       return tl_fail(err, TL_PREEMPTED, "stopped at step %lld; go on with: tilth resume %s",
                      (long long)t->s.step, tl_run_dir(t->run));

@@ -8,7 +8,7 @@
 #include "train/trainer.h"
 
 static void fill_result(const tl_trainer *t, tl_train_result *r) {
-  snprintf(r->run_dir, sizeof r->run_dir, "%s", tl_run_dir(t->run));
+  if (t->run) snprintf(r->run_dir, sizeof r->run_dir, "%s", tl_run_dir(t->run));
   r->steps = t->s.step;
   r->tokens = t->s.tokens;
   r->loss = t->loss;
@@ -134,6 +134,21 @@ tl_status tl_train(tl_ctx *ctx, const tl_config *cfg, const tl_train_options *op
   tl_status s = tl_run_create(&ro, &run, err);
   free(yaml);
   return s == TL_OK ? run_in(ctx, cfg, run, false, options, result, err) : s;
+}
+
+tl_status tl_train_given(tl_ctx *ctx, const tl_config *cfg, const tl_given_records *given,
+                         tl_train_result *result, tl_err *err) {
+  *result = (tl_train_result){0};
+  tl_trainer *t = calloc(1, sizeof *t);
+  if (!t) return tl_fail(err, TL_NOMEM, "trainer: out of memory");
+  *t = (tl_trainer){
+      .ctx = ctx, .cfg = cfg, .opt = &no_options, .learner = &tl_finetuning, .given = given};
+  tl_status s = tl_trainer_init(t, err);
+  if (s == TL_OK) s = tl_trainer_run(t, result, err);
+  if (s == TL_OK) fill_result(t, result);
+  tl_trainer_free(t);
+  free(t);
+  return s;
 }
 
 tl_status tl_resume(tl_ctx *ctx, const char *run_dir, const tl_train_options *options,

@@ -64,11 +64,17 @@ typedef struct tl_learner {
 } tl_learner;
 extern const tl_learner tl_pretraining, tl_finetuning, tl_contrastive;
 
+/* Records at hand, to be learnt and predicted without a run folder and without validation. */
+typedef struct tl_given_records {
+  const tl_task_data *train, *test; /* with the same labels; borrowed */
+  tl_predictions *pred;             /* gets those of test; NULL: not wanted */
+} tl_given_records;
+
 struct tl_trainer {
   tl_ctx *ctx;
   const tl_config *cfg;
   const tl_train_options *opt;
-  tl_run *run;
+  tl_run *run; /* NULL: nothing is written */
   const tl_learner *learner;
   tl_graph *g; /* the learner's */
   tl_tokenizer *tok;
@@ -84,6 +90,7 @@ struct tl_trainer {
   tl_batch *micro; /* [accum] */
   tl_batch val_batch;
   struct tl_task_run *task;         /* fine-tuning */
+  const tl_given_records *given;    /* NULL: the files of the configuration */
   struct tl_contrast_run *contrast; /* fine-tuning by contrast */
   tl_optim *optim;
   tl_schedule schedule;
@@ -111,6 +118,10 @@ tl_status tl_trainer_init(tl_trainer *t, tl_err *err);
 tl_status tl_trainer_init_made_up(tl_trainer *t, const tl_made_up *m, int64_t steps, bool finetune,
                                   tl_err *err);
 void tl_trainer_free(tl_trainer *t);
+
+/* train.c: fine-tunes in memory; result->task.test has the scores. The last step's model counts. */
+tl_status tl_train_given(tl_ctx *ctx, const tl_config *cfg, const tl_given_records *given,
+                         tl_train_result *result, tl_err *err);
 
 /* pretrain.c */
 tl_status tl_pretraining_made_up(tl_trainer *t, const tl_made_up *m, tl_err *err);

@@ -62,7 +62,7 @@ bad 66 'no-such' generate -q no-such
 bad 66 'no-such' fill -q no-such 'a <mask>'
 bad 66 'no-such' resume -q no-such
 bad 66 'no-such' report -q no-such.json
-bad 66 'no-such' study -q --from "$dec/model" --train no-such.tsv --test no-such.tsv
+bad 66 'no-such' report labels -q --from "$dec/model" --data no-such.tsv --test no-such.tsv
 bad 66 'empty.txt' prepare -q -t bytes -o d2 empty.txt
 bad 66 'empty.txt' tokenizer train -q -n 300 -o tok empty.txt
 bad 65 'binary.bin.*binary' prepare -q -t bytes -o d2 binary.bin
@@ -70,7 +70,7 @@ bad 65 'binary.bin.*binary' tokenizer train -q -n 300 -o tok binary.bin
 bad 65 'binary.bin' prepare -q -t binary.bin -o d2 text.txt
 bad 78 'binary.bin' train -q binary.bin
 printf 'a\tone\nno tab\n' > bad.tsv
-bad 65 'bad.tsv:2: .*tab' study -q --from "$dec/model" --train bad.tsv --test bad.tsv
+bad 65 'bad.tsv:2: .*tab' report labels -q --from "$dec/model" --data bad.tsv --test bad.tsv
 bad 73 'data' prepare -q -t bytes -o data text.txt
 [ ! -e d2 ] && [ ! -e tok ] || fail "something was left after a failure"
 
@@ -111,8 +111,8 @@ bad 2 '--data' eval -q "$dec/model"
 bad 2 'missing argument' resume -q
 bad 2 '--seq-len' eval -q --data data --seq-len -1 "$dec/model"
 bad 2 '--choices' fill -q -n 0 "$dec/model" 'a <mask>'
-bad 2 '--labels' study -q --from m --train t --test t --labels 10,x
-bad 2 '--labels' study -q --from m --train t --test t --labels 10.5
+bad 2 '--labels' report labels -q --from m --data t --test t --labels 10,x
+bad 2 '--labels' report labels -q --from m --data t --test t --labels 10.5
 bad 2 '--temperature' generate -q -t -1 "$dec/model"
 bad 78 'seq.*32\|32.*seq\|at most 32' eval -q --data data --seq-len 4096 "$dec/model"
 good tokenizer train -q -t wordpiece -n 80 -o wp text.txt

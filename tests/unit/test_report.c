@@ -82,9 +82,9 @@ static const char full[] =
     "'lr':[0,0.001,0],'grad_norm':[1,0.5,0]}],"
     "'study':{'task':'glosses','classes':26,'test_size':5000,'majority':0.14,"
     "'labels':[100,1000,10000],'arms':["
-    "{'title':'Pretrained','role':'pretrained','accuracy':[[0.40,0.41,0.42],[0.6],[]]},"
-    "{'title':'Random <i>','role':'scratch','accuracy':[[0.20,0.21,0.19],[0.31,0.31],[0.51]]},"
-    "{'title':'Naive Bayes','role':'baseline','accuracy':[[0.3],[0.5],[0.7]]}]},"
+    "{'title':'Pretrained','role':'pretrained','values':[[0.40,0.41,0.42],[0.6],[]]},"
+    "{'title':'Random <i>','role':'scratch','values':[[0.20,0.21,0.19],[0.31,0.31],[0.51]]},"
+    "{'title':'Naive Bayes','role':'baseline','values':[[0.3],[0.5],[0.7]]}]},"
     "'predictions':[{'text':'<script>alert(1)</script>','truth':'a','predicted':'a',"
     "'probability':0.9},{'text':'t','truth':'a','predicted':'b','probability':null}]}";
 
@@ -133,8 +133,8 @@ static void a_loss_is_not_called_a_gain(void **state) {
   (void)state;
   tl_buf page = {0};
   assert_int_equal(report("{'schema':'tilth-report/1','title':'t','study':{'labels':[10],'arms':["
-                          "{'title':'P','role':'pretrained','accuracy':[[0.5,0.52]]},"
-                          "{'title':'S','role':'scratch','accuracy':[[0.5,0.51]]}]}}",
+                          "{'title':'P','role':'pretrained','values':[[0.5,0.52]]},"
+                          "{'title':'S','role':'scratch','values':[[0.5,0.51]]}]}}",
                           &page, NULL),
                    TL_OK);
   assert_null(strstr(page.data, "Pretraining paid"));
@@ -189,10 +189,10 @@ static void faults_are_named(void **state) {
       {"{'schema':'tilth-report/1','title':'t','study':{'labels':[5,5],'arms':[]}}",
        "study.labels[1]"},
       {"{'schema':'tilth-report/1','title':'t','study':{'labels':[5],'arms':[{'title':'a',"
-       "'role':'scratch','accuracy':[[1.5]]}]}}",
-       "study.arms[0].accuracy[0][0]"},
+       "'role':'scratch','values':[[1.5]]}]}}",
+       "study.arms[0].values[0][0]"},
       {"{'schema':'tilth-report/1','title':'t','study':{'labels':[5],'arms':[{'title':'a',"
-       "'role':'boss','accuracy':[[1]]}]}}",
+       "'role':'boss','values':[[1]]}]}}",
        "role"},
       {"{'schema':'tilth-report/1','title':'t','predictions':[{'text':'a'}]}", "predictions[0]"},
   };

@@ -1,4 +1,4 @@
-/* Unit tests of src/transfer: the classifier, the study. */
+/* Unit tests of the label study: any task, going on, settings. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +13,9 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/rng.h"
+#include "tilth/model.h"
+#include "tilth/report.h"
+#include "tilth/tokenizer.h"
 #include "tilth/transfer.h"
 
 enum { N_TRAIN = 240, N_TEST = 100 };
@@ -108,144 +111,65 @@ static int tear_down(void **state) {
   return tl_remove_tree(g_dir, NULL) == TL_OK ? 0 : -1;
 }
 
-static tl_task_data read_task(const char *path, const tl_labels *labels) {
-  tl_task_data d;
-  tl_err err = {0};
-  if (tl_task_read(path, &(tl_task_options){.labels = labels}, &d, &err) != TL_OK)
-    fail_msg("%s", err.msg);
-  return d;
-}
-
-/* --- the classifier -------------------------------------------------------------------------- */
-
-static tl_finetune_options toy_options(void) {
-  tl_finetune_options o = tl_finetune_defaults();
-  o.lr = 5e-3;
-  o.batch = 16;
-  o.epochs = 6;
-  o.max_len = 16;
-  return o;
-}
-
-typedef struct losses {
-  int64_t calls;
-  double first, last;
-} losses;
-
-static void note_loss(void *user, int64_t step, int64_t steps, double loss) {
-  losses *l = user;
-  assert_int_equal(step, ++l->calls);
-  assert_true(step <= steps);
-  if (step == 1) l->first = loss;
-  l->last = loss;
-}
-
-/* Trains on the toy task; fills label and prob of its test texts and returns the accuracy. */
-static double train_toy(tl_ctx *ctx, const char *from, uint64_t seed, int32_t *label, float *prob,
-                        losses *l) {
-  tl_err err = {0};
-  tl_classifier *c = NULL;
-  tl_finetune_options o = toy_options();
-  tl_model_config mc = toy_config();
-  o.seed = seed;
-  tl_task_data train = read_task(g_train, NULL), test = read_task(g_test, &train.labels);
-  if (tl_classifier_new(ctx, from, &mc, g_tok, train.labels.n, &o, &c, &err) != TL_OK ||
-      tl_classifier_train(c, &train, NULL, train.n, note_loss, l, &err) != TL_OK ||
-      tl_classifier_predict(c, test.text, NULL, test.n, label, prob, &err) != TL_OK)
-    fail_msg("%s", err.msg);
-  assert_true(tl_classifier_flops(c) > 0);
-  int hit = 0;
-  for (size_t i = 0; i < test.n; i++) hit += label[i] == test.label[i];
-
-  /* Another order of the texts gives the same answers. */
-  int32_t again[N_TEST];
-  size_t index[N_TEST];
-  for (size_t i = 0; i < test.n; i++) index[i] = test.n - 1 - i;
-  assert_int_equal(tl_classifier_predict(c, test.text, index, test.n, again, NULL, NULL), TL_OK);
-  for (size_t i = 0; i < test.n; i++) assert_int_equal(again[i], label[test.n - 1 - i]);
-  tl_classifier_free(c);
-  tl_task_data_free(&train);
-  tl_task_data_free(&test);
-  return (double)hit / N_TEST;
-}
-
-static void classifier_learns_one_word(void **state) {
-  (void)state;
-  int32_t a[N_TEST], b[N_TEST];
-  float pa[N_TEST], pb[N_TEST];
-  losses l = {0}, again = {0};
-  double accuracy = train_toy(g_ctx, NULL, 1, a, pa, &l);
-  if (accuracy <= 0.95) fail_msg("accuracy %g", accuracy);
-  assert_int_equal(l.calls, 6 * N_TRAIN / 16);
-  assert_true(l.last < 0.5 * l.first);
-  for (int i = 0; i < N_TEST; i++) assert_true(pa[i] >= 0.5 && pa[i] <= 1.001f);
-
-  tl_ctx *one = NULL; /* the same bits on another number of threads */
-  assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 1}, &one, NULL), TL_OK);
-  train_toy(one, NULL, 1, b, pb, &again);
-  tl_ctx_free(one);
-  assert_memory_equal(a, b, sizeof a);
-  assert_memory_equal(pa, pb, sizeof pa);
-  assert_true(l.last == again.last);
-
-  again = (losses){0};
-  train_toy(g_ctx, NULL, 2, b, pb, &again);
-  assert_memory_not_equal(pa, pb, sizeof pa);
-}
-
-static void classifier_starts_from_a_model(void **state) {
-  (void)state;
-  int32_t label[N_TEST];
-  float prob[N_TEST];
-  losses l = {0};
-  assert_true(train_toy(g_ctx, g_model, 1, label, prob, &l) > 0.95);
-  tl_classifier *c = NULL;
-  tl_err err = {0};
-  tl_finetune_options o = toy_options();
-  tl_model_config small = toy_config();
-  small.vocab = 10;
-  assert_int_equal(tl_classifier_new(g_ctx, NULL, &small, g_tok, 2, &o, &c, &err), TL_CONFIG);
-  assert_int_equal(tl_classifier_new(g_ctx, g_dir, NULL, g_tok, 2, &o, &c, &err), TL_NOINPUT);
-  assert_null(c);
-}
-
-static void divergence_is_said(void **state) {
-  (void)state;
-  tl_task_data train = read_task(g_train, NULL);
-  tl_classifier *c = NULL;
-  tl_err err = {0};
-  tl_finetune_options o = toy_options();
-  tl_model_config mc = toy_config();
-  o.lr = 1e30;
-  assert_int_equal(tl_classifier_new(g_ctx, NULL, &mc, g_tok, 2, &o, &c, NULL), TL_OK);
-  assert_int_equal(tl_classifier_train(c, &train, NULL, train.n, NULL, NULL, &err), TL_DIVERGED);
-  assert_non_null(strstr(err.msg, "learning rate"));
-  assert_int_equal(tl_classifier_train(c, &train, NULL, 0, NULL, NULL, &err), TL_DATA);
-  tl_classifier_free(c);
-  tl_task_data_free(&train);
-}
-
 /* --- the study ------------------------------------------------------------------------------- */
 
-static const int64_t g_labels[] = {8, 24};
+static const double g_labels[] = {8, 0.1}; /* of 240: 24 */
 static const double g_lrs[] = {1e-3, 1.0 / 300};
+static tl_config *g_cfg;
+
+static void set(const char *key, const char *value) {
+  tl_err err = {0};
+  if (tl_config_set(g_cfg, key, value, TL_CONFIG_FLAG, "test", &err) != TL_OK)
+    fail_msg("%s", err.msg);
+}
+
+static void set_all(const char *const *pairs) {
+  for (; *pairs; pairs += 2) set(pairs[0], pairs[1]);
+}
+
+static int new_config(void **state) {
+  (void)state;
+  const char *const settings[] = {"task.from",
+                                  g_model,
+                                  "task.train",
+                                  g_train,
+                                  "task.test",
+                                  g_test,
+                                  "train.batch",
+                                  "16",
+                                  "task.epochs",
+                                  "2",
+                                  "task.min_steps",
+                                  "8",
+                                  "task.max_len",
+                                  "16",
+                                  "optim.warmup_fraction",
+                                  "0.1",
+                                  "guard.policy",
+                                  "skip",
+                                  NULL};
+  if (tl_config_new(&g_cfg, NULL) != TL_OK) return -1;
+  set_all(settings);
+  return 0;
+}
+
+static int free_config(void **state) {
+  (void)state;
+  tl_config_free(g_cfg);
+  return 0;
+}
 
 static tl_study_options study_options(const char *out) {
-  tl_study_options o = {.from = g_model,
-                        .train = g_train,
-                        .test = g_test,
-                        .title = "Toy",
-                        .out_json = out,
-                        .labels = g_labels,
-                        .n_labels = 2,
-                        .n_seeds = 2,
-                        .lrs = g_lrs,
-                        .n_lrs = 2,
-                        .max_test = 50,
-                        .tune = toy_options()};
-  o.tune.epochs = 2;
-  o.tune.min_steps = 8;
-  return o;
+  return (tl_study_options){.config = g_cfg,
+                            .title = "Toy",
+                            .out_json = out,
+                            .labels = g_labels,
+                            .n_labels = 2,
+                            .n_seeds = 2,
+                            .lrs = g_lrs,
+                            .n_lrs = 2,
+                            .arms = TL_STUDY_PRETRAINED | TL_STUDY_SCRATCH | TL_STUDY_BAYES,
+                            .max_test = 50};
 }
 
 static void count_lines(void *user, const char *line, bool result) {
@@ -265,8 +189,8 @@ static json_t *cells_of(json_t *j) {
   return cells;
 }
 
-static double accuracy_of(json_t *j, const char *key) {
-  json_t *v = json_object_get(json_object_get(cells_of(j), key), "accuracy");
+static double value_of(json_t *j, const char *key) {
+  json_t *v = json_object_get(json_object_get(cells_of(j), key), "value");
   assert_true(json_is_real(v));
   return json_real_value(v);
 }
@@ -276,7 +200,7 @@ static void assert_same_cells(json_t *a, json_t *b) {
   json_t *cell;
   assert_int_equal(json_object_size(cells_of(a)), json_object_size(cells_of(b)));
   json_object_foreach(cells_of(a), key, cell) {
-    assert_true(accuracy_of(a, key) == accuracy_of(b, key));
+    assert_true(value_of(a, key) == value_of(b, key));
   }
   json_t *x = json_object_get(json_object_get(a, "study"), "arms");
   assert_true(json_is_array(x));
@@ -306,7 +230,13 @@ static void study_goes_on_where_it_stopped(void **state) {
   assert_string_equal(json_string_value(json_object_get(whole, "title")), "Toy");
   assert_int_equal(
       json_integer_value(json_object_get(json_object_get(whole, "study"), "test_size")), 50);
-  assert_int_equal(lines, 3 * 2 * 2);
+  assert_int_equal(lines, 3 * 2 * 2 + 2 * 2 * 2); /* cells, and rates that were tried */
+  json_t *arms = json_object_get(json_object_get(whole, "study"), "arms");
+  assert_int_equal(json_array_size(arms), 3);
+  assert_string_equal(json_string_value(json_object_get(json_array_get(arms, 0), "role")),
+                      "pretrained");
+  assert_true(json_is_array(json_object_get(json_object_get(whole, "details"), "calibration")));
+  assert_true(json_array_size(json_object_get(whole, "predictions")) > 2);
 
   /* One cell lost: it alone is computed again, to the same value. */
   json_t *j = json_deep_copy(whole);
@@ -346,56 +276,130 @@ static void other_settings_are_refused(void **state) {
   tl_err err = {0};
   char *out = tl_path_join(g_dir, "settings.json");
   tl_study_options o = study_options(out);
-  o.n_labels = o.n_seeds = 1;
+  o.n_labels = o.n_seeds = o.n_lrs = 1;
   study(g_ctx, &o, &lines);
   o.n_seeds = 2; /* more seeds join the ones that are there */
   study(g_ctx, &o, &lines);
   assert_int_equal(lines, 1 + 3);
-  o.tune.epochs = 3;
+  o.arms |= TL_STUDY_FROZEN; /* and more arms */
+  study(g_ctx, &o, &lines);
+  assert_int_equal(lines, 1 + 2);
+  set("task.dropout", "0.3");
   assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_CREATE);
   assert_non_null(strstr(err.msg, out));
-  o.tune.epochs = 2;
+  set("task.dropout", "0.1");
   o.max_test = 49;
   assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_CREATE);
+  assert_non_null(strstr(err.msg, "test_size"));
   o.max_test = 50;
   assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_OK);
-  o.tune.dropout = 0.3;
-  assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_CREATE);
-  o.tune.dropout = 0.1;
   free(write_task("test.tsv", N_TEST, 3)); /* other texts in the same file */
   assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_CREATE);
   free(write_task("test.tsv", N_TEST, 2));
   assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_OK);
   assert_int_equal(tl_file_write_atomic(out, "[1, 2", 5, NULL), TL_OK);
   assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_CREATE);
-  assert_int_equal(unlink(out), 0);
-  o.labels = (const int64_t[]){N_TRAIN};
-  assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_DATA);
-  assert_false(tl_file_exists(out));
+  o.n_labels = 0;
+  assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_USAGE);
   free(out);
 }
 
-static void pairs_are_refused(void **state) {
+/* All labels: some of the records must choose the rate; a network that learns one word. */
+static void all_labels_are_enough(void **state) {
   (void)state;
+  int lines = 0;
+  char *out = tl_path_join(g_dir, "all.json"), *page = tl_path_join(g_dir, "all.html");
+  tl_study_options o = study_options(out);
+  const double all[] = {0}, lrs[] = {1e-4, 5e-3};
+  o.labels = all;
+  o.n_labels = o.n_seeds = 1;
+  o.lrs = lrs;
+  o.max_test = 0;
+  o.arms = TL_STUDY_PRETRAINED | TL_STUDY_SCRATCH | TL_STUDY_FROZEN | TL_STUDY_FROZEN_LORA;
+  set("task.epochs", "6");
+  study(g_ctx, &o, &lines);
+  json_t *j = load_json(out);
+  assert_true(value_of(j, "scratch/240/1") > 0.95);
+  assert_true(value_of(j, "pretrained/240/1") > 0.95);
+  assert_true(value_of(j, "frozen/240/1") < value_of(j, "scratch/240/1"));
+  json_t *cell = json_object_get(cells_of(j), "frozen/240/1");
+  assert_int_equal(json_integer_value(json_object_get(cell, "trained")), 2 * 32 + 2);
+  assert_true(json_number_value(json_object_get(cell, "flops")) > 0);
+  assert_true(json_number_value(json_object_get(json_object_get(cells_of(j), "frozen-lora/240/1"),
+                                                "trained")) > 2 * 32 + 2);
+  const json_t *rates = json_object_get(json_object_get(j, "progress"), "rates");
+  assert_non_null(json_object_get(rates, "scratch/192"));
+  json_decref(j);
   tl_err err = {0};
-  char *path = tl_path_join(g_dir, "pairs.csv");
-  const char text[] = "premise,hypothesis,label\na,b,day\nc,d,night\n";
-  assert_int_equal(tl_file_write_atomic(path, text, sizeof text - 1, NULL), TL_OK);
-  tl_study_options o = study_options("/nonexistent/out.json");
-  o.train = path;
-  assert_int_equal(tl_label_study(g_ctx, &o, NULL, NULL, &err), TL_DATA);
-  assert_non_null(strstr(err.msg, "pairs.csv: pairs"));
-  free(path);
+  if (tl_report_write(out, page, &err) != TL_OK) fail_msg("%s", err.msg);
+  tl_buf b = {0};
+  assert_int_equal(tl_file_read(page, 1 << 20, &b, NULL), TL_OK);
+  assert_non_null(strstr(b.data, "Which classes it takes for each other"));
+  assert_non_null(strstr(b.data, "Expected calibration error"));
+  tl_buf_free(&b);
+  free(out);
+  free(page);
+}
+
+typedef struct task_case {
+  const char *type, *file, *line[2], *metric;
+} task_case;
+
+static char *write_lines(const char *name, const char *const line[2]) {
+  tl_buf b = {0};
+  for (int i = 0; i < 40; i++) tl_buf_puts(&b, line[i % 2]);
+  char *path = tl_path_join(g_dir, name);
+  assert_int_equal(tl_file_write_atomic(path, b.data, b.len, NULL), TL_OK);
+  tl_buf_free(&b);
+  return path;
+}
+
+static void every_task_has_a_study(void **state) {
+  (void)state;
+  static const task_case cases[] = {
+      {"multilabel", "m.tsv", {"a,b\tthe sun\n", "\tthe moon\n"}, "f1_micro"},
+      {"regression", "v.tsv", {"0.5\tthe sun\n", "2\tthe moon\n"}, "spearman"},
+      {"tokens", "t.conll", {"the O\nsun B-S\n\n", "old O\nmoon B-M\n\n"}, "entity_f1"},
+      {"classify", "p.csv", {"day,\"the sun\"\n", "night,\"the moon\"\n"}, "accuracy"},
+  };
+  const double half[] = {0.5}, lrs[] = {3e-3};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const task_case *c = &cases[i];
+    int lines = 0;
+    char *data = write_lines(c->file, c->line), *out = tl_path_join(g_dir, "task.json");
+    char *page = tl_path_join(g_dir, "task.html");
+    tl_err err = {0};
+    const char *const settings[] = {"task.type", c->type,          "task.train", data, "task.test",
+                                    data,        "task.min_steps", "30",         NULL};
+    set_all(settings);
+    tl_study_options o = study_options(out);
+    o.labels = half;
+    o.lrs = lrs;
+    o.n_labels = o.n_lrs = o.n_seeds = 1;
+    study(g_ctx, &o, &lines);
+    json_t *j = load_json(out);
+    assert_true(value_of(j, "pretrained/20/1") > 0.7);
+    const json_t *metric = json_object_get(json_object_get(j, "study"), "metric");
+    assert_string_equal(json_string_value(json_object_get(metric, "name")), c->metric);
+    assert_true(json_array_size(json_object_get(j, "predictions")) > 0);
+    assert_int_equal(json_object_get(cells_of(j), "bayes/20/1") != NULL,
+                     !strcmp(c->type, "classify"));
+    json_decref(j);
+    if (tl_report_write(out, page, &err) != TL_OK) fail_msg("%s", err.msg);
+    assert_int_equal(unlink(out), 0);
+    free(data);
+    free(out);
+    free(page);
+  }
 }
 
 int main(void) {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, new_config, free_config)
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(classifier_learns_one_word),
-      cmocka_unit_test(classifier_starts_from_a_model),
-      cmocka_unit_test(divergence_is_said),
-      cmocka_unit_test(study_goes_on_where_it_stopped),
-      cmocka_unit_test(other_settings_are_refused),
-      cmocka_unit_test(pairs_are_refused),
+      TEST(study_goes_on_where_it_stopped),
+      TEST(other_settings_are_refused),
+      TEST(all_labels_are_enough),
+      TEST(every_task_has_a_study),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,0 +1,411 @@
+/* The label-efficiency study. Every number is kept in the results file as soon as it is known,
+ * cells keyed "arm/labels/seed", rates "arm/labels", so that an interrupted study goes on with the
+ * training in which it stopped. */
+#include "train/study.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/rng.h"
+#include "eval/naive_bayes.h"
+#include "models/model.h"
+#include "train/finetune.h"
+
+/* DEV_MAX: records to choose a learning rate with; above as many labels the choice of the next
+ * smaller number of labels is kept, which saves most of the time of a study. */
+enum { DEV_MAX = 1000 };
+
+const tl_study_arm tl_study_arm_list[TL_STUDY_ARMS] = {
+    {TL_STUDY_BAYES, "bayes", "naive Bayes", "baseline", false, NULL},
+    {TL_STUDY_PRETRAINED, "pretrained", "pretrained", "pretrained", false, NULL},
+    {TL_STUDY_SCRATCH, "scratch", "same network from random weights", "scratch", true, "full"},
+    {TL_STUDY_FROZEN, "frozen", "frozen random network, head trained", "baseline", true, "probe"},
+    {TL_STUDY_FROZEN_LORA, "frozen-lora", "frozen random network, low-rank updates", "baseline",
+     true, "lora"},
+};
+
+unsigned tl_study_arms_parse(const char *list) {
+  unsigned set = 0;
+  while (*list) {
+    size_t n = strcspn(list, ",");
+    unsigned bit = 0;
+    for (int i = 0; i < TL_STUDY_ARMS; i++)
+      if (strlen(tl_study_arm_list[i].name) == n && !strncmp(tl_study_arm_list[i].name, list, n))
+        bit = tl_study_arm_list[i].bit;
+    if (!bit) return 0;
+    set |= bit;
+    list += n + (list[n] == ',');
+  }
+  return set;
+}
+
+typedef tl_label_study_state study;
+
+/* --- what is to be trained on what ------------------------------------------------------------ */
+
+static tl_status order_for(study *s, uint64_t seed, tl_err *err) {
+  if (s->order && s->order_seed == seed) return TL_OK;
+  if (!s->order) s->order = malloc((s->train.n + 1) * sizeof *s->order);
+  if (!s->order) return tl_fail(err, TL_NOMEM, "study: out of memory");
+  TL_TRY(tl_task_order(&s->train, seed, s->order, err));
+  s->order_seed = seed;
+  return TL_OK;
+}
+
+/* Labels to choose a rate with for n labels, and the records that judge: *n_dev of the end of the
+ * order, or of task.valid. */
+static int64_t tuning_size(const study *s, int64_t n, int64_t *n_dev) {
+  for (int i = s->n_labels - 1; i > 0 && n > DEV_MAX; i--) /* see DEV_MAX */
+    if (s->labels[i] == n) n = s->labels[i - 1];
+  *n_dev = n < DEV_MAX ? n : DEV_MAX;
+  if (s->valid.n > 0) {
+    if (*n_dev > (int64_t)s->valid.n) *n_dev = (int64_t)s->valid.n;
+    return n;
+  }
+  const int64_t all = (int64_t)s->train.n;
+  if (n + *n_dev > all) { /* all records and no smaller set: some must judge */
+    if (*n_dev > all / 5) *n_dev = all / 5;
+    n = all - *n_dev;
+  }
+  return n;
+}
+
+static bool tuned(const study *s, const tl_study_arm *a) {
+  return a->bit != TL_STUDY_BAYES && s->o->n_lrs > 1;
+}
+
+/* Steps times texts, a training step counting as three predictions. */
+static double work_of(const study *s, int64_t n, int64_t n_test) {
+  const tl_config *c = s->cfg;
+  double per_step = (double)(c->train.batch * c->train.accum), steps = (double)c->train.steps;
+  if (steps == 0)
+    steps = fmax(ceil(c->task.epochs * (double)n / per_step), (double)c->task.min_steps);
+  return 3 * steps * per_step + (double)n_test;
+}
+
+static void cell_key(char key[TL_STUDY_KEY], const tl_study_arm *a, int64_t n, int seed) {
+  snprintf(key, TL_STUDY_KEY, "%s/%lld/%d", a->name, (long long)n, seed);
+}
+
+static json_t *rates_of(study *s, const tl_study_arm *a, int64_t n) {
+  char key[TL_STUDY_KEY];
+  snprintf(key, sizeof key, "%s/%lld", a->name, (long long)n);
+  json_t *r = json_object_get(s->rates, key);
+  if (!r) json_object_set_new(s->rates, key, r = json_pack("{s:{}}", "tried"));
+  return json_object_get(r, "tried") ? r : NULL;
+}
+
+/* Of all that is still to be trained. */
+static double work_left(study *s) {
+  double sum = 0;
+  for (int a = 0; a < TL_STUDY_ARMS; a++) {
+    const tl_study_arm *arm = &tl_study_arm_list[a];
+    if (!(s->arms & arm->bit) || arm->bit == TL_STUDY_BAYES) continue;
+    int64_t last = 0, n_dev = 0;
+    for (int i = 0; i < s->n_labels; i++) {
+      int64_t n = tuning_size(s, s->labels[i], &n_dev);
+      json_t *r = tuned(s, arm) && n != last ? rates_of(s, arm, n) : NULL;
+      if (r)
+        sum += (double)(s->o->n_lrs - (int)json_object_size(json_object_get(r, "tried"))) *
+               work_of(s, n, n_dev);
+      last = n;
+      for (int seed = 1; seed <= s->o->n_seeds; seed++) {
+        char key[TL_STUDY_KEY];
+        cell_key(key, arm, s->labels[i], seed);
+        if (!json_object_get(s->cells, key)) sum += work_of(s, s->labels[i], (int64_t)s->test.n);
+      }
+    }
+  }
+  return sum;
+}
+
+static void eta(const study *s, char out[48]) {
+  double left = s->work - s->done, seconds = tl_now() - s->started;
+  *out = 0;
+  if (s->done <= 0 || left <= 0) return;
+  long t = (long)(seconds / s->done * left + 0.5);
+  if (t < 120)
+    snprintf(out, 48, ", %ld s left", t);
+  else
+    snprintf(out, 48, ", %ld min left", (t + 30) / 60);
+}
+
+/* --- one training ----------------------------------------------------------------------------- */
+
+static tl_status set(study *s, const char *key, const char *value, tl_err *err) {
+  return tl_config_set(s->cfg, key, value, TL_CONFIG_FLAG, "study", err);
+}
+
+static tl_status configure(study *s, const tl_study_arm *a, int seed, double lr, tl_err *err) {
+  const tl_config *base = s->o->config;
+  char text[40];
+  TL_TRY(set(s, "task.random", a->random || base->task.random ? "true" : "false", err));
+  TL_TRY(set(s, "adapt.method", a->adapt ? a->adapt : base->adapt.method, err));
+  snprintf(text, sizeof text, "%.17g", lr);
+  TL_TRY(set(s, "optim.lr", text, err));
+  snprintf(text, sizeof text, "%d", seed);
+  TL_TRY(set(s, "run.seed", text, err));
+  return tl_config_finish(s->cfg, err);
+}
+
+/* Trains on the first n records of the seed's order; pred may be NULL. */
+static tl_status fit(study *s, const tl_study_arm *a, int64_t n, int seed, double lr,
+                     const tl_task_data *test, tl_predictions *pred, tl_train_result *r,
+                     tl_err *err) {
+  tl_task_data part = {0};
+  TL_TRY(configure(s, a, seed, lr, err));
+  TL_TRY(order_for(s, (uint64_t)seed, err));
+  TL_TRY(tl_task_select(&s->train, s->order, (size_t)n, &part, err));
+  tl_given_records given = {.train = &part, .test = test, .pred = pred};
+  tl_status st = tl_train_given(s->ctx, s->cfg, &given, r, err);
+  tl_task_select_free(&part);
+  s->done += work_of(s, n, (int64_t)test->n);
+  return st;
+}
+
+static double value_of(const study *s, const tl_train_result *r) {
+  return tl_scores_find(&r->task.test, s->task->metric);
+}
+
+static tl_status judges(study *s, int64_t n_dev, tl_task_data *out, tl_err *err) {
+  if (s->valid.n == 0) {
+    TL_TRY(order_for(s, 1, err));
+    return tl_task_select(&s->train, s->order + s->train.n - n_dev, (size_t)n_dev, out, err);
+  }
+  size_t *order = malloc((s->valid.n + 1) * sizeof *order);
+  if (!order) return tl_fail(err, TL_NOMEM, "study: out of memory");
+  tl_status st = tl_task_order(&s->valid, 1, order, err);
+  if (st == TL_OK) st = tl_task_select(&s->valid, order, (size_t)n_dev, out, err);
+  free(order);
+  return st;
+}
+
+static tl_status try_rate(study *s, const tl_study_arm *a, int64_t n, double lr,
+                          const tl_task_data *dev, json_t *rates, tl_err *err) {
+  json_t *tried = json_object_get(rates, "tried");
+  char key[32], left[48];
+  double start = tl_now();
+  tl_train_result r;
+  snprintf(key, sizeof key, "%g", lr);
+  if (json_object_get(tried, key)) return TL_OK;
+  tl_status st = fit(s, a, n, 1, lr, dev, NULL, &r, err);
+  bool diverged = st == TL_DIVERGED; /* the rate is out of the question */
+  if (st != TL_OK && !diverged) return st;
+  double x = diverged ? NAN : value_of(s, &r);
+  json_object_set_new(tried, key, isfinite(x) ? json_real(x) : json_null());
+  double before = json_number_value(json_object_get(rates, "seconds"));
+  json_object_set_new(rates, "seconds", json_real(before + tl_now() - start));
+  eta(s, left);
+  tl_study_say(s, "%-11s %6lld labels, learning rate %g: %s %.4g on validation%s", a->name,
+               (long long)n, lr, s->task->metric, x * tl_study_scale(s->task), left);
+  return tl_study_save(s, err);
+}
+
+/* The learning rate with the best score on records held out. */
+static tl_status choose_rate(study *s, const tl_study_arm *a, int64_t labels, double *best,
+                             tl_err *err) {
+  *best = s->o->lrs[0];
+  if (!tuned(s, a)) return TL_OK;
+  int64_t n_dev = 0, n = tuning_size(s, labels, &n_dev);
+  json_t *rates = rates_of(s, a, n);
+  if (!rates) return tl_fail(err, TL_DATA, "%s: rates of another form", s->o->out_json);
+  tl_task_data dev = {0};
+  tl_status st = judges(s, n_dev, &dev, err);
+  double top = -INFINITY;
+  for (int i = 0; st == TL_OK && i < s->o->n_lrs; i++) {
+    char key[32];
+    st = try_rate(s, a, n, s->o->lrs[i], &dev, rates, err);
+    snprintf(key, sizeof key, "%g", s->o->lrs[i]);
+    const json_t *v = json_object_get(json_object_get(rates, "tried"), key);
+    double x = json_is_number(v) ? json_number_value(v) : -INFINITY;
+    if (json_is_number(v) && tl_study_lower(s->task)) x = -x;
+    if (x > top) {
+      top = x;
+      *best = s->o->lrs[i];
+    }
+  }
+  tl_task_select_free(&dev);
+  return st;
+}
+
+static tl_status run_cell(study *s, const tl_study_arm *a, int64_t n, int seed, tl_err *err) {
+  char key[TL_STUDY_KEY], left[48];
+  cell_key(key, a, n, seed);
+  if (json_object_get(s->cells, key)) return TL_OK;
+  double rate = 0;
+  TL_TRY(choose_rate(s, a, n, &rate, err));
+  bool shown = a->bit == TL_STUDY_PRETRAINED && n == s->labels[s->n_labels - 1] && seed == 1;
+  tl_predictions pred = {0};
+  tl_train_result r;
+  double start = tl_now();
+  TL_TRY(fit(s, a, n, seed, rate, &s->test, shown ? &pred : NULL, &r, err));
+  json_t *scores = json_object();
+  for (int i = 0; i < r.task.test.n; i++)
+    json_object_set_new(scores, r.task.test.score[i].name,
+                        isfinite(r.task.test.score[i].value) ? json_real(r.task.test.score[i].value)
+                                                             : json_null());
+  const double x = value_of(s, &r);
+  json_object_set_new(s->cells, key,
+                      json_pack("{s:o, s:f, s:f, s:f, s:I, s:o}", "value",
+                                isfinite(x) ? json_real(x) : json_null(), "lr", rate, "seconds",
+                                tl_now() - start, "flops", r.flops, "trained",
+                                (json_int_t)r.task.trained, "scores", scores));
+  tl_status st = shown ? tl_study_show(s, &pred, err) : TL_OK;
+  tl_predictions_free(&pred);
+  TL_TRY(st);
+  eta(s, left);
+  tl_study_say(s, "%-11s %6lld labels, seed %d: %s %.4g (learning rate %g)%s", a->name,
+               (long long)n, seed, s->task->metric, x * tl_study_scale(s->task), rate, left);
+  return tl_study_save(s, err);
+}
+
+static tl_status run_bayes(study *s, const tl_study_arm *a, int64_t n, int seed, tl_err *err) {
+  char key[TL_STUDY_KEY];
+  cell_key(key, a, n, seed);
+  if (json_object_get(s->cells, key)) return TL_OK;
+  tl_nb_text *train = malloc((size_t)n * sizeof *train), *test = malloc(s->test.n * sizeof *test);
+  tl_naive_bayes *nb = NULL;
+  tl_status st = train && test ? order_for(s, (uint64_t)seed, err)
+                               : tl_fail(err, TL_NOMEM, "study: out of memory");
+  for (int64_t i = 0; st == TL_OK && i < n; i++) {
+    size_t at = s->order[i];
+    train[i] = (tl_nb_text){s->train.text[at], strlen(s->train.text[at]), s->train.label[at]};
+  }
+  for (size_t i = 0; st == TL_OK && i < s->test.n; i++)
+    test[i] = (tl_nb_text){s->test.text[i], strlen(s->test.text[i]), s->test.label[i]};
+  if (st == TL_OK) st = tl_naive_bayes_train(train, (size_t)n, s->train.labels.n, 0, &nb, err);
+  if (st == TL_OK) {
+    double x = tl_naive_bayes_accuracy(nb, test, s->test.n);
+    json_object_set_new(s->cells, key, json_pack("{s:f}", "value", x));
+    tl_study_say(s, "%-11s %6lld labels, seed %d: accuracy %.4g", a->name, (long long)n, seed,
+                 100 * x);
+    st = tl_study_save(s, err);
+  }
+  tl_naive_bayes_free(nb);
+  free(train);
+  free(test);
+  return st;
+}
+
+/* --- the whole -------------------------------------------------------------------------------- */
+
+static tl_status check(const tl_study_options *o, tl_err *err) {
+  const tl_config *c = o->config;
+  if (!*c->task.from || !*c->task.train || !*c->task.test)
+    return tl_fail(err, TL_USAGE, "label study: task.from, task.train and task.test are needed");
+  if (!strcmp(c->task.type, "simcse"))
+    return tl_fail(err, TL_USAGE, "label study: task.type simcse has no labels");
+  if (o->n_labels < 1 || o->n_labels > TL_STUDY_LABELS || o->n_seeds < 1 ||
+      o->n_seeds > TL_STUDY_SEEDS || o->n_lrs < 1 || !(o->arms & TL_STUDY_PRETRAINED))
+    return tl_fail(err, TL_USAGE,
+                   "label study: 1 to %d numbers of labels, 1 to %d seeds, a learning rate and the "
+                   "arm pretrained are needed",
+                   (int)TL_STUDY_LABELS, (int)TL_STUDY_SEEDS);
+  return TL_OK;
+}
+
+static tl_status add_size(study *s, double wanted, tl_err *err) {
+  size_t n = 0, none = 0;
+  TL_TRY(tl_task_split(&s->train, wanted, 0, &n, &none, err));
+  int at = s->n_labels;
+  for (; at > 0 && s->labels[at - 1] >= (int64_t)n; at--)
+    if (s->labels[at - 1] == (int64_t)n) return TL_OK; /* 50 % and 100 of 200 */
+  memmove(s->labels + at + 1, s->labels + at, (size_t)(s->n_labels - at) * sizeof *s->labels);
+  s->labels[at] = (int64_t)n;
+  s->n_labels++;
+  return TL_OK;
+}
+
+static tl_status select_test(study *s, tl_err *err) {
+  size_t n = s->test_file.n, all = n;
+  size_t *order = malloc((all + 1) * sizeof *order);
+  if (!order) return tl_fail(err, TL_NOMEM, "study: out of memory");
+  if (s->o->max_test > 0 && n > (size_t)s->o->max_test) n = (size_t)s->o->max_test;
+  tl_status st = TL_OK;
+  if (n < all)
+    st = tl_task_order(&s->test_file, 1, order, err);
+  else
+    for (size_t i = 0; i < n; i++) order[i] = i;
+  if (st == TL_OK) st = tl_task_select(&s->test_file, order, n, &s->test, err);
+  free(order);
+  return st;
+}
+
+static uint64_t hash_model(const tl_model *m, uint64_t h) {
+  for (int i = 0; i < m->params.n; i++) {
+    const tl_param *p = m->params.p[i];
+    h = tl_mix64(h, tl_hash64(p->data, (size_t)p->n * sizeof *p->data));
+  }
+  return h;
+}
+
+static tl_status hash_inputs(study *s, tl_err *err) {
+  tl_model *m = NULL;
+  tl_tokenizer *tok = NULL;
+  const char *from = s->cfg->task.from;
+  TL_TRY(tl_tokenizer_load(from, &tok, err));
+  s->inputs_hash = tl_tokenizer_fingerprint(tok);
+  tl_tokenizer_free(tok);
+  TL_TRY(tl_model_load(from, false, &m, err));
+  s->inputs_hash = hash_model(m, s->inputs_hash);
+  tl_model_free(m);
+  s->inputs_hash = tl_mix64(s->inputs_hash, s->train.hash);
+  s->inputs_hash = tl_mix64(s->inputs_hash, s->test_file.hash);
+  if (s->valid.n) s->inputs_hash = tl_mix64(s->inputs_hash, s->valid.hash);
+  return TL_OK;
+}
+
+static tl_status load(study *s, tl_err *err) {
+  const tl_config *c = s->o->config;
+  TL_TRY(tl_config_copy(c, &s->cfg, err));
+  s->task = tl_task_find(c->task.type);
+  TL_TRY(tl_finetune_read(c, c->task.train, NULL, &s->train, err));
+  const tl_labels *labels = s->train.labels.n ? &s->train.labels : NULL;
+  TL_TRY(tl_finetune_read(c, c->task.test, labels, &s->test_file, err));
+  if (*c->task.valid) TL_TRY(tl_finetune_read(c, c->task.valid, labels, &s->valid, err));
+  if (s->task->loss == TL_LOSS_CLASS && labels->n < 2)
+    return tl_fail(err, TL_DATA, "%s: only one label occurs, \"%s\"; there is nothing to learn",
+                   c->task.train, labels->name[0]);
+  TL_TRY(select_test(s, err));
+  s->arms = s->o->arms;
+  if (s->train.kind != TL_TASK_CLASS || s->train.text_b) s->arms &= ~(unsigned)TL_STUDY_BAYES;
+  for (int i = 0; i < s->o->n_labels; i++) TL_TRY(add_size(s, s->o->labels[i], err));
+  TL_TRY(hash_inputs(s, err));
+  return tl_study_open(s, err);
+}
+
+static tl_status run_all(study *s, tl_err *err) {
+  s->work = work_left(s);
+  s->started = tl_now();
+  for (int i = 0; i < s->n_labels; i++)
+    for (int seed = 1; seed <= s->o->n_seeds; seed++)
+      for (int a = 0; a < TL_STUDY_ARMS; a++) {
+        const tl_study_arm *arm = &tl_study_arm_list[a];
+        if (!(s->arms & arm->bit)) continue;
+        TL_TRY(arm->bit == TL_STUDY_BAYES ? run_bayes(s, arm, s->labels[i], seed, err)
+                                          : run_cell(s, arm, s->labels[i], seed, err));
+        if (tl_ctx_cancelled(s->ctx)) return tl_fail(err, TL_PREEMPTED, "stopped by request");
+      }
+  return tl_study_conclude(s, err);
+}
+
+tl_status tl_label_study(tl_ctx *ctx, const tl_study_options *options, tl_study_fn report,
+                         void *user, tl_err *err) {
+  TL_TRY(check(options, err));
+  study *s = calloc(1, sizeof *s);
+  if (!s) return tl_fail(err, TL_NOMEM, "study: out of memory");
+  *s = (study){.ctx = ctx, .o = options, .report = report, .user = user};
+  tl_status st = load(s, err);
+  if (st == TL_OK) st = run_all(s, err);
+  json_decref(s->doc);
+  free(s->order);
+  tl_task_select_free(&s->test);
+  tl_task_data_free(&s->train);
+  tl_task_data_free(&s->valid);
+  tl_task_data_free(&s->test_file);
+  tl_config_free(s->cfg);
+  free(s);
+  return st;
+}
