@@ -8,6 +8,10 @@
 #include "tilth/context.h"
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Arms of the study. Besides the pretrained model, all are the same network, or a baseline. */
 typedef enum tl_study_arm_set {
   TL_STUDY_PRETRAINED = 1,  /* the model of task.from, adapted as the section adapt says */
@@ -44,5 +48,9 @@ typedef void (*tl_study_fn)(void *user, const char *line, bool result);
  * settings); PREEMPTED. */
 tl_status tl_label_study(tl_ctx *ctx, const tl_study_options *options, tl_study_fn report,
                          void *user, tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
