@@ -7,6 +7,10 @@
 #include "tilth/context.h"
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tl_convert_options { /* all zero: the defaults */
   const char *dtype; /* of matrices: "f32", "f16", "bf16"; GGUF also "q8_0"; NULL: as they are */
   uint64_t max_shard_bytes; /* of one safetensors file; 0: all in one */
@@ -56,5 +60,9 @@ typedef struct tl_import_tokens_options {
  * not fit the header, ids that the tokenizer does not have. */
 tl_status tl_import_tokens(const tl_import_tokens_options *o, const char *out_dir,
                            tl_convert_report *report, tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

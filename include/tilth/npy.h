@@ -7,6 +7,10 @@
 #include <stdint.h>
 #include "tilth/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { TL_NPY_MAX_NDIM = 8 };
 
 /* Writes data [rows, cols] in f32, row by row; replaces what is at path. Errors: IO, PERM, FULL,
@@ -47,5 +51,9 @@ tl_status tl_npy_read_f32(const tl_npy *a, float *out, tl_err *err);
 typedef tl_status (*tl_npy_fn)(void *user, const char *name, const tl_npy *a, tl_err *err);
 tl_status tl_npz_each(const char *path, uint64_t max_bytes, tl_npy_fn each, void *user,
                       tl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

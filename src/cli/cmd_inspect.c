@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/cli.h"
+#include "tilth/describe.h"
 #include "tilth/inspect.h"
 
 int tl_cmd_inspect(int argc, char **argv) {
@@ -24,12 +25,16 @@ int tl_cmd_inspect(int argc, char **argv) {
       {0}};
   const tl_usage usage = {
       .name = "inspect",
-      .synopsis = "MODEL (--text TEXT | --data FILE) [options]",
+      .synopsis = "MODEL (--text TEXT | --data FILE) [options] | FILE [--json]",
       .summary =
           "Attention maps and their entropy, induction heads, what each head is worth, the loss\n"
           "by position, gradients per layer with and without skip connections, neighbours of\n"
-          "embeddings: as one page with drawings, or as JSON.",
+          "embeddings: as one page with drawings, or as JSON. Without --text and --data: what a "
+          "file\n"
+          "holds (safetensors, GGUF, .npy, .npz, TensorBoard events, tokenizer.json) or a folder\n"
+          "of a model or checkpoint; nothing in it is trusted.",
       .examples = "tilth inspect runs/my-run/model --text \"the cat sat on the mat\"\n"
+                  "tilth inspect model.gguf\n"
                   "tilth inspect MODEL --data held-out.txt --words king,queen,london -o look.html",
       .opts = opts,
       .min_args = 1,
@@ -42,15 +47,16 @@ int tl_cmd_inspect(int argc, char **argv) {
   char *text = NULL;
   tl_status s = TL_OK;
   o.seed = (uint64_t)seed;
-  if (!o.text && !o.data)
-    s = tl_fail(&err, TL_USAGE, "inspect: --text TEXT or --data FILE is needed");
-  else if (o.length < 0 || o.windows < 0 || seed < 0 || (o.length > 0 && o.length < 8))
+  bool describe = !o.text && !o.data;
+  if (o.length < 0 || o.windows < 0 || seed < 0 || (o.length > 0 && o.length < 8))
     s = tl_fail(&err, TL_USAGE, "inspect: --length from 8, --windows and --seed from 0 up");
-  if (s == TL_OK) s = tl_cli_make_ctx(NULL, &ctx, &err);
-  if (s == TL_OK) s = tl_inspect(ctx, args.item[0], &o, &text, &err);
-  if (s == TL_OK && !json) s = tl_inspect_html(text, out, &err);
-  if (s == TL_OK && json) puts(text);
-  if (s == TL_OK && !json && !tl_cli_quiet()) fprintf(stderr, "the page is %s\n", out);
+  if (s == TL_OK && describe) s = tl_describe_file(args.item[0], json, &text, &err);
+  if (s == TL_OK && !describe) s = tl_cli_make_ctx(NULL, &ctx, &err);
+  if (s == TL_OK && !describe) s = tl_inspect(ctx, args.item[0], &o, &text, &err);
+  if (s == TL_OK && !describe && !json) s = tl_inspect_html(text, out, &err);
+  if (s == TL_OK && (json || describe)) fputs(text, stdout);
+  if (s == TL_OK && json) putchar('\n');
+  if (s == TL_OK && !describe && !json && !tl_cli_quiet()) fprintf(stderr, "the page is %s\n", out);
   rc = s == TL_OK ? 0 : tl_cli_fail(&err);
   free(text);
   tl_ctx_free(ctx);

@@ -5,9 +5,30 @@
 #include <unistd.h>
 #include "base/file.h"
 #include "base/half.h"
-#include "formats/gguf.h"
+#include "tilth/gguf.h"
 
 enum { VERSION = 3, CHUNK = 8192 }; /* elements converted at a time, a multiple of Q8_0's block */
+
+typedef struct item {
+  char name[TL_GGUF_MAX_NAME + 1];
+  tl_ggml_type type;
+  int ndim;
+  int64_t shape[TL_GGUF_MAX_NDIM]; /* row-major */
+  const float *data;               /* borrowed, or owned */
+  float *owned;
+} item;
+
+struct tl_gguf_writer {
+  tl_buf kv;
+  uint64_t n_kv;
+  item *item;
+  size_t n, cap;
+  bool oom;
+};
+
+tl_gguf_writer *tl_gguf_writer_new(void) {
+  return calloc(1, sizeof(tl_gguf_writer));
+}
 
 static void put_le(tl_buf *b, uint64_t v, int bytes) {
   for (int i = 0; i < bytes; i++) tl_buf_putc(b, (char)(v >> 8 * i & 0xFF));
@@ -62,30 +83,31 @@ void tl_gguf_add(tl_gguf_writer *w, const char *name, tl_ggml_type type, int ndi
                  const int64_t *shape, const float *data, float *owned) {
   if (w->n == w->cap) {
     size_t cap = w->cap ? 2 * w->cap : 64;
-    tl_gguf_item *item = realloc(w->item, cap * sizeof *item);
-    if (!item) {
+    item *bigger = realloc(w->item, cap * sizeof *bigger);
+    if (!bigger) {
       w->oom = true;
       free(owned);
       return;
     }
-    w->item = item;
+    w->item = bigger;
     w->cap = cap;
   }
-  tl_gguf_item *t = &w->item[w->n++];
-  *t = (tl_gguf_item){.type = type, .ndim = ndim, .data = data, .owned = owned};
+  item *t = &w->item[w->n++];
+  *t = (item){.type = type, .ndim = ndim, .data = data, .owned = owned};
   /* One longer than allowed is found when the file is written. */
   if (strlen(name) <= TL_GGUF_MAX_NAME) snprintf(t->name, sizeof t->name, "%s", name);
   for (int i = 0; i < ndim && i < TL_GGUF_MAX_NDIM; i++) t->shape[i] = shape[i];
 }
 
 void tl_gguf_writer_free(tl_gguf_writer *w) {
+  if (!w) return;
   for (size_t i = 0; i < w->n; i++) free(w->item[i].owned);
   free(w->item);
   tl_buf_free(&w->kv);
-  *w = (tl_gguf_writer){0};
+  free(w);
 }
 
-static int64_t elements(const tl_gguf_item *t) {
+static int64_t elements(const item *t) {
   int64_t n = 1;
   for (int i = 0; i < t->ndim; i++) n *= t->shape[i];
   return n;
@@ -106,7 +128,7 @@ static uint64_t padded(uint64_t n) {
   return (n + TL_GGUF_ALIGN - 1) / TL_GGUF_ALIGN * TL_GGUF_ALIGN;
 }
 
-static tl_status check(const tl_gguf_item *t, const char *path, tl_err *err) {
+static tl_status check(const item *t, const char *path, tl_err *err) {
   if (!*t->name || t->ndim < 1 || t->ndim > TL_GGUF_MAX_NDIM)
     return tl_fail(err, TL_CONFIG, "%s: a tensor has no name, one of over %d bytes, or %d axes",
                    path, TL_GGUF_MAX_NAME, t->ndim);
@@ -124,7 +146,7 @@ static tl_status make_head(const tl_gguf_writer *w, const char *path, tl_buf *b,
   put_le(b, w->n_kv, 8);
   tl_buf_append(b, w->kv.data, w->kv.len);
   for (size_t i = 0; i < w->n; i++) {
-    const tl_gguf_item *t = &w->item[i];
+    const item *t = &w->item[i];
     TL_TRY(check(t, path, err));
     put_str(b, t->name);
     put_le(b, (uint64_t)t->ndim, 4);
@@ -161,7 +183,7 @@ static void convert(tl_ggml_type type, const float *x, int64_t n, void *out) {
     for (int64_t i = 0; i < n; i++) half[i] = tl_f32_to_bf16(x[i]);
 }
 
-static tl_status write_tensor(tl_out *o, const tl_gguf_item *t, tl_err *err) {
+static tl_status write_tensor(tl_out *o, const item *t, tl_err *err) {
   static const char zero[TL_GGUF_ALIGN];
   uint16_t chunk[CHUNK];
   int64_t n = elements(t);

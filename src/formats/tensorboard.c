@@ -46,7 +46,7 @@ static void put_head(tl_buf *event, double wall, int64_t step) {
   put_varint(event, (uint64_t)step);
 }
 
-static uint32_t masked_crc(const void *data, size_t n) {
+uint32_t tl_tb_masked_crc(const void *data, size_t n) {
   uint32_t c = tl_crc32c(data, n);
   return (c >> 15 | c << 17) + 0xa282ead8u;
 }
@@ -55,9 +55,9 @@ static void put_record(tl_buf *out, tl_buf *event) {
   unsigned char length[8];
   for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)event->len >> 8 * i);
   tl_buf_append(out, length, 8);
-  put_le(out, masked_crc(length, 8), 4);
+  put_le(out, tl_tb_masked_crc(length, 8), 4);
   tl_buf_append(out, event->data, event->len);
-  put_le(out, masked_crc(event->data, event->len), 4);
+  put_le(out, tl_tb_masked_crc(event->data, event->len), 4);
   out->oom |= event->oom;
   tl_buf_free(event);
 }

@@ -60,7 +60,7 @@ typedef struct job {
   tl_model *m;
   const struct arch *a;
   tl_ggml_type type; /* of matrices */
-  tl_gguf_writer w;
+  tl_gguf_writer *w;
   tl_convert_report report;
 } job;
 
@@ -110,13 +110,13 @@ static void put_rope(job *j) {
   const tl_model_config *c = &j->m->c;
   char k[96];
   uint32_t hd = (uint32_t)(c->dim / c->heads);
-  tl_gguf_put_u32(&j->w, key(j, k, "rope.dimension_count"), hd);
-  tl_gguf_put_f32(&j->w, key(j, k, "rope.freq_base"), (float)c->rope_theta);
-  tl_gguf_put_u32(&j->w, key(j, k, "attention.key_length"), hd);
-  tl_gguf_put_u32(&j->w, key(j, k, "attention.value_length"), hd);
+  tl_gguf_put_u32(j->w, key(j, k, "rope.dimension_count"), hd);
+  tl_gguf_put_f32(j->w, key(j, k, "rope.freq_base"), (float)c->rope_theta);
+  tl_gguf_put_u32(j->w, key(j, k, "attention.key_length"), hd);
+  tl_gguf_put_u32(j->w, key(j, k, "attention.value_length"), hd);
   if (c->rope_factor == 0 || c->rope_original > 0) return;
-  tl_gguf_put_string(&j->w, key(j, k, "rope.scaling.type"), "linear");
-  tl_gguf_put_f32(&j->w, key(j, k, "rope.scaling.factor"), (float)c->rope_factor);
+  tl_gguf_put_string(j->w, key(j, k, "rope.scaling.type"), "linear");
+  tl_gguf_put_f32(j->w, key(j, k, "rope.scaling.factor"), (float)c->rope_factor);
 }
 
 static void put_keys(job *j, const char *name) {
@@ -125,20 +125,20 @@ static void put_keys(job *j, const char *name) {
   const tl_model_config *c = &j->m->c;
   bool gpt2 = j->m->arch == &tl_arch_gpt2;
   char k[96];
-  tl_gguf_put_string(&j->w, "general.architecture", j->a->name);
-  tl_gguf_put_string(&j->w, "general.type", "model");
-  tl_gguf_put_string(&j->w, "general.name", name);
-  tl_gguf_put_u32(&j->w, "general.file_type", file_type[j->type]);
-  tl_gguf_put_u32(&j->w, "general.quantization_version", 2);
-  tl_gguf_put_u32(&j->w, key(j, k, "vocab_size"), (uint32_t)c->vocab);
-  tl_gguf_put_u32(&j->w, key(j, k, "context_length"), (uint32_t)c->max_len);
-  tl_gguf_put_u32(&j->w, key(j, k, "embedding_length"), (uint32_t)c->dim);
-  tl_gguf_put_u32(&j->w, key(j, k, "block_count"), (uint32_t)c->layers);
-  tl_gguf_put_u32(&j->w, key(j, k, "feed_forward_length"), (uint32_t)c->ff);
-  tl_gguf_put_u32(&j->w, key(j, k, "attention.head_count"), (uint32_t)c->heads);
-  tl_gguf_put_u32(&j->w, key(j, k, "attention.head_count_kv"), (uint32_t)c->kv_heads);
+  tl_gguf_put_string(j->w, "general.architecture", j->a->name);
+  tl_gguf_put_string(j->w, "general.type", "model");
+  tl_gguf_put_string(j->w, "general.name", name);
+  tl_gguf_put_u32(j->w, "general.file_type", file_type[j->type]);
+  tl_gguf_put_u32(j->w, "general.quantization_version", 2);
+  tl_gguf_put_u32(j->w, key(j, k, "vocab_size"), (uint32_t)c->vocab);
+  tl_gguf_put_u32(j->w, key(j, k, "context_length"), (uint32_t)c->max_len);
+  tl_gguf_put_u32(j->w, key(j, k, "embedding_length"), (uint32_t)c->dim);
+  tl_gguf_put_u32(j->w, key(j, k, "block_count"), (uint32_t)c->layers);
+  tl_gguf_put_u32(j->w, key(j, k, "feed_forward_length"), (uint32_t)c->ff);
+  tl_gguf_put_u32(j->w, key(j, k, "attention.head_count"), (uint32_t)c->heads);
+  tl_gguf_put_u32(j->w, key(j, k, "attention.head_count_kv"), (uint32_t)c->kv_heads);
   tl_gguf_put_f32(
-      &j->w, key(j, k, gpt2 ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon"),
+      j->w, key(j, k, gpt2 ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon"),
       (float)c->norm_eps);
   if (!gpt2) put_rope(j);
 }
@@ -180,7 +180,7 @@ static tl_status put_tensor(job *j, const tl_param *p, const name_map *map, cons
   }
   tl_ggml_type type = p->ndim < 2 || map->how == F32_ONLY ? TL_GGML_F32 : j->type;
   if (type == TL_GGML_Q8_0 && shape[1] % TL_GGUF_Q8_BLOCK) type = TL_GGML_F16;
-  tl_gguf_add(&j->w, name, type, p->ndim, shape, owned ? owned : p->data, owned);
+  tl_gguf_add(j->w, name, type, p->ndim, shape, owned ? owned : p->data, owned);
   j->report.tensors++;
   return TL_OK;
 }
@@ -216,7 +216,7 @@ static tl_status put_rope_factors(job *j, tl_err *err) {
     double frequency = pow(c->rope_theta, -(double)i / (double)half);
     f[i] = (float)(frequency / tl_rope_frequency(&scaling, frequency));
   }
-  tl_gguf_add(&j->w, "rope_freqs.weight", TL_GGML_F32, 1, &half, f, f);
+  tl_gguf_add(j->w, "rope_freqs.weight", TL_GGML_F32, 1, &half, f, f);
   return TL_OK;
 }
 
@@ -228,7 +228,7 @@ static tl_status fill(job *j, const char *dir, const char *path, const tl_conver
   TL_TRY(tl_model_load(dir, false, &j->m, err));
   TL_TRY(choose(j, dir, err));
   put_keys(j, dir);
-  TL_TRY(tl_gguf_put_tokenizer(&j->w, dir, j->m->c.vocab, err));
+  TL_TRY(tl_gguf_put_tokenizer(j->w, dir, j->m->c.vocab, err));
   for (int i = 0; i < j->m->params.n; i++) TL_TRY(put_param(j, j->m->params.p[i], err));
   return put_rope_factors(j, err);
 }
@@ -236,11 +236,12 @@ static tl_status fill(job *j, const char *dir, const char *path, const tl_conver
 tl_status tl_export_gguf(const char *model_dir, const char *path, const tl_convert_options *o,
                          tl_convert_report *report, tl_err *err) {
   static const tl_convert_options defaults = {0};
-  job j = {.report.files = 1};
+  job j = {.report.files = 1, .w = tl_gguf_writer_new()};
+  if (!j.w) return tl_fail(err, TL_NOMEM, "%s: out of memory", path);
   tl_status s = fill(&j, model_dir, path, o ? o : &defaults, err);
-  if (s == TL_OK) s = tl_gguf_write(&j.w, path, &j.report.bytes, err);
+  if (s == TL_OK) s = tl_gguf_write(j.w, path, &j.report.bytes, err);
   if (s == TL_OK && report) *report = j.report;
-  tl_gguf_writer_free(&j.w);
+  tl_gguf_writer_free(j.w);
   tl_model_free(j.m);
   return s;
 }

@@ -99,7 +99,7 @@ static tl_status collect(job *j, tl_err *err) {
   return TL_OK;
 }
 
-static void put_merges(job *j) {
+static tl_status put_merges(job *j, tl_err *err) {
   const json_t *list = json_object_get(json_object_get(j->root, "model"), "merges");
   size_t n = json_array_size(list);
   tl_buf pool = {0};
@@ -115,11 +115,12 @@ static void put_merges(job *j) {
     tl_buf_putc(&pool, 0);
   }
   for (size_t i = 0; at && merge && !pool.oom && i < n; i++) merge[i] = pool.data + at[i];
-  j->w->oom |= !at || !merge || pool.oom;
-  if (!j->w->oom) tl_gguf_put_strings(j->w, "tokenizer.ggml.merges", merge, n);
+  bool ok = at && merge && !pool.oom;
+  if (ok) tl_gguf_put_strings(j->w, "tokenizer.ggml.merges", merge, n);
   free(at);
   free(merge);
   tl_buf_free(&pool);
+  return ok ? TL_OK : tl_fail(err, TL_NOMEM, "%s: out of memory for the merges", j->path);
 }
 
 /* Whether a text begins with a special token. */
@@ -159,7 +160,7 @@ static tl_status put_all(job *j, const char *dir, const tl_tokenizer *tok, tl_er
   tl_gguf_put_string(j->w, "tokenizer.ggml.pre", pre);
   tl_gguf_put_strings(j->w, "tokenizer.ggml.tokens", j->token, j->n);
   tl_gguf_put_i32s(j->w, "tokenizer.ggml.token_type", j->kind, j->n);
-  put_merges(j);
+  TL_TRY(put_merges(j, err));
   for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
     int id = tl_tokenizer_special(tok, ids[i].role);
     if (id >= 0) tl_gguf_put_u32(j->w, ids[i].key, (uint32_t)id);

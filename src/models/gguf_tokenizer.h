@@ -1,8 +1,8 @@
 #ifndef TL_MODELS_GGUF_TOKENIZER_H
 #define TL_MODELS_GGUF_TOKENIZER_H
 
-#include "formats/gguf.h"
 #include "models/model.h"
+#include "tilth/gguf.h"
 
 /* Writes the keys of dir's tokenizer for a model with `vocab` ids; those that the tokenizer lacks
  * are named [PADi] and unused. CONFIG when llama.cpp has no tokenizer that gives the same ids. */

@@ -32,8 +32,21 @@ done
 decoder=$(echo runs/gpt2-*/model)
 check 0 inspect "$decoder" --data text.txt --json
 holds out '"induction":{"length":24,'
-check 2 inspect "$decoder"
-holds err 'is needed'
+check 0 inspect "$decoder"
+holds out 'model folder, [0-9]* tensors'
+holds out 'model_type *gpt2'
+check 0 inspect "$decoder/model.safetensors" --json
+holds out '"format": "safetensors"'
+check 0 inspect "$decoder/tokenizer.json"
+check 0 inspect "$(echo runs/gpt2-*/tb/events*)"
+holds out '^  loss '
+check 0 inspect "$(echo runs/gpt2-*/checkpoints/step-* | cut -d ' ' -f 1)"
+holds out 'all files are as they were written'
+check 65 inspect text.txt
+holds err 'no known format'
+head -c 1000 "$decoder/model.safetensors" > cut.safetensors
+check 65 inspect cut.safetensors
+check 66 inspect nowhere.gguf
 check 2 inspect "$decoder" --text x --length 3
 check 66 inspect "$decoder" --data nowhere.txt
 check 66 inspect nowhere --text 'the sun'

@@ -1,11 +1,15 @@
 /* GGUF version 3, llama.cpp's file of a model: metadata and tensors. */
-#ifndef TL_FORMATS_GGUF_H
-#define TL_FORMATS_GGUF_H
+#ifndef TILTH_GGUF_H
+#define TILTH_GGUF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "base/buf.h"
 #include "tilth/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef enum tl_gguf_kind { /* of metadata values, as stored */
                             TL_GGUF_U8,
@@ -76,22 +80,11 @@ double tl_gguf_number(const tl_gguf_kv *kv, uint64_t i);
 /* Sets out[elements]. DATA when the type is not one of tl_ggml_type. */
 tl_status tl_gguf_read_f32(const tl_gguf_tensor *t, float *out, tl_err *err);
 
-/* Writing. Zero-initialise; keys first, then tensors, then tl_gguf_write; tl_gguf_writer_free. */
-typedef struct tl_gguf_item {
-  char name[TL_GGUF_MAX_NAME + 1];
-  tl_ggml_type type;
-  int ndim;
-  int64_t shape[TL_GGUF_MAX_NDIM]; /* row-major */
-  const float *data;               /* borrowed, or owned */
-  float *owned;
-} tl_gguf_item;
-typedef struct tl_gguf_writer {
-  tl_buf kv;
-  uint64_t n_kv;
-  tl_gguf_item *item;
-  size_t n, cap;
-  bool oom;
-} tl_gguf_writer;
+/* Writing: keys first, then tensors, then tl_gguf_write. NULL when out of memory; what runs out of
+ * it later makes tl_gguf_write fail. */
+typedef struct tl_gguf_writer tl_gguf_writer;
+tl_gguf_writer *tl_gguf_writer_new(void);
+void tl_gguf_writer_free(tl_gguf_writer *w); /* NULL is allowed */
 void tl_gguf_put_u32(tl_gguf_writer *w, const char *key, uint32_t v);
 void tl_gguf_put_f32(tl_gguf_writer *w, const char *key, float v);
 void tl_gguf_put_bool(tl_gguf_writer *w, const char *key, bool v);
@@ -104,6 +97,9 @@ void tl_gguf_add(tl_gguf_writer *w, const char *name, tl_ggml_type type, int ndi
                  const int64_t *shape, const float *data, float *owned);
 /* Replaces the file in one step; *size may be NULL. Errors: CONFIG, IO, PERM, NOMEM. */
 tl_status tl_gguf_write(const tl_gguf_writer *w, const char *path, uint64_t *size, tl_err *err);
-void tl_gguf_writer_free(tl_gguf_writer *w);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
