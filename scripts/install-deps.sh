@@ -5,7 +5,7 @@
 set -eu
 
 packages="gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libyaml-dev libutf8proc-dev
-  libpcre2-dev libarchive-dev libxxhash-dev libspng-dev libjpeg62-turbo-dev libcmocka-dev zstd"
+  libpcre2-dev libarchive-dev libxxhash-dev libspng-dev libjpeg62-turbo-dev libmicrohttpd-dev libcmocka-dev zstd"
 
 command -v dpkg-query > /dev/null || { echo "install-deps: not a Debian system; needed are: $packages" >&2; exit 69; }
 missing=

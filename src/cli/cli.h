@@ -29,6 +29,7 @@ int tl_cmd_bench(int argc, char **argv);
 int tl_cmd_bench_generate(int argc, char **argv); /* tilth bench generate */
 int tl_cmd_bench_step(int argc, char **argv);     /* tilth bench step, tilth bench finetune */
 int tl_cmd_config(int argc, char **argv);
+int tl_cmd_dash(int argc, char **argv);
 int tl_cmd_decontam(int argc, char **argv);
 int tl_cmd_docs(int argc, char **argv);
 int tl_cmd_doctor(int argc, char **argv);

@@ -15,6 +15,7 @@
 static const tl_command commands[] = {
     {"bench", tl_cmd_bench, "time the operators and kernels on this machine"},
     {"config", tl_cmd_config, "show, check and document the configuration"},
+    {"dash", tl_cmd_dash, "show runs on a live page"},
     {"decontam", tl_cmd_decontam, "cut a task's test texts out of pretraining text"},
     {"docs", tl_cmd_docs, "write manual pages, completion, the reference of commands"},
     {"doctor", tl_cmd_doctor, "show what this machine and build offer"},
