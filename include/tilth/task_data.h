@@ -63,11 +63,14 @@ typedef struct tl_task_options { /* all zero: the defaults */
    * one to three, for values those of STS-B (5, 6 and 7 of seven or more: value and texts); CoNLL:
    * first and last column. */
   const char *columns;
-  tl_task_header header;   /* tables: is the first line one? AUTO: when a column is asked for by
-                              name, or the first line holds well-known names for all that is needed */
-  bool extra_columns;      /* rows may have more columns than the first */
-  bool replace_bad_utf8;   /* U+FFFD for ill-formed bytes instead of an error */
-  char label_separator;    /* multi-label in tables; 0: ',' */
+  tl_task_header header; /* tables: is the first line one? AUTO: when a column is asked for by
+                            name, or the first line holds well-known names for all that is needed */
+  bool unlabelled;       /* records without labels: CLASS, MULTI and VALUE become TEXTS, and tokens
+                            are words alone (the columns of CoNLL without tags, or lines of words
+                            between blanks), all with the tag 0 */
+  bool extra_columns;    /* rows may have more columns than the first */
+  bool replace_bad_utf8; /* U+FFFD for ill-formed bytes instead of an error */
+  char label_separator;  /* multi-label in tables; 0: ',' */
   const tl_labels *labels; /* the labels (tags) there may be, in their order; NULL: the ones that
                               occur, sorted bytewise */
   const char *path_b;      /* aligned: the other file */

@@ -169,7 +169,7 @@ static void end_record(tl_task_builder *b, uint64_t line) {
 tl_status tl_task_word(tl_task_builder *b, tl_span word, tl_span tag, tl_err *err) {
   int32_t id = 0;
   if (tl_span_blank(word)) return tl_task_fail(b, TL_DATA, err, "empty word");
-  TL_TRY(find_label(b, tag, &id, err));
+  if (!b->o->unlabelled) TL_TRY(find_label(b, tag, &id, err));
   if (!grow_records(b, false, false)) return no_memory(b, err);
   tl_task_data *d = b->d;
   bool is_first = b->n_items == d->first[d->n];

@@ -11,8 +11,8 @@ typedef struct conll {
   tl_columns at;
 } conll;
 
-static tl_status split_blanks(tl_task_builder *b, tl_span line, tl_span *cell, int *n,
-                              tl_err *err) {
+tl_status tl_task_split_blanks(tl_task_builder *b, tl_span line, tl_span *cell, int *n,
+                               tl_err *err) {
   char *p = line.s, *end = line.s + line.n;
   for (*n = 0;;) {
     while (p < end && isspace((unsigned char)*p)) p++;
@@ -26,6 +26,11 @@ static tl_status split_blanks(tl_task_builder *b, tl_span line, tl_span *cell, i
 }
 
 static tl_status find_columns(tl_task_builder *b, conll *c, tl_err *err) {
+  if (b->o->unlabelled && !b->o->columns) {
+    const int word = c->u && c->n > 1 ? 1 : 0;
+    c->at = (tl_columns){{word, -1, -1, word}};
+    return TL_OK;
+  }
   if (b->o->columns) return tl_columns_find(b, NULL, c->n, &c->at, err);
   c->at = (tl_columns){{c->u ? 1 : 0, -1, -1, c->u ? 3 : c->n - 1}};
   if (c->n > c->at.at[TL_ROLE_LABEL] && c->n > 1) return TL_OK;
@@ -51,7 +56,7 @@ static tl_status word_line(tl_task_builder *b, conll *c, tl_span line, tl_err *e
   bool first = !c->separator;
   if (first) c->separator = memchr(line.s, '\t', line.n) ? '\t' : ' ';
   TL_TRY(c->separator == '\t' ? tl_task_split_line(b, line, '\t', cell, &n, err)
-                              : split_blanks(b, line, cell, &n, err));
+                              : tl_task_split_blanks(b, line, cell, &n, err));
   if (first) {
     c->n = n;
     TL_TRY(find_columns(b, c, err));

@@ -70,7 +70,7 @@ static tl_task_format format_of(const tl_task_builder *b) {
   const char *s = b->p;
   s += strspn(s, " \t\n\r\f\v");
   if (*s == '{') return TL_TASK_JSONL;
-  if (b->d->kind == TL_TASK_TOKENS) return TL_TASK_CONLL;
+  if (b->d->kind == TL_TASK_TOKENS) return b->o->unlabelled ? TL_TASK_LINES : TL_TASK_CONLL;
   if (b->d->kind == TL_TASK_TEXTS) return TL_TASK_LINES;
   return b->d->kind == TL_TASK_PAIR || s[strcspn(s, "\t\n")] == '\t' ? TL_TASK_TSV
                                                                      : TL_TASK_LABELLED;
@@ -78,7 +78,9 @@ static tl_task_format format_of(const tl_task_builder *b) {
 
 static tl_status read_records(tl_task_builder *b, tl_err *err) {
   const reader *r = &readers[format_of(b)];
-  if (!(r->kinds & (1u << b->d->kind)))
+  unsigned kinds_served = r->kinds;
+  if (b->o->unlabelled && r->read == tl_task_read_lines) kinds_served |= KIND(TOKENS);
+  if (!(kinds_served & (1u << b->d->kind)))
     return tl_fail(err, TL_CONFIG, "%s: read as %s, which holds no data for the task %s", b->path,
                    r->name, kinds[b->d->kind]);
   if (b->o->path_b && r->read != tl_task_read_aligned)
@@ -147,7 +149,8 @@ static tl_status read_file(tl_task_builder *b, tl_err *err) {
 
 static tl_status read_all(const char *path, const tl_task_options *o, tl_task_data *d,
                           tl_err *err) {
-  bool has_labels = o->kind != TL_TASK_VALUE && o->kind != TL_TASK_PAIR && o->kind != TL_TASK_TEXTS;
+  bool has_labels = !o->unlabelled && d->kind != TL_TASK_VALUE && d->kind != TL_TASK_PAIR &&
+                    d->kind != TL_TASK_TEXTS;
   if (has_labels && o->labels)
     TL_TRY(tl_labels_make((const char *const *)o->labels->name, (size_t)o->labels->n, &d->labels,
                           err));
@@ -156,7 +159,7 @@ static tl_status read_all(const char *path, const tl_task_options *o, tl_task_da
                        .path = path,
                        .max = o->max_record_bytes ? o->max_record_bytes : DEFAULT_MAX_RECORD,
                        .open_labels = !o->labels};
-  const size_t n_files = o->kind == TL_TASK_CLASS ? tl_task_class_files(path) : 0;
+  const size_t n_files = d->kind == TL_TASK_CLASS ? tl_task_class_files(path) : 0;
   if (n_files)
     TL_TRY(tl_task_read_class_files(&b, n_files, err));
   else
@@ -172,6 +175,7 @@ tl_status tl_task_read(const char *path, const tl_task_options *options, tl_task
   if ((unsigned)options->kind >= N_KINDS || (unsigned)options->format >= N_FORMATS)
     return tl_fail(err, TL_CONFIG, "%s: unknown task %d or format %d", path, (int)options->kind,
                    (int)options->format);
+  if (options->unlabelled && ((1u << options->kind) & TEXTS)) out->kind = TL_TASK_TEXTS;
   tl_status s = read_all(path, options, out, err);
   if (s != TL_OK) tl_task_data_free(out);
   return s;

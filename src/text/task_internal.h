@@ -85,6 +85,10 @@ tl_status tl_task_read_table(tl_task_builder *b, tl_next_row next, tl_err *err);
 tl_status tl_task_split_line(tl_task_builder *b, tl_span line, char separator, tl_span *cell,
                              int *n, tl_err *err);
 
+/* Splits one line at runs of white space. */
+tl_status tl_task_split_blanks(tl_task_builder *b, tl_span line, tl_span *cell, int *n,
+                               tl_err *err);
+
 tl_status tl_task_bad_json(const char *path, uint64_t line, const json_error_t *why, tl_err *err);
 
 tl_status tl_task_read_tsv(tl_task_builder *b, tl_err *err);

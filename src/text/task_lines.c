@@ -25,11 +25,25 @@ tl_status tl_task_read_labelled(tl_task_builder *b, tl_err *err) {
   }
 }
 
+/* Each line is a sentence, its words between blanks. */
+static tl_status read_words(tl_task_builder *b, tl_err *err) {
+  tl_span line, word[TL_MAX_COLUMNS];
+  for (;;) {
+    int n = 0;
+    TL_TRY(tl_task_line(b, &line, err));
+    if (!line.s) return TL_OK;
+    TL_TRY(tl_task_split_blanks(b, line, word, &n, err));
+    for (int i = 0; i < n; i++) TL_TRY(tl_task_word(b, word[i], word[i], err));
+    TL_TRY(tl_task_end_words(b, b->at, err));
+  }
+}
+
 tl_status tl_task_read_lines(tl_task_builder *b, tl_err *err) {
   if (b->o->columns)
     return tl_fail(err, TL_CONFIG,
                    "%s: lines of text have no columns to choose; for a table say format tsv",
                    b->path);
+  if (b->d->kind == TL_TASK_TOKENS) return read_words(b, err);
   for (;;) {
     tl_span text[TL_MAX_TEXTS] = {{0}};
     TL_TRY(tl_task_line(b, &text[0], err));

@@ -53,7 +53,47 @@ for task in classify multilabel regression tokens prompt; do
   [ "$(grep -c -e '"text"' -e '"tokens"' out)" -eq 60 ] || fail "$task: not one prediction a record"
   holds out '"scores":'
   check 0 predict "$(echo runs/$task-full-*/model)" --data $data
+  case $task in
+    classify) holds err 'true  *predicted:' && holds err 'probability  *records' && holds err 'auc ' ;;
+    multilabel | tokens) holds err 'label  *precision  *recall' ;;
+  esac
+
+  # Lines without labels, from standard input: as many answers, with their probabilities.
+  printf 'one line of text\n\nanother one\n' | "$TILTH" predict -q "$(echo runs/$task-full-*/model)" \
+    --unlabelled --json > out 2> err || fail "$task: predict --unlabelled failed: $(cat err)"
+  [ "$(grep -c -e '"text"' -e '"tokens"' out)" -eq 2 ] || fail "$task: not one prediction a line"
+  [ $task = regression ] || holds out '"probabilities":'
+  grep -q '"scores"' out && fail "$task: scores without labels"
 done
+printf 'one\ntwo\n\nthree\n' > words.conll
+check 0 predict "$(echo runs/tokens-full-*/model)" --data words.conll --unlabelled
+[ "$(cut -f1 out | tr '\n' ,)" = one,two,,three,, ] || fail "words without tags: $(cat out)"
+[ "$(head -1 out | awk -F'\t' '{print NF}')" -eq 3 ] || fail "tokens: no probability"
+
+# The label study: killed while it works, it goes on to the same numbers.
+study() {
+  "$TILTH" report labels --from "$(echo runs/classify-full-*/model)" --data classify.tsv \
+    --test classify.tsv --labels 10,50% --seeds 2 --lrs 1e-3,3e-3 --max-len 48 --out "$1.json" \
+    --page "$1.html" task.min_steps=10 > out 2> err
+}
+cmd='report labels'
+study whole || fail "report labels failed: $(cat err)"
+holds out 'labels .*pretrained .*gain over scratch'
+holds err ' left'
+grep -q 'What pretraining was worth' whole.html || fail "no page of the study"
+study cut &
+pid=$!
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+  [ -e cut.json ] && break
+  sleep 0.1
+done
+children=$(ps -o pid= --ppid $pid) # the shell's child is the program
+kill -9 $children $pid 2> /dev/null
+wait $pid 2> /dev/null
+study cut || fail "report labels did not go on: $(cat err)"
+values() { grep -A1 -e '"[a-z]*/[0-9]*/[0-9]*": {' "$1" | grep '"value"'; }
+[ "$(values whole.json | wc -l)" -eq 16 ] || fail "not 16 cells in whole.json"
+[ "$(values whole.json)" = "$(values cut.json)" ] || fail "a killed study came to other numbers"
 
 # An encoder from random weights, its test records, and the stop that resume goes on from.
 # shellcheck disable=SC2086
