@@ -9,6 +9,7 @@
 #include "train/finetune.h"
 #include "transfer/beam.h"
 #include "transfer/task.h"
+#include "transfer/warm.h"
 
 /* A part of the records: as they are, and as tokens. */
 typedef struct part {
@@ -123,12 +124,15 @@ tl_status tl_finetune_tokenizer(tl_trainer *t, tl_err *err) {
     t->tok_dir = c->task.from;
     return tl_tokenizer_load(c->task.from, &t->tok, err);
   }
-  if (!*c->task.tokenizer)
+  const char *name = c->task.tokenizer;
+  if (!*name) name = c->task.encoder_from;
+  if (!*name) name = c->task.decoder_from;
+  if (!*name)
     return tl_fail(err, TL_CONFIG,
                    "task.from is empty: name a pretrained model's folder, or, to begin with random "
                    "weights, a tokenizer with task.tokenizer");
-  t->tok_dir = c->task.tokenizer;
-  return tl_tokenizer_open(t->ctx, c->task.tokenizer, &t->tok, err);
+  t->tok_dir = name;
+  return tl_tokenizer_open(t->ctx, name, &t->tok, err);
 }
 
 tl_status tl_finetune_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
@@ -143,6 +147,23 @@ tl_status tl_finetune_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
                    t->tok_dir, (long long)vocab, (long long)mc->vocab);
   mc->dropout = c->task.dropout;
   mc->attention_dropout = 0;
+  return TL_OK;
+}
+
+static tl_status warm_start(tl_trainer *t, tl_err *err) {
+  const tl_config *c = t->cfg;
+  tl_warm_start o = {c->task.encoder_from, c->task.decoder_from};
+  tl_warm_counts n;
+  if (!*o.encoder && !*o.decoder) return TL_OK;
+  if (*c->task.from)
+    return tl_fail(err, TL_CONFIG,
+                   "task.from names a whole model; leave it out with task.encoder_from and "
+                   "task.decoder_from");
+  TL_TRY(tl_warm_start_model(t->ctx, t->model, t->tok, &o, &n, err));
+  tl_log(t->ctx, TL_LOG_INFO,
+         "warm start: tensors taken: %d for the encoder, %d for the decoder, %d of embedding and "
+         "output; fresh: %d",
+         n.encoder, n.decoder, n.shared, n.fresh);
   return TL_OK;
 }
 
@@ -168,6 +189,7 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
   if (r->task->head == TL_HEAD_NONE && !r->task->seq2seq && (arch->encoder || arch->seq2seq))
     return tl_fail(err, TL_CONFIG, "task.type prompt needs a decoder (gpt2, llama), not %s",
                    arch->name);
+  TL_TRY(warm_start(t, err));
   return *c->task.from && !c->task.random ? tl_model_read_weights(t->model, c->task.from, err)
                                           : TL_OK;
 }

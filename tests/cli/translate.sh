@@ -54,8 +54,22 @@ check 0 train run.name=t5-spans data.text=train.en,train.de data.unit=line data.
 check 0 finetune run.name=t5 $task --from runs/t5-spans-*/model train.steps=300 run.eval_every=150
 check 0 translate runs/t5-[0-9]*/model --data train.en
 cmp -s out train.de || fail "T5 does not translate what it learnt"
-check 78 train data.text=train.en data.tokenizer=bytes $t5 objective.type=denoise model.kv_heads=2 train.seq_len=48 train.steps=1
+check 78 train data.text=train.en,train.de data.unit=line data.tokenizer=bytes data.val_fraction=0.1 $t5 \
+  objective.type=denoise model.kv_heads=2 train.seq_len=48 train.steps=1
 holds err 'type t5 has neither grouped queries'
+
+body="data.text=train.en,train.de data.unit=line data.tokenizer=bytes data.val_fraction=0.1 model.dim=48
+  model.heads=4 model.ff=96 train.seq_len=48 train.steps=2 train.batch=8"
+check 0 train run.name=reads $body model.type=encoder model.layers=1 objective.type=masked
+check 0 train run.name=writes $body model.type=llama model.layers=2
+from="task.encoder_from=$(echo runs/reads-*/model) task.decoder_from=$(echo runs/writes-*/model)"
+check 0 finetune run.name=two $task $from $model model.ff=96 model.act=gelu train.steps=2 run.eval_every=2
+holds err 'tensors taken: 9 for the encoder, 19 for the decoder, 2 of embedding and output; fresh: 11'
+holds err 'was trained with model.act silu, goes on with gelu'
+check 78 finetune $task $from $model model.ff=64 train.steps=2
+holds err 'has shape \[192, 48\], but "model.encoder.layers.0.mlp.gate_proj.weight" of the new model takes \[128'
+check 78 finetune $task $from --from runs/denoise-*/model train.steps=2
+holds err 'task.from names a whole model'
 
 check 65 translate $scratch --data train.en --reference few.de
 holds err 'train.en has 64 lines, few.de 16'
