@@ -46,6 +46,7 @@ int tl_cmd_predict(int argc, char **argv);
 int tl_cmd_prepare(int argc, char **argv);
 int tl_cmd_report(int argc, char **argv);
 int tl_cmd_report_labels(int argc, char **argv); /* tilth report labels */
+int tl_cmd_runs(int argc, char **argv);
 int tl_cmd_selftest(int argc, char **argv);
 int tl_cmd_resume(int argc, char **argv);
 int tl_cmd_train(int argc, char **argv);

@@ -32,6 +32,7 @@ static const tl_command commands[] = {
     {"prepare", tl_cmd_prepare, "turn text into token shards for training"},
     {"report", tl_cmd_report, "pages of runs; what pretraining was worth, in labels"},
     {"resume", tl_cmd_resume, "go on with an interrupted run"},
+    {"runs", tl_cmd_runs, "list runs, show what two of them differ in"},
     {"selftest", tl_cmd_selftest, "check the operators and kernels on this machine"},
     {"tokenizer", tl_cmd_tokenizer, "train, use and inspect tokenizers"},
     {"train", tl_cmd_train, "pretrain a model on text"},
@@ -45,6 +46,7 @@ static const struct {
 } verbs[] = {
     {"bench", "step finetune generate"},
     {"report", "labels"},
+    {"runs", "ls diff"},
     {"tokenizer", "train encode decode inspect"},
 };
 
