@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""Runs the experiments of docs/results.md: what pretraining is worth, over several seeds.
+
+    experiments/run.py list
+    experiments/run.py run NAME... [--tilth build/tilth] [--out runs/experiments]
+    experiments/run.py table [--out runs/experiments]
+
+An experiment is a row of experiments/table.json: `prepare` (shell commands, run once), `body` (a
+pretraining run, shared by experiments), `arms` (settings of `tilth finetune`, one run a seed) and
+`metric`. Every result goes to OUT/results.json as soon as it is there; a run that is found there is
+not made again, so an interrupted series goes on where it stopped. Needs Python's own library only.
+"""
+import argparse
+import json
+import math
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+# Student's t, two-sided 95 %, by degrees of freedom.
+T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+
+
+def data_folder():
+    for place in (os.environ.get("TILTH_DATA"), HERE.parent / "../shared/data", "/work/shared/data"):
+        if place and pathlib.Path(place).is_dir():
+            return str(pathlib.Path(place).resolve())
+    sys.exit("no data: set TILTH_DATA to the folder that holds imdb/, sst2/, ...")
+
+
+class Bench:
+    def __init__(self, args):
+        self.out = pathlib.Path(args.out).resolve()
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.tilth = str(pathlib.Path(args.tilth).resolve())
+        self.table = json.loads((HERE / "table.json").read_text())
+        self.data = data_folder()
+        self.results_file = self.out / "results.json"
+
+    def results(self):
+        return json.loads(self.results_file.read_text()) if self.results_file.exists() else {}
+
+    def record(self, key, value):
+        results = self.results()
+        results[key] = value
+        part = self.results_file.with_suffix(".part")
+        part.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        part.replace(self.results_file)
+
+    def expand(self, text):
+        return text.replace("{data}", self.data).replace("{out}", str(self.out)).replace("{tilth}", self.tilth)
+
+    def prepare(self, commands):
+        for command in commands:
+            command = self.expand(command)
+            key = "prepare: " + command
+            if key in self.results():
+                continue
+            print("+ " + command, file=sys.stderr, flush=True)
+            subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=self.out, check=True)
+            self.record(key, True)
+
+    def tilth_json(self, key, arguments):
+        """Runs tilth once per key; its JSON result, with the time it took."""
+        known = self.results()
+        if key in known:
+            return known[key]
+        command = [self.tilth] + [self.expand(a) for a in arguments]
+        print("+ " + shlex.join(command), file=sys.stderr, flush=True)
+        begin, cpu = time.time(), os.times()
+        done = subprocess.run(command, cwd=self.out, stdout=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{key}: tilth ended with {done.returncode}")
+        now = os.times()
+        result = json.loads(done.stdout)
+        result["wall_seconds"] = round(time.time() - begin, 1)
+        result["cpu_seconds"] = round(now.children_user + now.children_system - cpu.children_user - cpu.children_system, 1)
+        result["command"] = [a.replace(self.data, "{data}").replace(str(self.out), "{out}") for a in command[1:]]
+        self.record(key, result)
+        print(f"{key}: {result['wall_seconds']} s", file=sys.stderr, flush=True)
+        return result
+
+    def body(self, name):
+        """Folder of a pretrained model, made if need be."""
+        row = self.table["bodies"][name]
+        self.prepare(row.get("prepare", []))
+        result = self.tilth_json("body " + name, ["train", "--json", "run.name=" + name] + row["settings"])
+        return str(self.out / result["run"] / "model")
+
+    def run(self, name):
+        row = self.table["experiments"][name]
+        self.prepare(row.get("prepare", []))
+        for seed in range(1, row.get("seeds", 3) + 1):
+            for arm, what in row["arms"].items():
+                arguments = ["finetune", "--json", f"run.name={name}", f"run.seed={seed}"]
+                arguments += row["settings"] + what["settings"]
+                if "body" in what:
+                    arguments += ["task.from=" + self.body(what["body"])]
+                self.tilth_json(f"{name} / {arm} / {seed}", arguments)
+        print(self.summary(name))
+
+    def summary(self, name):
+        row, results = self.table["experiments"][name], self.results()
+        lines = [f"**{name}**: {row['title']}; {row['metric']} on the test, mean of the seeds ± 95 % interval (t)", "",
+                 "| arm | " + row["metric"] + " | seeds | trained parameters | minutes a run |", "|---|---|---|---|---|"]
+        for arm in row["arms"]:
+            found = [results[k] for k in (f"{name} / {arm} / {s}" for s in range(1, row.get("seeds", 3) + 1)) if k in results]
+            if not found:
+                continue
+            part = row.get("part", "test")
+            values = [r["task"][part][row["metric"]]["value"] * row.get("times", 100) for r in found]
+            mean = sum(values) / len(values)
+            half = float("nan")
+            if len(values) > 1:
+                deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+                half = T95[len(values) - 1] * deviation / math.sqrt(len(values))
+            each = ", ".join(f"{v:.2f}" for v in values)
+            trained, all_ = found[0]["task"]["trained"], found[0]["params"]
+            minutes = sum(r["seconds"] for r in found) / len(found) / 60
+            lines.append(f"| {arm} | {mean:.2f} ± {half:.2f} | {each} | {trained:,} of {all_:,} ({100 * trained / all_:.1f} %) | {minutes:.1f} |")
+        return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=["list", "run", "table"])
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--tilth", default=HERE.parent / "build/tilth")
+    parser.add_argument("--out", default=HERE.parent / "runs/experiments")
+    args = parser.parse_args()
+    bench = Bench(args)
+    names = args.names or list(bench.table["experiments"])
+    unknown = [n for n in names if n not in bench.table["experiments"]]
+    if unknown:
+        sys.exit(f"no experiment {', '.join(unknown)}; there are: {', '.join(bench.table['experiments'])}")
+    for name in names:
+        if args.verb == "list":
+            print(f"{name}: {bench.table['experiments'][name]['title']}")
+        elif args.verb == "run":
+            bench.run(name)
+        else:
+            print(bench.summary(name))
+
+
+if __name__ == "__main__":
+    main()
