@@ -52,7 +52,7 @@ class Bench:
         part.replace(self.results_file)
 
     def expand(self, text):
-        return text.replace("{data}", self.data).replace("{out}", str(self.out)).replace("{tilth}", self.tilth)
+        return text.replace("{here}", str(HERE)).replace("{data}", self.data).replace("{out}", str(self.out)).replace("{tilth}", self.tilth)
 
     def prepare(self, commands):
         for command in commands:
