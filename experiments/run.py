@@ -119,7 +119,7 @@ class Bench:
                 deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
                 half = T95[len(values) - 1] * deviation / math.sqrt(len(values))
             each = ", ".join(f"{v:.2f}" for v in values)
-            trained, all_ = found[0]["task"]["trained"], found[0]["params"]
+            trained, all_ = found[0]["task"]["trained"], found[0]["parameters"]
             minutes = sum(r["seconds"] for r in found) / len(found) / 60
             lines.append(f"| {arm} | {mean:.2f} ± {half:.2f} | {each} | {trained:,} of {all_:,} ({100 * trained / all_:.1f} %) | {minutes:.1f} |")
         return "\n".join(lines) + "\n"
