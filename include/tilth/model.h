@@ -31,6 +31,10 @@ typedef struct tl_model_config {
   int64_t pos_first;        /* roberta: row of the position table for position 0 */
   int64_t type_vocab;       /* bert, roberta: kinds of segments */
   bool attn_bias, mlp_bias; /* llama */
+  /* Added for a task: width of the adapters behind attention and MLP (0: none), and where they are
+   * (1: attention, 2: MLP, 3: both); learned rows in front of each text, as keys and values of each
+   * layer (prefix) or as embeddings (prompt). */
+  int64_t adapter, adapter_where, prefix, prompt;
   bool tie, qk_norm;
   bool shifted; /* the prediction for a token stands one row before it (objective hybrid) */
   char act[16]; /* "auto", "gelu", "gelu_tanh", "silu", "relu", "relu2" */
@@ -46,7 +50,9 @@ tl_status tl_model_config_from(const tl_config *c, int64_t vocab, int64_t max_le
 tl_status tl_model_new(const tl_model_config *config, uint64_t seed, bool with_grads,
                        tl_model **out, tl_err *err);
 /* dir: a folder with config.json and model.safetensors, as tl_model_save or Hugging Face's
- * libraries write it. Without gradients the model is only to be run: its f32 values are read-only
+ * libraries write it; or a LoRA or DoRA adapter's, as tilth finetune or peft write it, whose base
+ * is where the adapter says; or both with a comma between ("BASE,ADAPTER"). Low-rank updates are
+ * added to the weights. Without gradients the model is only to be run: its f32 values are read-only
  * views of the mapped file, which must not be changed in place. */
 tl_status tl_model_load(const char *dir, bool with_grads, tl_model **out, tl_err *err);
 /* Writes dir/config.json and dir/model.safetensors (f32), and the tokenizer's files if tok is not

@@ -73,12 +73,17 @@ char *tl_details_json(const tl_details *d);
 /* --- a finished model at work ---------------------------------------------------------------- */
 
 typedef struct tl_predictor tl_predictor;
-/* dir: a model folder with a sequence or token classification head, from here or from Hugging
- * Face's libraries. dtype: "auto", "f32", "bf16". max_len: tokens per text, 0: what the model takes
- * (at most 512). Borrows ctx. Errors: CONFIG (no such head), those of tl_model_load. */
+/* dir: a model's name (tl_model_load) with a sequence or token classification head, from here or
+ * from Hugging Face's libraries. dtype: "auto", "f32", "bf16". max_len: tokens per text, 0: what
+ * the model takes (at most 512). Borrows ctx. Errors: CONFIG (no such head), those of
+ * tl_model_load. */
 tl_status tl_predictor_open(tl_ctx *ctx, const char *dir, const char *dtype, int64_t max_len,
                             tl_predictor **out, tl_err *err);
 void tl_predictor_free(tl_predictor *p);
+/* Takes out the adapter that is in, and puts in another one of the same base and labels (NULL:
+ * none), without reading the base's other weights again. After an error the predictor can only be
+ * freed. Errors: CONFIG (other labels), DATA, NOINPUT, NOMEM. */
+tl_status tl_predictor_switch(tl_predictor *p, const char *adapter, tl_err *err);
 const char *tl_predictor_task(const tl_predictor *p); /* the word of task.type */
 tl_task_kind tl_predictor_kind(const tl_predictor *p);
 const tl_labels *tl_predictor_labels(const tl_predictor *p);

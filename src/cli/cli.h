@@ -39,6 +39,7 @@ int tl_cmd_export(int argc, char **argv);
 int tl_cmd_fill(int argc, char **argv);
 int tl_cmd_finetune(int argc, char **argv);
 int tl_cmd_import(int argc, char **argv);
+int tl_cmd_merge(int argc, char **argv);
 int tl_cmd_inspect(int argc, char **argv);
 int tl_cmd_generate(int argc, char **argv);
 int tl_cmd_plan(int argc, char **argv);
@@ -95,6 +96,7 @@ typedef struct tl_cli_args {
   size_t n;
   tl_cli_list *lists[TL_CLI_MAX_LISTS]; /* the list options that hold memory */
   size_t n_lists;
+  char *model; /* of tl_cli_model */
 } tl_cli_args;
 
 /* Parses argv[1..]. Every command also has -h/--help, -q/--quiet, -v/--verbose, --threads N and
@@ -102,6 +104,10 @@ typedef struct tl_cli_args {
  * usage error (already printed). */
 int tl_cli_parse(const tl_usage *u, int argc, char **argv, tl_cli_args *args);
 void tl_cli_args_free(tl_cli_args *args);
+/* The model of the first argument with the adapter of --adapter (NULL: none); freed with
+ * args. */
+#define TL_ADAPTER_HELP "LoRA or DoRA adapter of the model, as tilth finetune or peft write it"
+const char *tl_cli_model(tl_cli_args *args, const char *adapter);
 const tl_opt *tl_cli_common_opts(void); /* the options every command has, as a table */
 
 /* Calls fn with a command's usage instead of printing its help (NULL: prints it again). */

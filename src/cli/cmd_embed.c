@@ -125,6 +125,7 @@ static tl_status check(const request *r, const tl_embed_options *o, tl_err *err)
 int tl_cmd_embed(int argc, char **argv) {
   request r = {.format = "auto", .k = 5};
   tl_embed_options o = {.pool = "mean", .dtype = "auto"};
+  const char *adapter = NULL;
   const tl_opt opts[] = {
       {"data", 0, TL_OPT_STR, &r.data, "FILE", "texts: one a line, or a table or JSON Lines"},
       {"out", 'o', TL_OPT_STR, &r.out, "X.npy", "write the vectors as a NumPy array"},
@@ -142,6 +143,7 @@ int tl_cmd_embed(int argc, char **argv) {
       {"columns", 0, TL_OPT_STR, &r.columns, "LIST",
        "text=NAME; for --sts text=NAME,text_b=NAME,label=NAME"},
       {"replace-bad-utf8", 0, TL_OPT_FLAG, &r.replace, NULL, "read ill-formed bytes as U+FFFD"},
+      {"adapter", 0, TL_OPT_STR, &adapter, "DIR", TL_ADAPTER_HELP},
       {0}};
   const tl_usage usage = {
       .name = "embed",
@@ -163,7 +165,7 @@ int tl_cmd_embed(int argc, char **argv) {
   tl_embedder *e = NULL;
   tl_status s = check(&r, &o, &err);
   if (s == TL_OK) s = tl_cli_make_ctx(NULL, &ctx, &err);
-  if (s == TL_OK) s = tl_embedder_open(ctx, args.item[0], &o, &e, &err);
+  if (s == TL_OK) s = tl_embedder_open(ctx, tl_cli_model(&args, adapter), &o, &e, &err);
   if (s == TL_OK && r.data) s = texts(e, &r, &err);
   if (s == TL_OK && r.sts) s = similarity(e, &r, &err);
   rc = s == TL_OK ? 0 : tl_cli_fail(&err);

@@ -7,6 +7,7 @@ int tl_cmd_eval(int argc, char **argv) {
   const char *data = NULL, *objective = "";
   int64_t seq_len = 0, tokens = 0;
   bool json = false;
+  const char *adapter = NULL;
   const tl_opt opts[] = {
       {"data", 'd', TL_OPT_STR, &data, "DIR",
        "folder made by `tilth prepare`; its validation part is read"},
@@ -15,6 +16,7 @@ int tl_cmd_eval(int argc, char **argv) {
       {"seq-len", 0, TL_OPT_INT, &seq_len, "N", "tokens per window; 0: the model's longest"},
       {"tokens", 0, TL_OPT_INT, &tokens, "N", "tokens to evaluate; 0: all"},
       {"json", 0, TL_OPT_FLAG, &json, NULL, "print the result as JSON"},
+      {"adapter", 0, TL_OPT_STR, &adapter, "DIR", TL_ADAPTER_HELP},
       {0}};
   const tl_usage usage = {
       .name = "eval",
@@ -41,7 +43,8 @@ int tl_cmd_eval(int argc, char **argv) {
   tl_eval_result r = {0};
   tl_ctx_options o = tl_cli_ctx_options();
   tl_status s = tl_ctx_new(&o, &ctx, &err);
-  if (s == TL_OK) s = tl_evaluate(ctx, args.item[0], data, objective, seq_len, tokens, &r, &err);
+  if (s == TL_OK)
+    s = tl_evaluate(ctx, tl_cli_model(&args, adapter), data, objective, seq_len, tokens, &r, &err);
   if (s == TL_OK && json)
     printf("{\"schema_version\":1,\"loss\":%.6f,\"bpb\":%.6f,\"perplexity\":%.4f,\"accuracy\":%.6f,"
            "\"targets\":%llu,\"tokens\":%llu,\"seconds\":%.2f}\n",

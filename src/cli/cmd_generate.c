@@ -13,6 +13,7 @@ int tl_cmd_generate(int argc, char **argv) {
   const char *prompt = "\n";
   tl_sampling p = tl_sampling_defaults();
   int64_t seed = 1;
+  const char *adapter = NULL;
   const tl_opt opts[] = {
       {"prompt", 'p', TL_OPT_STR, &prompt, "TEXT", "text to continue (a line end)"},
       {"max-tokens", 'n', TL_OPT_INT, &p.max_tokens, "N", "new tokens at most"},
@@ -21,6 +22,7 @@ int tl_cmd_generate(int argc, char **argv) {
       {"top-p", 0, TL_OPT_DOUBLE, &p.top_p, "P",
        "draw from the likeliest that reach P together; 1: all"},
       {"seed", 's', TL_OPT_INT, &seed, "N", "the same seed gives the same text"},
+      {"adapter", 0, TL_OPT_STR, &adapter, "DIR", TL_ADAPTER_HELP},
       {0}};
   const tl_usage usage = {.name = "generate",
                           .synopsis = "[options] MODEL",
@@ -46,7 +48,8 @@ int tl_cmd_generate(int argc, char **argv) {
   tl_ctx_options o = tl_cli_ctx_options();
   tl_cli_catch_signals();
   tl_status s = tl_ctx_new(&o, &ctx, &err);
-  if (s == TL_OK) s = tl_generate(ctx, args.item[0], prompt, &p, emit, NULL, &st, &err);
+  if (s == TL_OK)
+    s = tl_generate(ctx, tl_cli_model(&args, adapter), prompt, &p, emit, NULL, &st, &err);
   if (s == TL_OK) {
     printf("\n");
     if (!tl_cli_quiet())

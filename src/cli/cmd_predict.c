@@ -159,6 +159,7 @@ int tl_cmd_predict(int argc, char **argv) {
   const char *data = NULL, *format = "auto", *columns = NULL, *dtype = "auto";
   int64_t max_len = 0;
   bool json = false, replace = false, unlabelled = false;
+  const char *adapter = NULL;
   const tl_opt opts[] = {
       {"data", 0, TL_OPT_STR, &data, "FILE",
        "records with their labels; with --unlabelled without (default then: -, standard input)"},
@@ -171,6 +172,7 @@ int tl_cmd_predict(int argc, char **argv) {
        "tokens per text (default: the model's, at most 512)"},
       {"dtype", 0, TL_OPT_STR, &dtype, "T", "auto, f32, bf16"},
       {"json", 0, TL_OPT_FLAG, &json, NULL, "one JSON object a record, then one of scores"},
+      {"adapter", 0, TL_OPT_STR, &adapter, "DIR", TL_ADAPTER_HELP},
       {0}};
   const tl_usage usage = {
       .name = "predict",
@@ -202,7 +204,8 @@ int tl_cmd_predict(int argc, char **argv) {
   else if (strcmp(dtype, "auto") && strcmp(dtype, "f32") && strcmp(dtype, "bf16"))
     s = tl_fail(&err, TL_USAGE, "predict: --dtype must be auto, f32 or bf16");
   if (s == TL_OK) s = tl_cli_make_ctx(NULL, &ctx, &err);
-  if (s == TL_OK) s = tl_predictor_open(ctx, args.item[0], dtype, max_len, &p, &err);
+  if (s == TL_OK)
+    s = tl_predictor_open(ctx, tl_cli_model(&args, adapter), dtype, max_len, &p, &err);
   if (s == TL_OK) s = predict(p, data, &o, json, &err);
   rc = s == TL_OK ? 0 : tl_cli_fail(&err);
   tl_predictor_free(p);

@@ -69,6 +69,7 @@ int tl_cmd_translate(int argc, char **argv) {
   const char *data = NULL, *reference = NULL;
   tl_translate_options o = tl_translate_defaults();
   bool json = false;
+  const char *adapter = NULL;
   const tl_opt opts[] = {
       {"data", 0, TL_OPT_STR, &data, "FILE", "texts to translate, one a line (-: standard input)"},
       {"reference", 0, TL_OPT_STR, &reference, "FILE",
@@ -81,6 +82,7 @@ int tl_cmd_translate(int argc, char **argv) {
        "tokens per text (default: the model's, at most 256)"},
       {"dtype", 0, TL_OPT_STR, &o.dtype, "T", "auto, f32, bf16"},
       {"json", 0, TL_OPT_FLAG, &json, NULL, "one JSON object a line, then the scores"},
+      {"adapter", 0, TL_OPT_STR, &adapter, "DIR", TL_ADAPTER_HELP},
       {0}};
   const tl_usage usage = {
       .name = "translate",
@@ -103,7 +105,7 @@ int tl_cmd_translate(int argc, char **argv) {
   else if (strcmp(o.dtype, "auto") && strcmp(o.dtype, "f32") && strcmp(o.dtype, "bf16"))
     s = tl_fail(&err, TL_USAGE, "translate: --dtype must be auto, f32 or bf16");
   if (s == TL_OK) s = tl_cli_make_ctx(NULL, &ctx, &err);
-  if (s == TL_OK) s = tl_translator_open(ctx, args.item[0], &o, &t, &err);
+  if (s == TL_OK) s = tl_translator_open(ctx, tl_cli_model(&args, adapter), &o, &t, &err);
   if (s == TL_OK) s = translate(t, data, reference, json, &err);
   rc = s == TL_OK ? 0 : tl_cli_fail(&err);
   tl_translator_free(t);

@@ -27,6 +27,7 @@ static const tl_command commands[] = {
     {"generate", tl_cmd_generate, "continue a text with a pretrained decoder"},
     {"import", tl_cmd_import, "check and convert a Hugging Face folder, or token files"},
     {"inspect", tl_cmd_inspect, "look into a model: attention, heads, gradients, neighbours"},
+    {"merge", tl_cmd_merge, "add an adapter to the weights of its base"},
     {"plan", tl_cmd_plan, "what a run will cost, before it runs"},
     {"predict", tl_cmd_predict, "labels, tags or values from a fine-tuned model"},
     {"prepare", tl_cmd_prepare, "turn text into token shards for training"},

@@ -188,5 +188,16 @@ void tl_cli_args_free(tl_cli_args *args) {
     *args->lists[i] = (tl_cli_list){0};
   }
   free(args->item);
+  free(args->model);
   *args = (tl_cli_args){0};
+}
+
+const char *tl_cli_model(tl_cli_args *args, const char *adapter) {
+  const char *model = args->item[0];
+  if (!adapter) return model;
+  size_t n = strlen(model) + strlen(adapter) + 2;
+  args->model = malloc(n);
+  if (!args->model) return ""; /* no folder has this name */
+  snprintf(args->model, n, "%s,%s", model, adapter);
+  return args->model;
 }

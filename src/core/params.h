@@ -18,9 +18,11 @@ typedef enum tl_init {
 } tl_init;
 
 typedef enum tl_param_flags {
-  TL_PARAM_DECAY = 1,  /* weight decay applies (matrices, not gains and biases) */
-  TL_PARAM_HIDDEN = 2, /* a hidden matrix: Muon may train it */
-  TL_PARAM_PAIR = 4,   /* A or B of a low-rank update */
+  TL_PARAM_DECAY = 1,    /* weight decay applies (matrices, not gains and biases) */
+  TL_PARAM_HIDDEN = 2,   /* a hidden matrix: Muon may train it */
+  TL_PARAM_PAIR = 4,     /* A or B of a low-rank update, or its magnitudes */
+  TL_PARAM_CHANGED = 16, /* an adapter's file has changed its values */
+  TL_PARAM_ADDED = 8,    /* of an adapter, a prefix or a prompt (models/added.c) */
 } tl_param_flags;
 
 struct tl_pack_use;
@@ -39,6 +41,7 @@ struct tl_param {
   struct tl_pack_use *uses; /* the packs that hold it */
   /* A low-rank update of this weight (lora_a [r, in], lora_b [out, r]); NULL: none. */
   tl_param *lora_a, *lora_b;
+  tl_param *lora_m; /* DoRA: the length of each output [out]; NULL: none */
   float lora_scale, lora_dropout;
   bool lora_conv1d; /* the weight is stored [in, out] */
 };

@@ -37,7 +37,7 @@ static tl_status open_generator(tl_generator *s, const char *dir, tl_err *err) {
   if (s->model->arch->seq2seq)
     return tl_fail(err, TL_CONFIG,
                    "%s: an encoder-decoder continues no text; use `tilth translate`", dir);
-  TL_TRY(tl_tokenizer_load(dir, &s->tok, err));
+  TL_TRY(tl_model_tokenizer(dir, &s->tok, err));
   s->vocab = tl_tokenizer_vocab_size(s->tok);
   if (s->vocab > s->model->c.vocab)
     return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %d tokens, the model %lld", dir, s->vocab,
@@ -247,6 +247,8 @@ static tl_status feed_prompt(tl_generator *s, const char *prompt, stream *stream
   tl_ids ids = {0};
   double start = tl_now();
   int bos = tl_tokenizer_special(s->tok, TL_TOK_BOS);
+  tl_learned_rows learned = tl_model_learned_rows(s->model);
+  for (int32_t i = 0; i < learned.n; i++) tl_ids_push(&ids, (uint32_t)(learned.first + i));
   if (bos >= 0) tl_ids_push(&ids, (uint32_t)bos);
   size_t added = ids.len;
   tl_status st = ids.oom ? tl_fail(err, TL_NOMEM, "out of memory")
@@ -255,7 +257,8 @@ static tl_status feed_prompt(tl_generator *s, const char *prompt, stream *stream
   if (st == TL_OK && (int64_t)ids.len >= s->model->c.max_len)
     st = tl_fail(err, TL_CONFIG, "the prompt has %zu tokens; the model takes at most %lld in all",
                  ids.len - added, (long long)s->model->c.max_len);
-  if (st == TL_OK && ids.len == 0) st = tl_fail(err, TL_CONFIG, "the prompt is empty");
+  if (st == TL_OK && ids.len == (size_t)learned.n)
+    st = tl_fail(err, TL_CONFIG, "the prompt is empty");
   if (st == TL_OK && ids.len > added) st = begin_stream(s, stream_out, ids.data[ids.len - 1], err);
   if (st == TL_OK) {
     tl_generator_feed(s, ids.data, (int64_t)ids.len);

@@ -77,7 +77,7 @@ static void declare(tl_model *m, tl_declare *d) {
 
 static tl_node *body(const tl_model *m, tl_graph *g, const tl_model_io *io) {
   tl_graph_scope(g, "embed");
-  tl_node *x = tl_add(g, tl_embedding(g, m->tok_embed, io->tokens),
+  tl_node *x = tl_add(g, tl_model_embed(m, g, io->tokens),
                       tl_embedding_from(g, m->pos_embed, io->pos, m->c.pos_first));
   x = tl_add(g, x, tl_embedding(g, m->type_embed, io->types));
   x = tl_model_dropout(m, g, tl_nn_norm(g, x, &m->embed_norm));

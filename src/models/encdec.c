@@ -94,7 +94,7 @@ static void declare(tl_model *m, tl_declare *d) {
 
 static tl_node *embed(const tl_model *m, tl_graph *g, tl_node *tokens, const char *scope) {
   tl_graph_scope(g, "%s", scope);
-  tl_node *x = tl_embedding(g, m->tok_embed, tokens);
+  tl_node *x = tl_model_embed(m, g, tokens);
   if (m->embed_norm.gain) x = tl_nn_norm(g, x, &m->embed_norm);
   return tl_model_dropout(m, g, x);
 }

@@ -59,7 +59,7 @@ static void declare(tl_model *m, tl_declare *d) {
 
 static tl_node *body(const tl_model *m, tl_graph *g, const tl_model_io *io) {
   tl_graph_scope(g, "embed");
-  tl_node *x = tl_nn_norm(g, tl_embedding(g, m->tok_embed, io->tokens), &m->embed_norm);
+  tl_node *x = tl_nn_norm(g, tl_model_embed(m, g, io->tokens), &m->embed_norm);
   x = tl_prenorm_blocks(m, g, tl_model_dropout(m, g, x), io);
   return tl_nn_norm(g, x, &m->final_norm);
 }

@@ -40,8 +40,7 @@ static void declare(tl_model *m, tl_declare *d) {
 
 static tl_node *body(const tl_model *m, tl_graph *g, const tl_model_io *io) {
   tl_graph_scope(g, "embed");
-  tl_node *x =
-      tl_add(g, tl_embedding(g, m->tok_embed, io->tokens), tl_embedding(g, m->pos_embed, io->pos));
+  tl_node *x = tl_add(g, tl_model_embed(m, g, io->tokens), tl_embedding(g, m->pos_embed, io->pos));
   x = tl_prenorm_blocks(m, g, tl_model_dropout(m, g, x), io);
   return tl_nn_norm(g, x, &m->final_norm);
 }

@@ -198,6 +198,12 @@ static tl_status check_config(tl_model_config *c, const tl_arch *a, tl_err *err)
         "begins a target: at most 256, 1024, %lld are possible",
         (long long)c->head_dim, (long long)c->rel_buckets, (long long)c->start,
         (long long)c->vocab - 1);
+  if (c->adapter > 65536 || c->prefix + c->prompt > c->max_len)
+    return tl_fail(
+        err, TL_CONFIG,
+        "model: adapters of width %lld, %lld learned rows: at most 65536 and the longest "
+        "text (%lld) are supported",
+        (long long)c->adapter, (long long)(c->prefix + c->prompt), (long long)c->max_len);
   if (c->head_dim > 0) return check_rest(c, err);
   if (c->dim % c->heads != 0)
     return tl_fail(err, TL_CONFIG, "model.dim %lld is not a multiple of model.heads %lld",
@@ -280,6 +286,7 @@ tl_status tl_model_alloc(const tl_model_config *config, bool with_grads, tl_decl
     common_attention(m);
     tl_declare d = {.ps = &m->params};
     m->arch->declare(m, &d);
+    tl_model_declare_added(m, &d);
     tl_declare_prefix(&d, "%s", "");
     if (extra) extra(m, &d, user);
     if (d.err.code != TL_OK) s = tl_fail(err, d.err.code, "model: %s", d.err.msg);

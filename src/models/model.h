@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 #include <stddef.h>
+#include "models/place.h"
 #include "nn/nn.h"
 #include "tilth/model.h"
 #include "tilth/safetensors.h"
@@ -114,6 +115,7 @@ struct tl_model {
   tl_block *block; /* [n_blocks]; of an encoder-decoder the encoder's come first */
   int64_t n_blocks;
   tl_param *tok_embed, *pos_embed, *type_embed;
+  tl_param *prompt_embed;                      /* [prompt, D]; NULL: none */
   tl_norm embed_norm, final_norm, source_norm; /* source_norm: the encoder's last */
   tl_param *head_dense, *head_dense_bias; /* the transform before the output matrix (encoders) */
   tl_norm head_norm;
@@ -145,6 +147,18 @@ tl_node *tl_encdec_body(const tl_model *m, tl_graph *g, const tl_model_io *io);
 /* The token that a target begins with: what the model's file says, else the tokenizer's that begins
  * a text, else the one that ends it. c may be NULL. */
 int tl_model_start(const tl_model_config *c, const tl_tokenizer *tok);
+
+/* Adapters, prefixes and prompts (added.c). A text of a model with learned rows begins with the
+ * tokens first .. first + n - 1, which no tokenizer gives: first is the vocabulary's size. The rows
+ * of a prefix are keys alone: a text's queries begin behind them. */
+typedef struct tl_learned_rows {
+  int32_t first, n; /* n == 0: none */
+  int32_t keys;     /* those of a prefix: n or 0 */
+} tl_learned_rows;
+tl_learned_rows tl_model_learned_rows(const tl_model *m);
+void tl_model_declare_added(tl_model *m, tl_declare *d);
+/* Rows of the token embedding, those of a prompt included. */
+tl_node *tl_model_embed(const tl_model *m, tl_graph *g, tl_node *tokens);
 
 /* Inputs of a graph with at most max_tokens packed tokens in at most max_segments segments. */
 tl_model_io tl_model_inputs(const tl_model *m, tl_graph *g, int dim_tokens, int64_t max_tokens,
@@ -181,7 +195,9 @@ char *tl_model_converted_json(const tl_model *m, const char *dtype);
 const tl_st_tensor *tl_model_find_tensor(const tl_st *st, const tl_model *m, const char *name);
 tl_st_tensor *tl_model_tensors(const tl_model *m, bool finished, size_t *n);
 tl_st_tensor tl_param_tensor(const tl_param *p, const char *name, const float *data);
-/* Reads dir/config.json; DATA when the weights beside it cannot be those of such a model. */
+/* Here and below dir is a model's name (place.h): a folder, an adapter's folder, or both.
+ *
+ * Reads dir/config.json; DATA when the weights beside it cannot be those of such a model. */
 tl_status tl_model_read_config(const char *dir, tl_model_config *out, tl_err *err);
 /* The task head that dir/config.json speaks of: kind from its class (NONE for language models and
  * for classes that are not classification), problem_type or "". */
@@ -196,5 +212,8 @@ tl_status tl_model_require(const tl_model *m, const char *dir, const tl_param *p
  * the body prefix). A body parameter that is missing or has another shape is an error (DATA);
  * `extras` of task heads may be absent and keep their values. */
 tl_status tl_model_read_weights(tl_model *m, const char *dir, tl_err *err);
+/* Takes out the adapter that a model read by tl_model_read_weights has, and applies another one
+ * (NULL: none). base and adapter are folders. After an error the weights must not be used. */
+tl_status tl_model_switch(tl_model *m, const char *base, const char *adapter, tl_err *err);
 
 #endif

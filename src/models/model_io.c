@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "models/model.h"
+#include "models/lowrank.h"
 #include "tilth/safetensors.h"
 
 enum { MAX_CONFIG_BYTES = 1 << 20 };
@@ -93,6 +93,15 @@ static void write_body(const tl_model *m, const char *dtype, json_t *o) {
   m->arch->write_constants(m, o);
 }
 
+/* What was added for a task (tl_model_config). */
+static const tl_hf_key own_keys[] = {
+    TL_HF_OPT(TL_HF_INT, "adapter", adapter),
+    TL_HF_OPT(TL_HF_INT, "adapter_where", adapter_where),
+    TL_HF_OPT(TL_HF_INT, "prefix", prefix),
+    TL_HF_OPT(TL_HF_INT, "prompt", prompt),
+    {0},
+};
+
 char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok) {
   const tl_arch *a = m->arch;
   bool qk = m->c.qk_norm && a->hf_type_qk;
@@ -106,6 +115,10 @@ char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok) {
   json_object_set_new(o, "tilth",
                       json_pack("{s:b, s:b, s:I}", "qk_norm", m->c.qk_norm, "shifted", m->c.shifted,
                                 "window", m->c.window));
+  for (const tl_hf_key *k = own_keys; k->key; k++) {
+    int64_t v = *(const int64_t *)((const char *)&m->c + k->offset);
+    if (v) json_object_set_new(json_object_get(o, "tilth"), k->key, json_integer(v));
+  }
   char *text = json_dumps(o, JSON_INDENT(2));
   json_decref(o);
   return text;
@@ -238,6 +251,7 @@ static tl_status read_config(json_t *o, const char *path, tl_model_config *c, tl
     c->shifted = json_is_true(json_object_get(own, "shifted"));
     static const tl_hf_key window = TL_HF_OPT(TL_HF_INT, "window", window);
     TL_TRY(read_key(own, &window, c, path, err));
+    for (const tl_hf_key *k = own_keys; k->key; k++) TL_TRY(read_key(own, k, c, path, err));
   }
   return TL_OK;
 }
@@ -283,9 +297,12 @@ static tl_status load_config(const char *dir, char **path, json_t **out, tl_err 
 tl_status tl_model_read_config(const char *dir, tl_model_config *out, tl_err *err) {
   char *path = NULL;
   json_t *o = NULL;
-  tl_status s = load_config(dir, &path, &o, err);
+  tl_model_place p;
+  TL_TRY(tl_model_locate(dir, &p, err));
+  tl_status s = load_config(p.base, &path, &o, err);
   if (s == TL_OK) s = read_config(o, path, out, err);
-  if (s == TL_OK) s = check_weights(dir, out, err);
+  if (s == TL_OK) s = check_weights(p.base, out, err);
+  tl_model_place_free(&p);
   json_decref(o);
   free(path);
   return s;
@@ -294,7 +311,10 @@ tl_status tl_model_read_config(const char *dir, tl_model_config *out, tl_err *er
 tl_status tl_model_read_task(const char *dir, tl_hf_task *out, tl_err *err) {
   char *path = NULL;
   json_t *o = NULL;
-  tl_status s = load_config(dir, &path, &o, err);
+  tl_model_place p;
+  TL_TRY(tl_model_locate(dir, &p, err));
+  tl_status s = load_config(p.described, &path, &o, err);
+  tl_model_place_free(&p);
   const char *name = json_string_value(json_array_get(json_object_get(o, "architectures"), 0));
   const char *problem = json_string_value(json_object_get(o, "problem_type"));
   *out = (tl_hf_task){0};
@@ -371,7 +391,7 @@ static tl_status keep_origin(tl_model *m, const char *dir, tl_err *err) {
   return s;
 }
 
-tl_status tl_model_read_weights(tl_model *m, const char *dir, tl_err *err) {
+static tl_status read_base(tl_model *m, const char *dir, tl_err *err) {
   tl_st *st = NULL;
   TL_TRY(keep_origin(m, dir, err));
   TL_TRY(tl_st_open(dir, &st, err));
@@ -407,16 +427,49 @@ static tl_status view_weights(tl_model *m, const char *dir, tl_err *err) {
   return TL_OK;
 }
 
+/* Base and adapter of a model's name. */
+static tl_status read_place(tl_model *m, const char *name, bool view, tl_err *err) {
+  tl_model_place p;
+  TL_TRY(tl_model_locate(name, &p, err));
+  tl_status s = view ? view_weights(m, p.base, err) : read_base(m, p.base, err);
+  if (s == TL_OK && p.adapter) s = tl_lora_apply(m, p.adapter, err);
+  tl_model_place_free(&p);
+  return s;
+}
+
+tl_status tl_model_read_weights(tl_model *m, const char *dir, tl_err *err) {
+  return read_place(m, dir, false, err);
+}
+
+tl_status tl_model_switch(tl_model *m, const char *base, const char *adapter, tl_err *err) {
+  tl_st *st = NULL;
+  TL_TRY(tl_st_open(base, &st, err));
+  tl_status s = TL_OK;
+  for (int i = 0; s == TL_OK && i < m->params.n; i++) {
+    tl_param *p = m->params.p[i];
+    const tl_st_tensor *t =
+        p->flags & TL_PARAM_CHANGED ? tl_model_find_tensor(st, m, p->name) : NULL;
+    if (t && same_shape(p, t)) s = tl_st_read_f32(t, p->data, err);
+    p->flags &= ~(unsigned)TL_PARAM_CHANGED;
+  }
+  tl_st_close(st);
+  tl_params_changed(&m->params);
+  return s == TL_OK && adapter ? tl_lora_apply(m, adapter, err) : s;
+}
+
 tl_status tl_model_require(const tl_model *m, const char *dir, const tl_param *p, tl_err *err) {
   tl_st *st = NULL;
-  TL_TRY(tl_st_open(dir, &st, err));
-  bool there = tl_model_find_tensor(st, m, p->name) != NULL;
+  tl_model_place place;
+  if (p->flags & TL_PARAM_CHANGED) return TL_OK; /* by the adapter */
+  TL_TRY(tl_model_locate(dir, &place, err));
+  tl_status s = tl_st_open(place.base, &st, err);
+  bool there = s == TL_OK && tl_model_find_tensor(st, m, p->name) != NULL;
   tl_st_close(st);
-  return there ? TL_OK
-               : tl_fail(err, TL_DATA,
-                         "%s: tensor \"%s\" is missing; the model has not been trained "
-                         "for its task",
-                         dir, p->name);
+  tl_model_place_free(&place);
+  if (s != TL_OK || there) return s;
+  return tl_fail(err, TL_DATA,
+                 "%s: tensor \"%s\" is missing; the model has not been trained for its task", dir,
+                 p->name);
 }
 
 tl_status tl_model_load(const char *dir, bool with_grads, tl_model **out, tl_err *err) {
@@ -425,7 +478,7 @@ tl_status tl_model_load(const char *dir, bool with_grads, tl_model **out, tl_err
   tl_model *m = NULL;
   TL_TRY(with_grads ? tl_model_new(&c, 0, true, &m, err)
                     : tl_model_alloc(&c, false, NULL, NULL, &m, err));
-  tl_status s = with_grads ? tl_model_read_weights(m, dir, err) : view_weights(m, dir, err);
+  tl_status s = read_place(m, dir, !with_grads, err);
   if (s != TL_OK) {
     tl_model_free(m);
     return s;

@@ -53,7 +53,7 @@ tl_node *tl_nn_norm(tl_graph *g, tl_node *x, const tl_norm *n) {
 /* A layer's product, with the low-rank updates of its weights where they have one. */
 static tl_node *linear(tl_graph *g, tl_node *x, const tl_linear_spec *spec) {
   tl_lora_spec lora = {.n = spec->n};
-  bool adapted = false;
+  bool adapted = false, dora = false;
   float dropout = 0;
   for (int i = 0; i < spec->n; i++) {
     const tl_param *w = spec->w[i];
@@ -64,22 +64,42 @@ static tl_node *linear(tl_graph *g, tl_node *x, const tl_linear_spec *spec) {
     lora.scale = w->lora_scale;
     dropout = w->lora_dropout;
     adapted = true;
+    dora = dora || w->lora_m;
   }
   if (!adapted) return tl_linear(g, x, spec);
   tl_linear_spec base = *spec;
   base.act = TL_ACT_NONE;
+  tl_dora_spec magnitudes = {.n = spec->n, .conv1d = spec->conv1d};
+  if (dora) { /* biases and residual come behind the magnitudes */
+    for (int i = 0; i < spec->n; i++) {
+      magnitudes.w[i] = spec->w[i];
+      magnitudes.b[i] = spec->b[i];
+      base.b[i] = NULL;
+    }
+    base.residual = NULL;
+  }
   tl_node *y = tl_lora(g, tl_linear(g, x, &base), tl_dropout_node(g, x, dropout), &lora);
+  if (dora) y = tl_dora(g, y, &magnitudes);
+  if (dora && spec->residual) y = tl_add(g, spec->residual, y);
   return spec->act == TL_ACT_NONE ? y : tl_activation(g, y, spec->act);
 }
 
-/* residual + dropout(x W): in the product's own pass where there is no dropout. */
+static tl_node *bottleneck(tl_graph *g, tl_node *h, const tl_bottleneck *b) {
+  tl_linear_spec up = b->up;
+  up.residual = h;
+  return tl_linear(g, tl_linear(g, h, &b->down), &up);
+}
+
+/* residual + dropout(x W): in the product's own pass where there is no dropout and no adapter. */
 static tl_node *project(tl_graph *g, tl_node *x, const tl_linear_spec *spec,
-                        const tl_residual *to) {
+                        const tl_bottleneck *after, const tl_residual *to) {
   tl_linear_spec s = *spec;
-  bool drops = to->dropout != 0 && g->opt.training;
+  bool drops = to->dropout != 0 && g->opt.training, adapts = after && after->down.n > 0;
   bool skips = !g->cut_skips;
-  if (!drops && skips) s.residual = to->x;
+  if (!drops && skips && !adapts) s.residual = to->x;
   tl_node *h = linear(g, x, &s);
+  if (adapts) h = bottleneck(g, h, after);
+  if (adapts && !drops && skips) return tl_add(g, to->x, h);
   if (!skips) return drops ? tl_dropout_node(g, h, to->dropout) : h;
   return drops ? tl_add(g, to->x, tl_dropout_node(g, h, to->dropout)) : h;
 }
@@ -94,6 +114,7 @@ tl_node *tl_nn_self_attention(tl_graph *g, tl_node *x, const tl_self_attention *
   if (a->rope)
     qkv = tl_rope(g, qkv, io->pos, a->n_heads + a->n_kv, a->hd, a->rope_theta, a->max_len,
                   &a->rope_scaling);
+  if (a->prefix) qkv = tl_splice(g, qkv, a->prefix, io->tokens, a->first_learned, q);
   tl_attention_spec spec = {.n_heads = a->n_heads,
                             .n_kv = a->n_kv,
                             .hd = a->hd,
@@ -111,7 +132,7 @@ tl_node *tl_nn_self_attention(tl_graph *g, tl_node *x, const tl_self_attention *
     spec.v_col = kv;
   }
   tl_node *o = tl_attention(g, qkv, kv_src, io->segments, &spec);
-  return project(g, o, &a->out, to);
+  return project(g, o, &a->out, &a->after, to);
 }
 
 tl_node *tl_nn_cross_kv(tl_graph *g, tl_node *memory, const tl_cross_attention *a) {
@@ -130,12 +151,12 @@ tl_node *tl_nn_cross_attention(tl_graph *g, tl_node *x, tl_node *kv, const tl_cr
                             .v_col = a->n_kv * a->hd,
                             .scale = a->scale,
                             .dropout = a->dropout};
-  return project(g, tl_attention(g, q, kv, segments, &spec), &a->out, to);
+  return project(g, tl_attention(g, q, kv, segments, &spec), &a->out, NULL, to);
 }
 
 tl_node *tl_nn_mlp(tl_graph *g, tl_node *x, const tl_mlp *m, const tl_residual *to) {
-  if (m->gated) return project(g, tl_glu(g, linear(g, x, &m->in), m->act), &m->out, to);
+  if (m->gated) return project(g, tl_glu(g, linear(g, x, &m->in), m->act), &m->out, &m->after, to);
   tl_linear_spec in = m->in;
   in.act = m->act;
-  return project(g, linear(g, x, &in), &m->out, to);
+  return project(g, linear(g, x, &in), &m->out, &m->after, to);
 }

@@ -30,6 +30,12 @@ tl_norm tl_declare_norm(tl_declare *d, const char *name, tl_norm_kind kind, int6
                         float eps);
 tl_node *tl_nn_norm(tl_graph *g, tl_node *x, const tl_norm *n);
 
+/* An adapter behind a layer's last product (Houlsby et al. 2019): h + up(act(down(h))), where `up`
+ * begins near 0; down.n == 0: none. */
+typedef struct tl_bottleneck {
+  tl_linear_spec down, up;
+} tl_bottleneck;
+
 /* Self-attention of one block: projections, optional QK-norm, optional RoPE, output projection. */
 typedef struct tl_self_attention {
   tl_linear_spec qkv; /* concatenated output: q heads, then k heads, then v heads */
@@ -45,6 +51,9 @@ typedef struct tl_self_attention {
   float dropout;
   float scale; /* of the scores; 0: 1/sqrt(hd) */
   tl_relative rel;
+  tl_bottleneck after;
+  tl_param *prefix; /* [P, 2*n_kv*hd]: keys and values of the rows whose token is a learned one */
+  int64_t first_learned; /* the first such token */
 } tl_self_attention;
 
 /* What a model reads: i32 nodes; types (BERT only, else NULL) stay 0 unless written. cache: NULL,
@@ -83,6 +92,7 @@ typedef struct tl_mlp {
   tl_linear_spec in, out;
   bool gated;
   tl_act act;
+  tl_bottleneck after;
 } tl_mlp;
 tl_node *tl_nn_mlp(tl_graph *g, tl_node *x, const tl_mlp *m, const tl_residual *to);
 

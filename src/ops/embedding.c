@@ -1,6 +1,9 @@
-/* y [N, d] = rows first + ids of table [V, d]. The gradient is scattered by column slices, each
+/* y [N, d] = rows first + ids of table [V, d], zeros where there is no
+ * such row. The gradient is scattered by column slices, each
  * owned by one task that takes the rows in order: frequent ids do not unbalance it, and the sums
  * are the same on any number of threads. */
+#include <string.h>
+
 #include "ops/ops.h"
 #include "ops/partials.h"
 
@@ -37,8 +40,14 @@ static void forward_rows(void *arg, int64_t begin, int64_t end, int worker) {
   int64_t d = n->shape[1];
   const float *table = (const float *)n->in[0]->data + ((const attr *)n->attr)->first * d;
   const int32_t *ids = n->in[1]->data;
-  for (int64_t r = begin; r < end; r++)
-    j->x->k->row.convert(TL_F32, table + ids[r] * d, n->dt, tl_at(n->dt, n->data, r * d), d);
+  int64_t limit = n->in[0]->shape[0] - ((const attr *)n->attr)->first;
+  for (int64_t r = begin; r < end; r++) {
+    void *y = tl_at(n->dt, n->data, r * d);
+    if (ids[r] < limit)
+      j->x->k->row.convert(TL_F32, table + ids[r] * d, n->dt, y, d);
+    else
+      memset(y, 0, (size_t)d * tl_dtype_size(n->dt));
+  }
 }
 
 static void forward(tl_exec *x, tl_node *n) {
@@ -53,10 +62,12 @@ static void scatter_columns(void *arg, int64_t begin, int64_t end, int worker) {
   int64_t d = n->shape[1];
   float *grad = (float *)n->in[0]->grad + ((const attr *)n->attr)->first * d;
   const int32_t *ids = n->in[1]->data;
+  int64_t limit = n->in[0]->shape[0] - ((const attr *)n->attr)->first;
   int64_t rows = tl_rows(j->x->g, n);
   for (int64_t r = 0; r < rows; r++) /* one row's "column sum" adds it to the f32 gradient */
-    j->x->k->row.col_sum(n->dt, 1, end - begin, tl_at(n->dt, n->grad, r * d + begin), d,
-                         grad + ids[r] * d + begin);
+    if (ids[r] < limit)
+      j->x->k->row.col_sum(n->dt, 1, end - begin, tl_at(n->dt, n->grad, r * d + begin), d,
+                           grad + ids[r] * d + begin);
 }
 
 static void backward(tl_exec *x, tl_node *n) {

@@ -34,6 +34,17 @@ typedef struct tl_lora_spec {
   float scale;
 } tl_lora_spec;
 tl_node *tl_lora(tl_graph *g, tl_node *y, tl_node *x, const tl_lora_spec *spec);
+/* DoRA: u [N, sum(out)], the weights' and their updates' product without biases, with each output
+ * brought to its magnitude (w[i]->lora_m; NULL: as it is), and the biases (may be NULL) added. */
+typedef struct tl_dora_spec {
+  int n;
+  tl_param *w[TL_MAX_CAT], *b[TL_MAX_CAT];
+  bool conv1d;
+} tl_dora_spec;
+tl_node *tl_dora(tl_graph *g, tl_node *u, const tl_dora_spec *spec);
+/* Lengths |W_o + s B_o A| of the outputs [begin, end) of a weight with a pair: norm[end - begin].
+ */
+void tl_lora_norms(const tl_param *w, int64_t begin, int64_t end, float *norm);
 /* One weight [out, in], optional bias, no activation. */
 tl_node *tl_linear1(tl_graph *g, tl_node *x, tl_param *w, tl_param *b);
 /* y [.., M, N] = alpha op(a) op(b) over equal leading axes (ndim 2 or 3). */
@@ -87,10 +98,15 @@ tl_node *tl_attention(tl_graph *g, tl_node *q_src, tl_node *kv_src, tl_node *seg
 tl_node *tl_softmax(tl_graph *g, tl_node *x);
 /* x itself when p = 0 or the graph is not for training. */
 tl_node *tl_dropout_node(tl_graph *g, tl_node *x, float p);
-/* Rows of table [V, d] at ids i32 [N]; 0 <= id < V is the caller's duty (checked by the data). */
+/* Rows of table [V, d] at ids i32 [N]; an id from V on, which stands for a learned row (tl_splice),
+ * gives zeros. id >= 0 is the caller's duty (checked by the data). */
 tl_node *tl_embedding(tl_graph *g, tl_param *table, tl_node *ids);
 /* The same from row `first` of the table on: ids count from there. */
 tl_node *tl_embedding_from(tl_graph *g, tl_param *table, tl_node *ids, int64_t first);
+/* x [N, d], in whose rows r with ids[r] >= first the columns from col on are row ids[r] - first of
+ * table [P, C]. */
+tl_node *tl_splice(tl_graph *g, tl_node *x, tl_param *table, tl_node *ids, int64_t first,
+                   int64_t col);
 /* Rows idx i32 [P] of x; indices are unique. */
 tl_node *tl_gather_rows(tl_graph *g, tl_node *x, tl_node *idx);
 /* Mean of rows [q0, q1) of x for each segment of i32 [S, 5]: [S, d]; an empty segment gives 0. */

@@ -97,8 +97,8 @@ static tl_status read_data(tl_trainer *t, tl_err *err) {
 
 static tl_status encode(tl_trainer *t, const tl_task_data *d, int n, tl_task_samples *out,
                         tl_err *err) {
-  int64_t len = t->cfg->task.max_len, most = t->model->c.max_len;
-  tl_encode_options o = {.max_len = len < most ? len : most, .pool = t->contrast->pool};
+  tl_encode_options o = tl_encode_for(t->model, t->cfg->task.max_len);
+  o.pool = t->contrast->pool;
   for (int i = 0; d->n && i < n; i++) TL_TRY(tl_embed_encode(t->tok, d, i, &o, &out[i], err));
   return TL_OK;
 }
@@ -122,9 +122,12 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
   tl_contrast_run *r = t->contrast;
   tl_model_config mc = {0};
   TL_TRY(tl_finetune_config(t, &mc, err));
+  tl_adapt_config(&mc, &r->adapt);
   tl_task_head_options o = {.kind = TL_HEAD_NONE, .extra = adapt, .user = &r->adapt};
   TL_TRY(tl_model_new_task(&mc, &o, (uint64_t)t->cfg->run.seed, true, &t->model, err));
-  return *t->cfg->task.from ? tl_model_read_weights(t->model, t->cfg->task.from, err) : TL_OK;
+  if (*t->cfg->task.from) TL_TRY(tl_model_read_weights(t->model, t->cfg->task.from, err));
+  tl_adapt_begin(t->model);
+  return TL_OK;
 }
 
 static tl_status make_graphs(tl_trainer *t, tl_err *err) {
@@ -290,8 +293,7 @@ static tl_status finish(tl_trainer *t, tl_train_result *result, tl_err *err) {
   x->n_valid = (int64_t)(r->valid.data.n + r->held_out.data.n);
   x->n_test = (int64_t)r->test.data.n;
   for (int i = 0; i < r->n_texts; i++) x->n_cut += r->train.view[i].n_cut;
-  tl_adapt_merge(t->model, 1);
-  return TL_OK;
+  return tl_finetune_end(t, &r->adapt, "FEATURE_EXTRACTION", err);
 }
 
 static void free_texts(texts *x) {

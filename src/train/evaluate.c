@@ -69,7 +69,7 @@ static tl_status evaluate(tl_ctx *ctx, tl_model *m, const tl_tokenizer *tok, con
 /* Ids of another tokenizer would give a loss without meaning. A model folder may lack its own. */
 static tl_status check_tokenizer(const char *model_dir, const tl_dataset *data, tl_err *err) {
   tl_tokenizer *own = NULL;
-  tl_status s = tl_tokenizer_load(model_dir, &own, err);
+  tl_status s = tl_model_tokenizer(model_dir, &own, err);
   if (s == TL_NOINPUT) return TL_OK;
   if (s == TL_OK && tl_tokenizer_fingerprint(own) != tl_dataset_tokenizer(data))
     s = tl_fail(err, TL_CONFIG,

@@ -108,7 +108,10 @@ tl_status tl_finetune_adapt(const tl_config *c, tl_adapt_options *o, tl_err *err
                           .alpha = c->adapt.alpha,
                           .dropout = c->adapt.dropout,
                           .rs = c->adapt.rs,
-                          .targets = c->adapt.targets};
+                          .targets = c->adapt.targets,
+                          .width = c->adapt.width,
+                          .where = c->adapt.where,
+                          .length = c->adapt.length};
   if (!tl_adapt_parse(c->adapt.method, &o->method))
     return tl_fail(err, TL_INTERNAL, "adapt.method has no code");
   return TL_OK;
@@ -122,7 +125,7 @@ tl_status tl_finetune_tokenizer(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   if (*c->task.from) {
     t->tok_dir = c->task.from;
-    return tl_tokenizer_load(c->task.from, &t->tok, err);
+    return tl_model_tokenizer(c->task.from, &t->tok, err);
   }
   const char *name = c->task.tokenizer;
   if (!*name) name = c->task.encoder_from;
@@ -173,6 +176,7 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
   const tl_labels *labels = &r->train.data.labels;
   tl_model_config mc = {0};
   TL_TRY(tl_finetune_config(t, &mc, err));
+  tl_adapt_config(&mc, &r->adapt);
   tl_task_head_options o = {.kind = r->task->head,
                             .n_outputs = tl_task_outputs(r->task, labels),
                             .name = labels->n ? (const char *const *)labels->name : NULL,
@@ -190,15 +194,14 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
     return tl_fail(err, TL_CONFIG, "task.type prompt needs a decoder (gpt2, llama), not %s",
                    arch->name);
   TL_TRY(warm_start(t, err));
-  return *c->task.from && !c->task.random ? tl_model_read_weights(t->model, c->task.from, err)
-                                          : TL_OK;
+  if (*c->task.from && !c->task.random) TL_TRY(tl_model_read_weights(t->model, c->task.from, err));
+  tl_adapt_begin(t->model);
+  return TL_OK;
 }
 
 static tl_status encode(tl_trainer *t, part *p, tl_err *err) {
   if (p->data.n == 0) return TL_OK;
-  int64_t len = t->cfg->task.max_len, most = t->model->c.max_len;
-  tl_encode_options o = {
-      .max_len = len < most ? len : most, .pool = t->model->arch->task.pool, .model = &t->model->c};
+  tl_encode_options o = tl_encode_for(t->model, t->cfg->task.max_len);
   return tl_task_encode(t->task->task, t->tok, &p->data, &o, &p->samples, err);
 }
 
@@ -316,7 +319,9 @@ tl_status tl_finetuning_made_up(tl_trainer *t, const tl_made_up *m, tl_err *err)
       .kind = r->task->head, .n_outputs = 2, .extra = adapt, .user = &r->adapt};
   TL_TRY(tl_tokenizer_open(t->ctx, "bytes", &t->tok, err));
   TL_TRY(tl_model_config_from(c, m->vocab, c->train.seq_len, &mc, err));
+  tl_adapt_config(&mc, &r->adapt);
   TL_TRY(tl_model_new_task(&mc, &o, (uint64_t)c->run.seed, true, &t->model, err));
+  tl_adapt_begin(t->model);
   TL_TRY(make_up_samples(&r->train.samples, m, c->train.seq_len, t->model->arch->task.pool, err));
   TL_TRY(make_graph(t, err));
   t->g = r->graph.g;
@@ -403,6 +408,39 @@ static void rates(const tl_trainer *t, float *factor) {
   tl_adapt_rates(t->model, &t->task->adapt, factor);
 }
 
+/* peft's word. */
+static const char *peft_task(const tl_task *t) {
+  return t->head == TL_HEAD_SEQUENCE ? "SEQ_CLS"
+         : t->head == TL_HEAD_TOKENS ? "TOKEN_CLS"
+         : t->seq2seq                ? "SEQ_2_SEQ_LM"
+                                     : "CAUSAL_LM";
+}
+
+/* A low-rank update of a whole model is saved alone, its base named; otherwise it is merged. */
+tl_status tl_finetune_end(tl_trainer *t, const tl_adapt_options *o, const char *task, tl_err *err) {
+  const char *from = t->cfg->task.from;
+  tl_model_place p = {0};
+  if (*from) TL_TRY(tl_model_locate(from, &p, err));
+  bool alone = *from && !p.adapter && (o->method == TL_ADAPT_LORA || o->method == TL_ADAPT_DORA);
+  tl_model_place_free(&p);
+  if (!alone) {
+    tl_adapt_merge(t->model);
+    return TL_OK;
+  }
+  char *full = realpath(from, NULL), *base = full ? tl_arena_strdup(&t->model->arena, full) : NULL;
+  free(full);
+  if (!base) return tl_fail(err, TL_NOMEM, "%s: out of memory for its path", from);
+  t->lora = (tl_lora_about){.base = base,
+                            .task = task,
+                            .rank = o->rank,
+                            .alpha = o->alpha,
+                            .dropout = o->dropout,
+                            .rs = o->rs,
+                            .dora = o->method == TL_ADAPT_DORA,
+                            .body = !strcmp(task, "FEATURE_EXTRACTION")};
+  return TL_OK;
+}
+
 static tl_status finish(tl_trainer *t, tl_train_result *result, tl_err *err) {
   tl_task_run *r = t->task;
   tl_task_result *x = &result->task;
@@ -418,8 +456,7 @@ static tl_status finish(tl_trainer *t, tl_train_result *result, tl_err *err) {
   x->n_valid = (int64_t)r->valid.data.n;
   x->n_test = (int64_t)r->test.data.n;
   x->n_cut = r->train.samples.n_cut;
-  tl_adapt_merge(t->model, 1);
-  return TL_OK;
+  return tl_finetune_end(t, &r->adapt, peft_task(r->task), err);
 }
 
 static void free_part(part *p) {

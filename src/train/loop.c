@@ -248,7 +248,9 @@ static tl_status finish(tl_trainer *t, tl_train_result *r, tl_err *err) {
   double start = tl_profiler_start(t->prof);
   tl_optim_swap_ema(t->optim); /* the finished model is the averaged one, if there is one */
   tl_status s = t->learner->finish ? t->learner->finish(t, r, err) : TL_OK;
-  if (s == TL_OK) s = tl_model_save(t->model, t->tok, dir, err);
+  if (s == TL_OK)
+    s = t->lora.base ? tl_lora_save(t->model, &t->lora, dir, err)
+                     : tl_model_save(t->model, t->tok, dir, err);
   tl_optim_swap_ema(t->optim);
   tl_profiler_add(t->prof, TL_PHASE_CHECKPOINTS, start);
   free(dir);

@@ -345,7 +345,7 @@ static tl_status hash_inputs(study *s, tl_err *err) {
   tl_model *m = NULL;
   tl_tokenizer *tok = NULL;
   const char *from = s->cfg->task.from;
-  TL_TRY(tl_tokenizer_load(from, &tok, err));
+  TL_TRY(tl_model_tokenizer(from, &tok, err));
   s->inputs_hash = tl_tokenizer_fingerprint(tok);
   tl_tokenizer_free(tok);
   TL_TRY(tl_model_load(from, false, &m, err));

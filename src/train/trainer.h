@@ -4,6 +4,7 @@
 #ifndef TL_TRAIN_TRAINER_H
 #define TL_TRAIN_TRAINER_H
 
+#include "models/lowrank.h"
 #include "optim/optim.h"
 #include "optim/schedule.h"
 #include "tilth/run.h"
@@ -79,6 +80,7 @@ struct tl_trainer {
   tl_graph *g; /* the learner's */
   tl_tokenizer *tok;
   tl_model *model;
+  tl_lora_about lora;              /* base NULL: the finished model is saved whole */
   const char *tok_dir, *data_name; /* the folder of the tokenizer's files; for messages */
   uint64_t data_hash;
   /* pretraining */

@@ -157,6 +157,7 @@ static int32_t *ints(tl_node *n) {
 static void encode(search *x, int64_t *at) {
   tl_beam *b = x->b;
   int64_t n_tokens = 0, room = b->source.src_tokens->shape[0];
+  int32_t keys = tl_model_learned_rows(b->model).keys;
   x->n = 0;
   for (; *at < x->s->n && (x->n + 1) * x->o->beam <= b->rows; ++*at, x->n++) {
     int64_t i = x->order[*at], n = x->s->second[i], limit = x->o->max_len;
@@ -176,7 +177,7 @@ static void encode(search *x, int64_t *at) {
     for (int32_t r = 0; b->source.src_pos->live && r < n; r++)
       ints(b->source.src_pos)[n_tokens + r] = r;
     ((tl_segment *)b->source.src_segments->data)[x->n] =
-        (tl_segment){s->k0, s->k1, s->k0, s->k1, 0};
+        (tl_segment){s->k0 + keys, s->k1, s->k0, s->k1, 0};
     n_tokens += n;
   }
   tl_graph_set_dim(b->encoder, b->dim_source, n_tokens);
@@ -191,6 +192,7 @@ static void encode(search *x, int64_t *at) {
 static int64_t fill_rows(search *x, int32_t t) {
   tl_beam *b = x->b;
   int32_t row = 0, n_cross = 0, len = (int32_t)b->l.max_len;
+  int32_t keys = tl_model_learned_rows(b->model).keys;
   for (int i = 0; i < x->n; i++) {
     const sentence *s = &b->sentence[i];
     int32_t q0 = row;
@@ -202,7 +204,7 @@ static int64_t fill_rows(search *x, int32_t t) {
       ((tl_segment *)b->io.segments->data)[row] = (tl_segment){row, row + 1, slot, slot + t + 1, 0};
     }
     if (row > q0)
-      ((tl_segment *)b->io.cross->data)[n_cross++] = (tl_segment){q0, row, s->k0, s->k1, 0};
+      ((tl_segment *)b->io.cross->data)[n_cross++] = (tl_segment){q0, row, s->k0 + keys, s->k1, 0};
   }
   tl_graph_set_dim(b->decoder, b->dim_rows, row);
   tl_graph_set_dim(b->decoder, b->dim_cross, n_cross);

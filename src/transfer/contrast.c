@@ -64,7 +64,8 @@ void tl_contrast_add(tl_contrast_graph *p, const int32_t *token, int64_t n) {
   if (p->o.pool == TL_POOL_MEAN)
     ((tl_segment *)p->rows[which]->data)[i] = ((const tl_segment *)p->io.segments->data)[text];
   else
-    ((int32_t *)p->rows[which]->data)[i] = (int32_t)(p->o.pool == TL_POOL_FIRST ? at : at + n - 1);
+    ((int32_t *)p->rows[which]->data)[i] =
+        (int32_t)(p->o.pool == TL_POOL_FIRST ? at + tl_model_learned_rows(p->model).n : at + n - 1);
 }
 
 const float *tl_contrast_pass(tl_contrast_graph *p, const tl_pass *pass) {

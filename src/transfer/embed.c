@@ -32,7 +32,8 @@ void tl_embed_put(const tl_model *m, const tl_model_io *io, int64_t at, int64_t 
   memcpy((int32_t *)io->tokens->data + at, token, (size_t)n * sizeof *token);
   for (int64_t r = 0; io->pos->live && r < n; r++) ((int32_t *)io->pos->data)[at + r] = (int32_t)r;
   bool causal = !m->arch->encoder && !m->c.shifted;
-  ((tl_segment *)io->segments->data)[s] = (tl_segment){begin, end, begin, end, causal};
+  ((tl_segment *)io->segments->data)[s] =
+      (tl_segment){begin + tl_model_learned_rows(m).keys, end, begin, end, causal};
 }
 
 /* --- the graph -------------------------------------------------------------------------------- */
@@ -70,11 +71,14 @@ static void pool_texts(void *arg, int64_t begin, int64_t end, int worker) {
   (void)worker;
   const pool_job *j = arg;
   const tl_node *h = j->p->hidden;
+  tl_learned_rows learned = tl_model_learned_rows(j->p->model);
+  int32_t prompt = j->pool == TL_POOL_FIRST ? learned.n - learned.keys : 0;
   int64_t d = tl_cols(h);
   for (int64_t i = begin; i < end; i++) {
     tl_segment s = ((const tl_segment *)j->p->io.segments->data)[i];
     int32_t from = j->pool == TL_POOL_LAST ? s.q1 - 1 : s.q0;
-    int32_t to = j->pool == TL_POOL_FIRST ? s.q0 + 1 : s.q1;
+    from += prompt;
+    int32_t to = j->pool == TL_POOL_FIRST ? from + 1 : s.q1;
     float *out = j->out + i * d;
     double square = 0;
     for (int64_t c = 0; c < d; c++) {
@@ -133,14 +137,16 @@ static tl_status load(tl_embedder *e, tl_ctx *ctx, const char *dir, const tl_emb
   if (o->max_len < 0 || (o->max_len > 0 && o->max_len < 8))
     return tl_fail(err, TL_CONFIG, "at least 8 tokens per text are needed, not %lld",
                    (long long)o->max_len);
-  TL_TRY(tl_tokenizer_load(dir, &e->tok, err));
+  TL_TRY(tl_model_tokenizer(dir, &e->tok, err));
   TL_TRY(tl_model_load(dir, false, &e->model, err));
   const tl_model_config *c = &e->model->c;
   if (tl_tokenizer_vocab_size(e->tok) > c->vocab)
     return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %d tokens, the model only %lld", dir,
                    tl_tokenizer_vocab_size(e->tok), (long long)c->vocab);
   int64_t len = o->max_len ? o->max_len : MAX_LEN;
-  e->encode.max_len = len < c->max_len ? len : c->max_len;
+  tl_pooling pool = e->encode.pool;
+  e->encode = tl_encode_for(e->model, len);
+  e->encode.pool = pool;
   int64_t tokens = e->encode.max_len > EMBED_TOKENS ? e->encode.max_len : EMBED_TOKENS;
   return tl_embed_graph_new(ctx, e->model, tl_kernels_dtype(ctx->k, dtype), tokens, EMBED_TEXTS,
                             &e->graph, err);

@@ -1,4 +1,5 @@
 /* A finished classifier: model folder, tokenizer, labels, and one graph that serves any records. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@ struct tl_predictor {
   tl_model *model;
   tl_task_graph graph;
   int64_t max_len;
+  tl_model_place place;
 };
 
 /* The task of a folder's head, from its class, its problem_type and its number of labels. */
@@ -37,11 +39,12 @@ static tl_status find_task(tl_predictor *p, const char *dir, const tl_hf_task *t
 static tl_status load(tl_predictor *p, const char *dir, const char *dtype, tl_err *err) {
   tl_model_config c;
   tl_hf_task t;
+  TL_TRY(tl_model_locate(dir, &p->place, err));
   TL_TRY(tl_model_read_config(dir, &c, err));
   TL_TRY(tl_model_read_task(dir, &t, err));
-  if (t.kind != TL_HEAD_NONE) TL_TRY(tl_labels_read(dir, &p->labels, err));
+  if (t.kind != TL_HEAD_NONE) TL_TRY(tl_labels_read(p->place.described, &p->labels, err));
   TL_TRY(find_task(p, dir, &t, err));
-  TL_TRY(tl_tokenizer_load(dir, &p->tok, err));
+  TL_TRY(tl_model_tokenizer(dir, &p->tok, err));
   if (tl_tokenizer_vocab_size(p->tok) > c.vocab)
     return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %d tokens, the model only %lld", dir,
                    tl_tokenizer_vocab_size(p->tok), (long long)c.vocab);
@@ -54,7 +57,7 @@ static tl_status load(tl_predictor *p, const char *dir, const char *dtype, tl_er
   TL_TRY(tl_model_require(p->model, dir, p->model->task.w, err));
   if (p->max_len == 0) p->max_len = MAX_LEN;
   if (p->max_len > c.max_len) p->max_len = c.max_len;
-  int64_t tokens = PREDICT_TOKENS > p->max_len ? PREDICT_TOKENS : p->max_len;
+  int64_t tokens = PREDICT_TOKENS > c.max_len ? PREDICT_TOKENS : c.max_len;
   tl_task_graph_options go = {
       .dt = tl_kernels_dtype(p->ctx->k, dtype),
       .room = {.texts = PREDICT_TEXTS, .tokens = tokens, .targets = tokens}};
@@ -80,8 +83,36 @@ void tl_predictor_free(tl_predictor *p) {
   tl_task_graph_free(&p->graph);
   tl_model_free(p->model);
   tl_labels_free(&p->labels);
+  tl_model_place_free(&p->place);
   tl_tokenizer_free(p->tok);
   free(p);
+}
+
+tl_status tl_predictor_switch(tl_predictor *p, const char *adapter, tl_err *err) {
+  tl_model_place to = {0};
+  if (adapter) {
+    char *name = NULL;
+    size_t n = strlen(p->place.base) + strlen(adapter) + 2;
+    if (!(name = malloc(n))) return tl_fail(err, TL_NOMEM, "%s: out of memory", adapter);
+    snprintf(name, n, "%s,%s", p->place.base, adapter);
+    tl_status s = tl_model_locate(name, &to, err);
+    free(name);
+    tl_labels labels = {0};
+    if (s == TL_OK) s = tl_labels_read(to.described, &labels, err);
+    bool same = s == TL_OK && labels.n == p->labels.n;
+    for (int32_t i = 0; same && i < labels.n; i++)
+      same = !strcmp(labels.name[i], p->labels.name[i]);
+    if (s == TL_OK && !same)
+      s = tl_fail(err, TL_CONFIG, "%s: its labels are not those of the open model", adapter);
+    tl_labels_free(&labels);
+    if (s != TL_OK) {
+      tl_model_place_free(&to);
+      return s;
+    }
+  }
+  tl_status s = tl_model_switch(p->model, p->place.base, adapter, err);
+  tl_model_place_free(&to);
+  return s;
 }
 
 const char *tl_predictor_task(const tl_predictor *p) {
@@ -97,7 +128,7 @@ const tl_labels *tl_predictor_labels(const tl_predictor *p) {
 tl_status tl_predictor_run(tl_predictor *p, const tl_task_data *d, tl_predictions *out,
                            tl_scores *scores, tl_err *err) {
   tl_task_samples samples;
-  tl_encode_options o = {.max_len = p->max_len, .pool = p->model->arch->task.pool};
+  tl_encode_options o = tl_encode_for(p->model, p->max_len);
   TL_TRY(tl_task_encode(p->task, p->tok, d, &o, &samples, err));
   tl_status s = tl_task_predict(&p->graph, &samples, scores ? d : NULL, out, err);
   if (s == TL_OK && scores) {

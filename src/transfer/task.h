@@ -39,10 +39,13 @@ void tl_task_select_free(tl_task_data *part);
 /* --- samples: records as tokens -------------------------------------------------------------- */
 
 typedef struct tl_encode_options {
-  int64_t max_len;              /* tokens of a sample, specials included */
+  int64_t max_len;              /* tokens of a sample, specials and learned rows included */
   tl_pooling pool;              /* sequences: which row is the target's */
+  tl_learned_rows learned;      /* stand before a text; translation: before the source */
   const tl_model_config *model; /* translation: see tl_model_start; may be NULL */
 } tl_encode_options;
+/* For this model and texts of at most max_len tokens beside its learned rows. */
+tl_encode_options tl_encode_for(const tl_model *m, int64_t max_len);
 
 /* Translation: the source is `x [eos]` and stands before the decoder's input `[bos] y`, whose
  * targets are `y [eos]`; source and target have max_len tokens each. A text longer than max_len

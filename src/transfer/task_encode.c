@@ -37,6 +37,7 @@ static tl_status no_memory(tl_err *err) {
 /* Begins a sample of `record` with room for n tokens and as many targets. */
 static tl_status begin_sample(encoder *e, size_t record, int64_t n, tl_err *err) {
   tl_task_samples *s = e->out;
+  n += e->o.learned.n;
   int64_t cap[4] = {e->samples_cap, e->samples_cap, e->samples_cap, e->samples_cap};
   int64_t row_cap = e->targets_cap;
   if (!grow(&s->start, &cap[0], s->n, 2, sizeof *s->start) ||
@@ -52,6 +53,7 @@ static tl_status begin_sample(encoder *e, size_t record, int64_t n, tl_err *err)
   s->start[s->n] = e->n_tokens;
   s->target[s->n] = e->n_targets;
   s->record[s->n] = (int32_t)record;
+  for (int32_t i = 0; i < e->o.learned.n; i++) s->token[e->n_tokens++] = e->o.learned.first + i;
   return TL_OK;
 }
 
@@ -111,10 +113,10 @@ static tl_status add_sequence(encoder *e, size_t i, tl_err *err) {
     push(e, e->eos);
   }
   int32_t last = row_now(e) - 1;
-  if (last < 0)
+  if (last < e->o.learned.n)
     return tl_fail(err, TL_DATA, "line %u: the text has no token in this tokenizer",
                    d->line ? d->line[i] : (unsigned)i + 1);
-  add_target(e, e->o.pool == TL_POOL_LAST ? last : 0, d->label ? d->label[i] : 0);
+  add_target(e, e->o.pool == TL_POOL_LAST ? last : e->o.learned.n, d->label ? d->label[i] : 0);
   end_sample(e, second);
   return TL_OK;
 }
@@ -157,7 +159,7 @@ static tl_status add_words(encoder *e, size_t i, tl_err *err) {
     push_ids(e, 0, 0, (size_t)n);
     used += n;
   }
-  if (!open || row_now(e) == 0)
+  if (!open || row_now(e) == e->o.learned.n)
     return tl_fail(err, TL_DATA, "line %u: the sentence has no token in this tokenizer",
                    d->line ? d->line[i] : (unsigned)i + 1);
   push(e, e->eos);
@@ -185,7 +187,7 @@ static tl_status add_prompt(encoder *e, size_t i, tl_err *err) {
   push(e, e->bos);
   push_ids(e, 0, (size_t)skip, (size_t)p);
   int32_t second = row_now(e);
-  if (second == 0 || a < 1)
+  if (second == e->o.learned.n || a < 1)
     return tl_fail(err, TL_DATA, "line %u: prompt or answer has no token",
                    d->line ? d->line[i] : (unsigned)i + 1);
   for (int64_t k = 0; k < a; k++) add_target(e, second - 1 + (int32_t)k, (int32_t)e->ids[1][k]);
@@ -220,6 +222,14 @@ static tl_status add_translation(encoder *e, size_t i, tl_err *err) {
   return TL_OK;
 }
 
+tl_encode_options tl_encode_for(const tl_model *m, int64_t max_len) {
+  tl_encode_options o = {
+      .pool = m->arch->task.pool, .learned = tl_model_learned_rows(m), .model = &m->c};
+  o.max_len = max_len + o.learned.n;
+  if (o.max_len > m->c.max_len) o.max_len = m->c.max_len;
+  return o;
+}
+
 tl_status tl_task_encode(const tl_task *t, const tl_tokenizer *tok, const tl_task_data *d,
                          const tl_encode_options *o, tl_task_samples *out, tl_err *err) {
   *out = (tl_task_samples){0};
@@ -233,9 +243,12 @@ tl_status tl_task_encode(const tl_task *t, const tl_tokenizer *tok, const tl_tas
                .spaces = !strcmp(tl_tokenizer_type(tok), "bpe") ||
                          !strcmp(tl_tokenizer_type(tok), "bytes")};
   tl_status s = TL_OK;
-  if (o->max_len < 8)
-    s = tl_fail(err, TL_CONFIG, "task.max_len %lld: at least 8 tokens are needed",
-                (long long)o->max_len);
+  e.o.max_len -= o->learned.n;
+  if (e.o.max_len < 8)
+    s = tl_fail(err, TL_CONFIG,
+                "task.max_len leaves %lld tokens for a text beside %d learned rows: at least 8 are "
+                "needed",
+                (long long)e.o.max_len, o->learned.n);
   if (t->seq2seq && e.eos < 0)
     s = tl_fail(err, TL_CONFIG, "the tokenizer has no token that ends a text: it cannot translate");
   if (t->seq2seq) e.bos = tl_model_start(o->model, tok);

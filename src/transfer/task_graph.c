@@ -92,10 +92,11 @@ static void set_tokens(tl_node *tokens, tl_node *pos, int64_t at, const int32_t 
 }
 
 static void add_source(tl_task_graph *p, const int32_t *token, int64_t n, int32_t q0, int32_t q1) {
+  int32_t keys = tl_model_learned_rows(p->model).keys;
   int32_t k0 = (int32_t)p->n_source, k1 = k0 + (int32_t)n;
   set_tokens(p->io.src_tokens, p->io.src_pos, k0, token, n);
-  ((tl_segment *)p->io.src_segments->data)[p->n_texts] = (tl_segment){k0, k1, k0, k1, 0};
-  ((tl_segment *)p->io.cross->data)[p->n_texts] = (tl_segment){q0, q1, k0, k1, 0};
+  ((tl_segment *)p->io.src_segments->data)[p->n_texts] = (tl_segment){k0 + keys, k1, k0, k1, 0};
+  ((tl_segment *)p->io.cross->data)[p->n_texts] = (tl_segment){q0, q1, k0 + keys, k1, 0};
   p->n_source += n;
 }
 
@@ -106,6 +107,7 @@ bool tl_task_graph_add(tl_task_graph *p, const tl_task_samples *s, const tl_task
   if (p->n_texts == p->room.texts || p->n_tokens + n > p->room.tokens ||
       p->n_source + source > p->room.source || p->n_targets + targets > p->room.targets)
     return false;
+  int32_t keys = source ? 0 : tl_model_learned_rows(p->model).keys;
   int32_t at = (int32_t)p->n_tokens, end = at + (int32_t)n;
   const int32_t *token = s->token + s->start[i];
   set_tokens(p->io.tokens, p->io.pos, at, token + source, n);
@@ -113,7 +115,8 @@ bool tl_task_graph_add(tl_task_graph *p, const tl_task_samples *s, const tl_task
     ints(p->io.types, at)[r] = r >= s->second[i];
   if (source) add_source(p, token, source, at, end);
   bool causal = !p->model->arch->encoder && !p->model->c.shifted;
-  ((tl_segment *)p->io.segments->data)[p->n_texts++] = (tl_segment){at, end, at, end, causal};
+  ((tl_segment *)p->io.segments->data)[p->n_texts++] =
+      (tl_segment){at + keys, end, at, end, causal};
   bool values = p->task->loss == TL_LOSS_VALUE || p->task->loss == TL_LOSS_MULTI;
   for (int64_t k = s->target[i]; k < s->target[i + 1]; k++) {
     if (p->rows && p->rows->live) *ints(p->rows, p->n_targets) = at + s->row[k];

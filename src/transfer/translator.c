@@ -33,7 +33,7 @@ static tl_status load(tl_translator *t, const char *dir, tl_err *err) {
   if (!t->model->arch->seq2seq)
     return tl_fail(err, TL_CONFIG, "%s: a model of type %s does not translate; encdec and t5 do",
                    dir, t->model->arch->name);
-  TL_TRY(tl_tokenizer_load(dir, &t->tok, err));
+  TL_TRY(tl_model_tokenizer(dir, &t->tok, err));
   int vocab = tl_tokenizer_vocab_size(t->tok), eos = tl_tokenizer_special(t->tok, TL_TOK_EOS);
   if (vocab > t->model->c.vocab)
     return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %d tokens, the model only %lld", dir,

@@ -26,31 +26,101 @@ check 0 train run.name=gpt2 data.text=text.txt data.tokenizer=bytes data.unit=fi
 decoder=$(echo runs/gpt2-*/model)
 [ -d "$decoder" ] || fail "no decoder was pretrained"
 
-for task in classify multilabel regression tokens prompt; do
-  data=$task.tsv
-  [ $task = tokens ] && data=tokens.conll
-  [ $task = prompt ] && data=prompt.jsonl
-  for adapt in full probe last bitfit lora; do
-    if [ $task-$adapt = prompt-probe ]; then
-      check 78 finetune --from "$decoder" --task $task --data $data --adapt $adapt
+# An encoder-decoder to begin from.
+printf 'the sun\tdie sonne\nthe moon\tder mond\na sun\teine sonne\na moon\tein mond\n' > pairs.body
+{ printf 'source\ttarget\n'; cat pairs.body pairs.body; } > translate.tsv
+cp regression.tsv simcse.valid.tsv
+cut -f 2 classify.tsv.body > simcse.txt
+# shellcheck disable=SC2086
+check 0 finetune --task translate --data translate.tsv $tiny model.type=encdec train.steps=2 \
+  train.batch=4 run.name=encdec task.valid_fraction=0.25
+seq2seq=$(echo runs/encdec-*/model)
+[ -d "$seq2seq" ] || fail "no encoder-decoder was made"
+
+# Every task with every way to adapt: two steps, a finite loss, and, from the files, the same scores.
+number() { grep -o "\"$2\":[-0-9.e+]*" "$1" | tail -1 | sed 's/.*://'; }
+score() { grep -o "\"$2\":{[^}]*" "$1" | tail -1 | sed 's/.*"value":\([^,}]*\).*/\1/'; }
+same() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; exit !(a != "" && b != "" && d < 1e-4 && d > -1e-4) }'; }
+for task in classify multilabel regression tokens prompt translate simcse; do
+  data=$task.tsv from=$decoder valid=$task.tsv
+  [ $task = tokens ] && data=tokens.conll valid=tokens.conll
+  [ $task = prompt ] && data=prompt.jsonl valid=prompt.jsonl
+  [ $task = translate ] && from=$seq2seq
+  [ $task = simcse ] && data=simcse.txt valid=simcse.valid.tsv
+  for adapt in full probe last bitfit lora dora adapter prefix prompt; do
+    case $task-$adapt in
+    prompt-probe | translate-probe | simcse-probe)
+      check 78 finetune --from "$from" --task $task --data $data --adapt $adapt train.batch=4
       holds err 'this task has none'
       continue
-    fi
-    check 0 finetune --from "$decoder" --task $task --data $data --adapt $adapt adapt.layers=1 \
-      task.max_len=48 train.steps=3 run.name=$task-$adapt --json
+      ;;
+    esac
+    check 0 finetune --from "$from" --task $task --data $data --valid $valid --adapt $adapt \
+      adapt.layers=1 adapt.rank=4 adapt.width=4 adapt.length=3 task.max_len=48 train.steps=2 \
+      train.batch=4 run.dtype=f32 run.name=$task-$adapt --json
     holds out "\"type\":\"$task\""
-    if [ $adapt = full ]; then share=1; else share=0; fi
-    trained=$(sed 's/.*"trained":\([0-9]*\).*/\1/' out)
-    all=$(sed 's/.*"parameters":\([0-9]*\).*/\1/' out)
-    if [ "$share" -eq 1 ]; then
+    trained=$(number out trained) all=$(number out parameters)
+    if [ $adapt = full ]; then
       [ "$trained" -eq "$all" ] || fail "$task, full: $trained of $all parameters trained"
     else
       [ "$trained" -lt "$all" ] || fail "$task, $adapt: all $all parameters trained"
     fi
+    model=$(echo runs/$task-$adapt-*/model)
+    case $adapt in lora | dora) [ -f "$model/adapter_config.json" ] || fail "$task, $adapt: no adapter" ;; esac
+    loss=$(score out loss)
+    case $task in
+    prompt)
+      check 0 generate "$model" --prompt 'the sun ' -n 3
+      ;;
+    translate)
+      cut -f 1 pairs.body > source.txt
+      check 0 translate "$model" --data source.txt --beam 2 --max-len 40
+      [ "$(wc -l < out)" -eq 4 ] || fail "translate, $adapt: not one translation a line"
+      ;;
+    simcse)
+      spearman=$(score out spearman)
+      check 0 embed "$model" --sts $valid --dtype f32 --json
+      same "$spearman" "$(score out spearman)" || fail "simcse, $adapt: spearman $spearman, from the files $(score out spearman)"
+      ;;
+    *)
+      check 0 predict "$model" --data $data --json --dtype f32 --max-len 48
+      [ "$(grep -c -e '"text"' -e '"tokens"' out)" -eq 60 ] || fail "$task: not one prediction a record"
+      same "$loss" "$(score out loss)" || fail "$task, $adapt: loss $loss, from the files $(score out loss)"
+      ;;
+    esac
   done
-  [ $task = prompt ] && continue
+done
+
+# Several adapters on one base, named by their folders or with --adapter; merged.
+a=$(echo runs/classify-lora-*/model)
+check 0 predict "$a" --data classify.tsv --json --dtype f32
+cp out alone
+check 0 predict "$decoder" --adapter "$a" --data classify.tsv --json --dtype f32
+cmp -s out alone || fail "predict: base and adapter differ from the adapter's folder"
+check 0 merge "$decoder" "$a" --out merged
+check 0 predict merged --data classify.tsv --json --dtype f32
+cmp -s out alone || fail "predict: the merged model differs from base and adapter"
+check 78 merge "$decoder" --out twice
+holds err 'nothing to merge'
+check 78 predict "$seq2seq" --adapter "$a" --data classify.tsv
+cp -r "$a" lost
+sed 's/"base_model_name_or_path": "[^"]*"/"base_model_name_or_path": "gone"/' "$a/adapter_config.json" \
+  > lost/adapter_config.json
+check 66 predict lost --data classify.tsv
+holds err 'belongs to "gone"'
+sed 's/"LORA"/"IA3"/' "$a/adapter_config.json" > lost/adapter_config.json
+check 65 predict lost --data classify.tsv
+holds err 'only "LORA"'
+check 78 finetune --from "$decoder" --data classify.tsv --adapt lora adapt.rank=40
+holds err 'adapt.rank 40 is larger than'
+check 78 finetune --from "$decoder" --data classify.tsv --adapt prefix adapt.length=45
+holds err 'at least 8'
+
+# What predict prints besides.
+for task in classify multilabel regression tokens; do
+  data=$task.tsv
+  [ $task = tokens ] && data=tokens.conll
   check 0 predict "$(echo runs/$task-lora-*/model)" --data $data --json
-  [ "$(grep -c -e '"text"' -e '"tokens"' out)" -eq 60 ] || fail "$task: not one prediction a record"
   holds out '"scores":'
   check 0 predict "$(echo runs/$task-full-*/model)" --data $data
   case $task in
@@ -116,7 +186,7 @@ holds err 'error: stopped at step .*tilth resume'
 check 65 finetune --from "$decoder" --data classify.tsv --test multilabel.tsv task.max_len=48
 holds err 'is not among the 2 known'
 check 78 finetune --from "$decoder" --data classify.tsv --adapt lora adapt.targets=nothing
-holds err 'names no matrix'
+holds err 'names no matrix of the blocks; there are c_attn,c_proj,c_fc'
 check 2 finetune --from "$decoder"
 holds err 'give --data'
 check 78 finetune --data classify.tsv

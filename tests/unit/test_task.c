@@ -94,6 +94,7 @@ static void open_fixture(fixture *f, int toy, const char *arch, tl_adapt_options
                        .scale_logits = true,
                        .init_std = 0.05};
   snprintf(c.type, sizeof c.type, "%s", arch);
+  if (adapt) tl_adapt_config(&c, adapt);
   tl_task_head_options o = {.kind = f->task->head,
                             .n_outputs = tl_task_outputs(f->task, &f->data.labels),
                             .name = (const char *const *)f->data.labels.name,
@@ -101,7 +102,8 @@ static void open_fixture(fixture *f, int toy, const char *arch, tl_adapt_options
                             .extra = adapt ? adapt_hook : NULL,
                             .user = adapt};
   if (tl_model_new_task(&c, &o, 3, true, &f->model, &err) != TL_OK) fail_msg("%s", err.msg);
-  tl_encode_options eo = {.max_len = 64, .pool = f->model->arch->task.pool};
+  tl_adapt_begin(f->model);
+  tl_encode_options eo = tl_encode_for(f->model, 64);
   if (tl_task_encode(f->task, g_tok, &f->data, &eo, &f->samples, &err) != TL_OK)
     fail_msg("%s", err.msg);
   tl_task_graph_options go = {.dt = TL_F32, .room = {8, 512, 256, 64}, .training = true};
@@ -187,12 +189,20 @@ static void each_task_is_learnt_by_each_architecture(void **state) {
 
 static void adaptation_moves_what_it_should(void **state) {
   (void)state;
-  static const char *const names[] = {"probe", "last", "bitfit", "lora"};
-  for (int i = 0; i < 4; i++) {
+  static const char *const names[] = {"probe", "last",    "bitfit", "lora",
+                                      "dora",  "adapter", "prefix", "prompt"};
+  for (int i = 0; i < 8; i++) {
     fixture f;
     double first = NAN, last = NAN;
-    tl_adapt_options o = {
-        .layers = 1, .layer_decay = 1, .head_lr = 1, .rank = 4, .alpha = 8, .targets = "all"};
+    tl_adapt_options o = {.layers = 1,
+                          .layer_decay = 1,
+                          .head_lr = 1,
+                          .rank = 4,
+                          .alpha = 8,
+                          .targets = "all",
+                          .width = 4,
+                          .where = "both",
+                          .length = 3};
     assert_true(tl_adapt_parse(names[i], &o.method));
     open_fixture(&f, 0, "bert", &o);
     tl_params *ps = &f.model->params;
@@ -207,6 +217,8 @@ static void adaptation_moves_what_it_should(void **state) {
       const tl_param *p = ps->p[k];
       bool moved = memcmp(before[k], p->data, (size_t)p->n * sizeof(float)) != 0;
       if (moved && !p->trainable) fail_msg("%s: %s moved", names[i], p->name);
+      bool added = p->flags & (TL_PARAM_PAIR | TL_PARAM_ADDED);
+      if (added && !(moved && p->trainable)) fail_msg("%s: %s did not move", names[i], p->name);
       free(before[k]);
     }
     free(before);
@@ -226,10 +238,11 @@ static void logits(fixture *f, float *out) {
 static void merging_low_rank_updates_is_exact(void **state) {
   (void)state;
   static const char *const archs[] = {"gpt2", "llama", "bert", "encoder"};
-  for (int a = 0; a < 4; a++) {
+  for (int k = 0; k < 8; k++) {
+    int a = k / 2;
     fixture f;
     double first = NAN, last = NAN;
-    tl_adapt_options o = {.method = TL_ADAPT_LORA,
+    tl_adapt_options o = {.method = k % 2 ? TL_ADAPT_DORA : TL_ADAPT_LORA,
                           .layer_decay = 1,
                           .head_lr = 1,
                           .rank = 3,
@@ -240,7 +253,7 @@ static void merging_low_rank_updates_is_exact(void **state) {
     open_fixture(&f, 0, archs[a], &o);
     train(&f, 20, &first, &last);
     logits(&f, apart);
-    tl_adapt_merge(f.model, 1);
+    tl_adapt_merge(f.model);
     tl_task_graph plain;
     /* the graph of the merged model has no pairs */
     for (int i = 0; i < f.model->params.n; i++) f.model->params.p[i]->lora_a = NULL;
