@@ -37,6 +37,10 @@ typedef struct tl_inspect_options { /* numbers 0: the defaults */
  * an encoder without a mask token), those of tl_model_load and tl_task_read. */
 tl_status tl_inspect(tl_ctx *ctx, const char *model_dir, const tl_inspect_options *options,
                      char **json, tl_err *err);
+/* What a run folder recorded of its gradients (run.layer_norms): {"layers": [name], "step": [n],
+ * "norm": [[of each layer] per step]}; tl_report_run draws it. *json as above. DATA: it has none.
+ */
+tl_status tl_inspect_run(const char *run_dir, char **json, tl_err *err);
 /* The document as one HTML page with drawings, without scripts. DATA: not such a document. */
 tl_status tl_inspect_html(const char *json, const char *path, tl_err *err);
 

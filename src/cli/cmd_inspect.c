@@ -2,9 +2,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "cli/cli.h"
 #include "tilth/describe.h"
 #include "tilth/inspect.h"
+#include "tilth/report.h"
+
+static bool is_run(const char *dir) {
+  char path[4096];
+  struct stat st;
+  int n = snprintf(path, sizeof path, "%s/metrics.jsonl", dir);
+  return n > 0 && (size_t)n < sizeof path && stat(path, &st) == 0;
+}
 
 int tl_cmd_inspect(int argc, char **argv) {
   tl_inspect_options o = {.seed = 1};
@@ -25,14 +34,16 @@ int tl_cmd_inspect(int argc, char **argv) {
       {0}};
   const tl_usage usage = {
       .name = "inspect",
-      .synopsis = "MODEL (--text TEXT | --data FILE) [options] | FILE [--json]",
+      .synopsis = "MODEL (--text TEXT | --data FILE) [options] | RUN | FILE [--json]",
       .summary =
           "Attention maps and their entropy, induction heads, what each head is worth, the loss\n"
           "by position, gradients per layer with and without skip connections, neighbours of\n"
           "embeddings: as one page with drawings, or as JSON. Without --text and --data: what a "
           "file\n"
           "holds (safetensors, GGUF, .npy, .npz, TensorBoard events, tokenizer.json) or a folder\n"
-          "of a model or checkpoint; nothing in it is trusted.",
+          "of a model or checkpoint; nothing in it is trusted. Of a run folder: its curves and "
+          "the\n"
+          "gradient of each layer over time.",
       .examples = "tilth inspect runs/my-run/model --text \"the cat sat on the mat\"\n"
                   "tilth inspect model.gguf\n"
                   "tilth inspect MODEL --data held-out.txt --words king,queen,london -o look.html",
@@ -50,10 +61,14 @@ int tl_cmd_inspect(int argc, char **argv) {
   bool describe = !o.text && !o.data;
   if (o.length < 0 || o.windows < 0 || seed < 0 || (o.length > 0 && o.length < 8))
     s = tl_fail(&err, TL_USAGE, "inspect: --length from 8, --windows and --seed from 0 up");
+  const bool run = describe && is_run(args.item[0]);
+  if (run) describe = false;
+  if (s == TL_OK && run)
+    s = json ? tl_inspect_run(args.item[0], &text, &err) : tl_report_run(args.item[0], out, &err);
   if (s == TL_OK && describe) s = tl_describe_file(args.item[0], json, &text, &err);
-  if (s == TL_OK && !describe) s = tl_cli_make_ctx(NULL, &ctx, &err);
-  if (s == TL_OK && !describe) s = tl_inspect(ctx, args.item[0], &o, &text, &err);
-  if (s == TL_OK && !describe && !json) s = tl_inspect_html(text, out, &err);
+  if (s == TL_OK && !describe && !run) s = tl_cli_make_ctx(NULL, &ctx, &err);
+  if (s == TL_OK && !describe && !run) s = tl_inspect(ctx, args.item[0], &o, &text, &err);
+  if (s == TL_OK && !describe && !run && !json) s = tl_inspect_html(text, out, &err);
   if (s == TL_OK && (json || describe)) fputs(text, stdout);
   if (s == TL_OK && json) putchar('\n');
   if (s == TL_OK && !describe && !json && !tl_cli_quiet()) fprintf(stderr, "the page is %s\n", out);

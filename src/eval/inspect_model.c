@@ -227,20 +227,6 @@ void tl_induction_free(tl_induction *x) {
 /* --- gradients ---------------------------------------------------------------------------------
  */
 
-/* Which group a weight belongs to: its block by the first number that stands alone in its name. */
-static int64_t group_of(const tl_model *m, const tl_param *p) {
-  for (const char *s = p->name; (s = strchr(s, '.')) != NULL;) {
-    char *end = NULL;
-    s++;
-    if (*s < '0' || *s > '9') continue;
-    long block = strtol(s, &end, 10);
-    if (*end == '.' && block < m->n_blocks) return block + 1;
-  }
-  bool embeds = p == m->tok_embed || p == m->pos_embed || p == m->type_embed ||
-                p == m->embed_norm.gain || p == m->embed_norm.bias;
-  return embeds ? 0 : m->n_blocks + 1;
-}
-
 typedef struct gradient_graph {
   tl_graph *g;
   tl_model_io io;
@@ -292,7 +278,7 @@ tl_status tl_inspect_gradients(tl_ctx *ctx, tl_model *m, const tl_inspect_window
     for (int64_t i = 0; i < m->n_blocks + 2; i++) out[i] = 0;
     for (int i = 0; i < m->params.n; i++) {
       const tl_param *q = m->params.p[i];
-      double *sum = &out[group_of(m, q)];
+      double *sum = &out[tl_model_group_of(m, q)];
       for (int64_t k = 0; k < q->n; k++) *sum += (double)q->grad[k] * (double)q->grad[k];
     }
     for (int64_t i = 0; i < m->n_blocks + 2; i++) out[i] = sqrt(out[i]);

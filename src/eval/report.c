@@ -66,6 +66,7 @@ static tl_status page(tl_buf *b, const json_t *doc, const char *dir, tl_study *s
   TL_TRY(tl_details_section(b, json_object_get(doc, "details"), err));
   TL_TRY(tl_predictions_section(b, json_object_get(doc, "predictions"), err));
   TL_TRY(tl_curves_section(b, json_object_get(doc, "curves"), dir, err));
+  tl_layers_section(b, json_object_get(doc, "layer_norms"));
   TL_TRY(tl_costs_section(b, json_object_get(doc, "costs"), err));
   TL_TRY(notes_section(b, json_object_get(doc, "notes"), err));
   TL_TRY(tl_info_section(b, json_object_get(doc, "info"), err));
@@ -147,6 +148,13 @@ tl_status tl_report_run(const char *run_dir, const char *html_path, tl_err *err)
     doc = json_pack("{s:s, s:s*, s:{s:o}, s:[{s:s, s:s}]}", "title", id ? id : run_dir, "created",
                     started, "info", "Record", run_facts(run), "curves", "title", "Training",
                     "metrics", "metrics.jsonl");
+    char *metrics = tl_path_join(run_dir, "metrics.jsonl");
+    json_t *layers = NULL;
+    s = metrics ? tl_layers_read(metrics, &layers, err) : tl_fail(err, TL_NOMEM, "out of memory");
+    if (doc && layers) json_object_set_new(doc, "layer_norms", layers);
+    free(metrics);
+  }
+  if (s == TL_OK) {
     s = doc ? write_page(doc, run_dir, html_path ? html_path : default_path, err)
             : tl_fail(err, TL_NOMEM, "out of memory, or text in %s that is not UTF-8", run_path);
   }

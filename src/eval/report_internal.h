@@ -89,6 +89,11 @@ tl_status tl_details_section(tl_buf *b, const json_t *details, tl_err *err); /* 
 tl_status tl_predictions_section(tl_buf *b, const json_t *predictions, tl_err *err);
 tl_status tl_info_section(tl_buf *b, const json_t *info, tl_err *err);
 
+/* report_layers.c: {"layers": [name], "step": [n], "norm": [[of each layer] per step]} of a run's
+ * metrics.jsonl, empty where it has none; and its picture (nothing without two steps). */
+tl_status tl_layers_read(const char *metrics, json_t **out, tl_err *err);
+void tl_layers_section(tl_buf *b, const json_t *doc);
+
 /* --- training curves (report_curve.c) --- */
 
 enum tl_curve_column {

@@ -339,3 +339,17 @@ int64_t tl_model_body_params(const tl_model *m) {
     if (outside[i]) n -= outside[i]->n;
   return n;
 }
+
+int64_t tl_model_group_of(const tl_model *m, const tl_param *p) {
+  for (const char *s = p->name; (s = strchr(s, '.')) != NULL;) {
+    char *end = NULL;
+    s++;
+    if (*s < '0' || *s > '9') continue;
+    long block = strtol(s, &end, 10);
+    if (m->arch->seq2seq && strstr(p->name, "decoder")) block += m->c.encoder_layers;
+    if (*end == '.' && block < m->n_blocks) return block + 1;
+  }
+  bool embeds = p == m->tok_embed || p == m->pos_embed || p == m->type_embed ||
+                p == m->embed_norm.gain || p == m->embed_norm.bias;
+  return embeds ? 0 : m->n_blocks + 1;
+}

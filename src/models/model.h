@@ -216,4 +216,9 @@ tl_status tl_model_read_weights(tl_model *m, const char *dir, tl_err *err);
  * (NULL: none). base and adapter are folders. After an error the weights must not be used. */
 tl_status tl_model_switch(tl_model *m, const char *base, const char *adapter, tl_err *err);
 
+/* Which of n_blocks + 2 groups a weight belongs to: 0 the embeddings, 1 .. n_blocks the blocks (by
+ * the first number that stands alone in its name; the decoder's behind the encoder's), then what is
+ * left: last norm, output layer, head. */
+int64_t tl_model_group_of(const tl_model *m, const tl_param *p);
+
 #endif

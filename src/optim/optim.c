@@ -354,6 +354,20 @@ double tl_grad_norm(tl_ctx *ctx, const tl_params *ps) {
   return sqrt(sum);
 }
 
+double tl_grad_sum_sq(tl_ctx *ctx, const tl_param *p) {
+  norm_job j = {.k = ctx->k};
+  double sum = 0;
+  for (int64_t at = 0; p->trainable && p->grad && at < p->n;) {
+    int used = 0;
+    for (; used < GROUP && at < p->n; at += CHUNK) {
+      j.g[used] = p->grad + at;
+      j.n[used++] = p->n - at < CHUNK ? p->n - at : CHUNK;
+    }
+    sum += sum_group(ctx, &j, used);
+  }
+  return sum;
+}
+
 int tl_optim_n_tensors(const tl_optim *o) {
   return o->n_tensors;
 }

@@ -48,6 +48,7 @@ void tl_optim_step(tl_optim *o, int64_t step, float lr_scale, float grad_scale);
 /* The norm of all trainable parameters' gradients; not finite if any of them is not. The same bits
  * on any number of threads. */
 double tl_grad_norm(tl_ctx *ctx, const tl_params *ps);
+double tl_grad_sum_sq(tl_ctx *ctx, const tl_param *p); /* of one weight's gradient; 0: none */
 
 /* Exchanges the weights with their average: once before an evaluation, once after. No step may come
  * between. Nothing without ema. */

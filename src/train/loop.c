@@ -150,6 +150,36 @@ static void plan_by_time(tl_trainer *t) {
   if (t->s.steps <= t->s.step) t->s.steps = t->s.step + 1;
 }
 
+/* The list, and the norm of each layer's gradient of this step. */
+static tl_status log_metrics(tl_trainer *t, const tl_metric *list, size_t n, tl_err *err) {
+  enum { NAME = 40 };
+  const tl_params *ps = &t->model->params;
+  const size_t groups = t->cfg->run.layer_norms ? (size_t)t->model->n_blocks + 2 : 0;
+  tl_metric *all = malloc((n + groups) * sizeof *all);
+  char(*name)[NAME] = malloc((groups + 1) * sizeof *name);
+  tl_status s = TL_OK;
+  if (!all || !name) s = tl_fail(err, TL_NOMEM, "log: out of memory");
+  if (s == TL_OK) {
+    memcpy(all, list, n * sizeof *all);
+    for (size_t i = 0; i < groups; i++) {
+      snprintf(name[i], NAME,
+               i == 0            ? "grad_norm/embeddings"
+               : i == groups - 1 ? "grad_norm/head"
+                                 : "grad_norm/layer %zu",
+               i - 1);
+      all[n + i] = (tl_metric){name[i], 0};
+    }
+    for (int i = 0; groups && i < ps->n; i++)
+      all[n + (size_t)tl_model_group_of(t->model, ps->p[i])].value +=
+          tl_grad_sum_sq(t->ctx, ps->p[i]);
+    for (size_t i = 0; i < groups; i++) all[n + i].value = sqrt(all[n + i].value);
+    s = tl_run_metrics(t->run, t->s.step, all, n + groups, err);
+  }
+  free(all);
+  free(name);
+  return s;
+}
+
 static tl_status log_step(tl_trainer *t, const tl_step_stats *st, meter *m, tl_err *err) {
   double start = tl_profiler_start(t->prof);
   tl_progress p = progress_of(t, st, m);
@@ -164,8 +194,7 @@ static tl_status log_step(tl_trainer *t, const tl_step_stats *st, meter *m, tl_e
                             {"seconds", p.seconds}};
   if (t->opt->progress) t->opt->progress(t->opt->user, &p);
   *m = (meter){tl_now(), t->s.flops, t->s.tokens};
-  tl_status s =
-      !t->run ? TL_OK : tl_run_metrics(t->run, t->s.step, list, sizeof list / sizeof *list, err);
+  tl_status s = t->run ? log_metrics(t, list, sizeof list / sizeof *list, err) : TL_OK;
   tl_profiler_add(t->prof, TL_PHASE_LOGGING, start);
   return s;
 }

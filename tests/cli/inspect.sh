@@ -55,4 +55,23 @@ check 65 inspect "$decoder" --text 'the sun and the moon' --words ,
 check 66 inspect "$decoder" --text 'the sun and the moon' --out nowhere/page.html
 
 [ $failed -eq 0 ] || echo "$failed checks failed"
+
+# The gradient of each layer over time: its squares add up to that of the whole.
+seq 1 400 | sed 's/$/ is the number of this line/' > lines.txt
+check 0 train run.name=norms data.text=lines.txt data.tokenizer=bytes data.unit=file data.split=tail \
+  data.val_fraction=0.1 model.type=gpt2 model.dim=16 model.layers=2 model.heads=2 train.seq_len=48 \
+  train.steps=6 train.batch=4 run.log_every=2 optim.clip=0.01
+norms=$(echo runs/norms-*)
+check 0 inspect "$norms" --json
+holds out '"layers":\["embeddings","layer 0","layer 1","head"\]'
+grep '"grad_norm/head"' "$norms/metrics.jsonl" | tr -d '{}"' | tr ',' '\n' | awk -F': *' '
+  $1 == "grad_norm" { whole = $2 }
+  $1 ~ /^grad_norm\// { sum += $2 * $2; n++ }
+  $1 == "grad_norm/head" { r = sqrt(sum) / whole; if (r < 0.9999 || r > 1.0001 || n != 4) exit 1; sum = n = 0; k++ }
+  END { if (k < 3) exit 1 }' || fail "the layers' norms do not add up"
+check 0 inspect "$norms" -o norms.html
+grep -q 'Gradient of each layer over time' norms.html || fail "no picture of the layers' gradients"
+check 0 report "$norms"
+grep -q 'Gradient of each layer over time' "$norms/report.html" || fail "no picture in the report"
+
 [ $failed -eq 0 ]
