@@ -85,6 +85,13 @@ const uint8_t *tl_tokenizer_word_starts(const tl_tokenizer *t);
  * one tokenizer. *ids is a malloc'ed array of *cap elements (NULL and 0 to begin with). */
 tl_status tl_tokenizer_encode(const tl_tokenizer *t, const char *text, size_t len, uint32_t **ids,
                               size_t *n, size_t *cap, tl_err *err);
+/* The same with choices, a sum of these. */
+enum {
+  TL_ENCODE_PARSE = 1, /* special tokens written in the text are those tokens */
+  TL_ENCODE_WRAP = 2,  /* what the file's post_processor puts around one text is put around it */
+};
+tl_status tl_tokenizer_encode_with(const tl_tokenizer *t, unsigned flags, const char *text,
+                                   size_t len, uint32_t **ids, size_t *n, size_t *cap, tl_err *err);
 /* *text: malloc'ed, NUL-terminated, freed by the caller. Byte-level tokenizers give back the exact
  * bytes. Special tokens are left out when skip_special. Ids out of range: DATA. */
 tl_status tl_tokenizer_decode(const tl_tokenizer *t, const uint32_t *ids, size_t n,

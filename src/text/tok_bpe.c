@@ -116,7 +116,8 @@ static uint32_t power_of_two(size_t n) {
   return p;
 }
 
-static tl_status build_pairs(tl_tokenizer *t, tl_err *err) {
+/* Of a merge that is there twice the last counts, as in the library. */
+tl_status tok_bpe_build_pairs(tl_tokenizer *t, tl_err *err) {
   uint32_t n = power_of_two((size_t)t->n_merges * 2 + 1);
   t->pair = malloc(n * sizeof *t->pair);
   if (!t->pair) return tok_nomem(err);
@@ -127,9 +128,6 @@ static tl_status build_pairs(tl_tokenizer *t, tl_err *err) {
     uint64_t key = (uint64_t)m->a << 32 | m->b;
     uint32_t i = pair_hash(key) & t->pair_mask;
     while (t->pair[i].pair != UINT64_MAX && t->pair[i].pair != key) i = (i + 1) & t->pair_mask;
-    if (t->pair[i].pair == key)
-      return tl_fail(err, TL_DATA, "tokenizer: merge %u repeats merge %u (\"%s\" \"%s\")", r,
-                     t->pair[i].rank, tok_str(t, m->a), tok_str(t, m->b));
     t->pair[i] = (pair_slot){key, r, m->id};
   }
   return TL_OK;
@@ -183,10 +181,8 @@ enum { SHORT = 48 };
 
 /* Merges the pair of lowest rank, the leftmost of equals, until none is left. Searching all pairs
  * each time is fastest for words as short as most are. */
-static size_t merge_short(const tl_tokenizer *t, const unsigned char *p, size_t len,
-                          uint32_t sym[SHORT]) {
+static size_t merge_short(const tl_tokenizer *t, uint32_t sym[SHORT], size_t len) {
   uint32_t rank[SHORT];
-  for (size_t i = 0; i < len; i++) sym[i] = t->byte_id[p[i]];
   for (size_t i = 0; i + 1 < len; i++) rank[i] = rank_of(t, sym[i], sym[i + 1]);
   for (size_t n = len;;) {
     uint32_t best = TOK_NONE;
@@ -205,6 +201,12 @@ static size_t merge_short(const tl_tokenizer *t, const unsigned char *p, size_t 
     if (at > 0) rank[at - 1] = rank_of(t, sym[at - 1], sym[at]);
     if (at + 1 < n) rank[at] = rank_of(t, sym[at], sym[at + 1]);
   }
+}
+
+static size_t merge_bytes(const tl_tokenizer *t, const unsigned char *p, size_t len,
+                          uint32_t sym[SHORT]) {
+  for (size_t i = 0; i < len; i++) sym[i] = t->byte_id[p[i]];
+  return merge_short(t, sym, len);
 }
 
 /* The same for long words, n log n: symbols in a linked list, candidate pairs in a heap ordered
@@ -254,20 +256,18 @@ static void merge_list(const tl_tokenizer *t, list *l) {
   }
 }
 
-static tl_status encode_long(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out,
-                             tl_err *err) {
+static tl_status merge_long(const tl_tokenizer *t, uint32_t *sym, size_t len, tl_ids *out,
+                            tl_err *err) {
   if (len >= UINT32_MAX)
     return tl_fail(err, TL_DATA, "tokenizer: a word of %zu bytes is too long", len);
-  list l = {0};
-  l.sym = malloc(len * sizeof *l.sym);
+  list l = {.sym = sym};
   l.prev = malloc(len * sizeof *l.prev);
   l.next = malloc(len * sizeof *l.next);
   /* Each of the up to len - 1 merges adds at most two entries to the first len - 1. */
   l.heap = malloc(len * 3 * sizeof *l.heap);
-  bool ok = l.sym && l.prev && l.next && l.heap && tl_ids_reserve(out, len);
+  bool ok = l.prev && l.next && l.heap && tl_ids_reserve(out, len);
   if (ok) {
     for (uint32_t i = 0; i < len; i++) {
-      l.sym[i] = t->byte_id[p[i]];
       l.prev[i] = i == 0 ? TOK_NONE : i - 1;
       l.next[i] = i + 1 == len ? TOK_NONE : i + 1;
     }
@@ -275,11 +275,40 @@ static tl_status encode_long(const tl_tokenizer *t, const unsigned char *p, size
     merge_list(t, &l);
     for (uint32_t i = 0; i != TOK_NONE; i = l.next[i]) out->data[out->len++] = l.sym[i];
   }
-  free(l.sym);
   free(l.prev);
   free(l.next);
   free(l.heap);
   return ok ? TL_OK : tok_nomem(err);
+}
+
+tl_status tok_bpe_merge(const tl_tokenizer *t, uint32_t *sym, size_t n, tl_ids *out, tl_err *err) {
+  if (n == 0) return TL_OK;
+  if (n > SHORT) return merge_long(t, sym, n, out, err);
+  n = merge_short(t, sym, n);
+  if (!tl_ids_reserve(out, n)) return tok_nomem(err);
+  memcpy(out->data + out->len, sym, n * sizeof *sym);
+  out->len += n;
+  return TL_OK;
+}
+
+static tl_status encode_long(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out,
+                             tl_err *err) {
+  uint32_t *sym = malloc(len * sizeof *sym);
+  if (!sym) return tok_nomem(err);
+  for (size_t i = 0; i < len; i++) sym[i] = t->byte_id[p[i]];
+  tl_status s = merge_long(t, sym, len, out, err);
+  free(sym);
+  return s;
+}
+
+/* ignore_merges: the id of a word that is a token. */
+static uint32_t whole_word(const tl_tokenizer *t, const unsigned char *p, size_t len) {
+  char s[2 * TOK_BYTES];
+  size_t n = 0;
+  if (len > TOK_BYTES) return TOK_NONE;
+  for (size_t i = 0; i < len; i++) n += tok_byte_string(p[i], s + n);
+  uint32_t id = tok_find(t, s, n);
+  return id == TOK_NONE || t->flag[id] ? TOK_NONE : id;
 }
 
 static const word_slot *find_word(const tl_tokenizer *t, tok_key key, size_t len, uint64_t h) {
@@ -291,13 +320,18 @@ static const word_slot *find_word(const tl_tokenizer *t, tok_key key, size_t len
 }
 
 /* Most words of a text are one token, or were seen before. */
-static tl_status encode_word(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out,
-                             tl_err *err) {
+tl_status tok_bpe_word(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out,
+                       tl_err *err) {
+  uint32_t whole = t->ignore_merges && len > TOK_KEY_MAX ? whole_word(t, p, len) : TOK_NONE;
+  if (whole != TOK_NONE) {
+    tl_ids_push(out, whole);
+    return TL_OK;
+  }
   if (len > SHORT) return encode_long(t, p, len, out, err);
   if (!tl_ids_reserve(out, SHORT)) return tok_nomem(err);
   uint32_t *to = out->data + out->len;
   if (len > TOK_KEY_MAX) {
-    out->len += merge_short(t, p, len, to);
+    out->len += merge_bytes(t, p, len, to);
     return TL_OK;
   }
   tok_key key = tok_key_of(p, len);
@@ -310,7 +344,7 @@ static tl_status encode_word(const tl_tokenizer *t, const unsigned char *p, size
   }
   size_t n = tok_cache_get(t->cache, key, len, h, to);
   if (n == 0) {
-    n = merge_short(t, p, len, to);
+    n = merge_bytes(t, p, len, to);
     tok_cache_put(t->cache, key, len, h, to, n);
   }
   out->len += n;
@@ -322,7 +356,7 @@ static tl_status encode_bpe(const tl_tokenizer *t, const unsigned char *p, size_
   if (!t->split_words) return encode_long(t, p, len, out, err);
   for (size_t i = 0; i < len;) {
     size_t n = tok_gpt2_next(p + i, len - i);
-    TL_TRY(encode_word(t, p + i, n, out, err));
+    TL_TRY(tok_bpe_word(t, p + i, n, out, err));
     i += n;
   }
   return TL_OK;
@@ -349,8 +383,8 @@ static bool merges_to_one(const tl_tokenizer *t, uint32_t id) {
   const unsigned char *p = (const unsigned char *)t->raw.data + t->raw_at[id];
   size_t len = t->raw_at[id + 1] - t->raw_at[id];
   uint32_t sym[SHORT];
-  return !t->flag[id] && len > 0 && len <= TOK_KEY_MAX && merge_short(t, p, len, sym) == 1 &&
-         sym[0] == id;
+  if (t->flag[id] || len == 0 || len > TOK_KEY_MAX) return false;
+  return t->ignore_merges || (merge_bytes(t, p, len, sym) == 1 && sym[0] == id);
 }
 
 static tl_status build_words(tl_tokenizer *t, tl_err *err) {
@@ -370,9 +404,9 @@ static tl_status build_words(tl_tokenizer *t, tl_err *err) {
   return TL_OK;
 }
 
-static tl_status prepare_bpe(tl_tokenizer *t, tl_err *err) {
+tl_status tok_bpe_prepare_bytes(tl_tokenizer *t, tl_err *err) {
   TL_TRY(build_raw(t, err));
-  TL_TRY(build_pairs(t, err));
+  TL_TRY(tok_bpe_build_pairs(t, err));
   return build_words(t, err);
 }
 
@@ -449,7 +483,8 @@ static bool claims_bpe(const json_t *root) {
 }
 
 /* "a b", as files before 2024 have it, or ["a", "b"]. */
-static tl_status read_merge(tl_tokenizer *t, const json_t *m, uint32_t rank, tl_err *err) {
+static tl_status read_merge(tl_tokenizer *t, const json_t *m, uint32_t rank, size_t prefix_len,
+                            tl_err *err) {
   const char *a = NULL, *b = NULL;
   size_t n = 0, k = 0;
   if (json_is_string(m)) {
@@ -470,7 +505,7 @@ static tl_status read_merge(tl_tokenizer *t, const json_t *m, uint32_t rank, tl_
   k = strlen(b);
   tl_buf joined = {0};
   tl_buf_append(&joined, a, n);
-  tl_buf_append(&joined, b, k);
+  if (k >= prefix_len) tl_buf_append(&joined, b + prefix_len, k - prefix_len);
   if (joined.oom) return tok_nomem(err);
   tok_merge *out = &t->merge[rank];
   out->a = tok_find(t, a, n);
@@ -486,7 +521,8 @@ static tl_status read_merge(tl_tokenizer *t, const json_t *m, uint32_t rank, tl_
   return TL_OK;
 }
 
-static tl_status read_merges(tl_tokenizer *t, const json_t *model, tl_err *err) {
+tl_status tok_bpe_read_merges(tl_tokenizer *t, const json_t *model, size_t prefix_len,
+                              tl_err *err) {
   const json_t *merges = json_object_get(model, "merges");
   if (!json_is_array(merges))
     return tl_fail(err, TL_DATA, "model.merges is missing or not an array");
@@ -497,7 +533,7 @@ static tl_status read_merges(tl_tokenizer *t, const json_t *model, tl_err *err) 
   t->merge = malloc((n + 1) * sizeof *t->merge);
   if (!t->merge) return tok_nomem(err);
   for (; t->n_merges < n; t->n_merges++)
-    TL_TRY(read_merge(t, json_array_get(merges, t->n_merges), t->n_merges, err));
+    TL_TRY(read_merge(t, json_array_get(merges, t->n_merges), t->n_merges, prefix_len, err));
   return TL_OK;
 }
 
@@ -516,7 +552,7 @@ static tl_status read_bpe(tl_tokenizer *t, const json_t *root, tl_err *err) {
   TL_TRY(tok_json_unset(pre, "pre_tokenizer", "add_prefix_space", err));
   TL_TRY(tok_json_bool(pre, "pre_tokenizer", "use_regex", &t->split_words, err));
   TL_TRY(tok_json_vocab_read(t, root, err));
-  return read_merges(t, model, err);
+  return tok_bpe_read_merges(t, model, 0, err);
 }
 
 const tok_type tok_type_bpe = {
@@ -526,7 +562,7 @@ const tok_type tok_type_bpe = {
     .configure = configure_bpe,
     .split = split,
     .train = train_bpe,
-    .prepare = prepare_bpe,
+    .prepare = tok_bpe_prepare_bytes,
     .encode = encode_bpe,
     .decode = decode,
     .starts_word = starts_word,

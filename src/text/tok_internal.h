@@ -23,7 +23,12 @@ enum {
 #define TOK_NONE UINT32_MAX /* no id, no symbol */
 
 /* tl_tokenizer.flag. ADDED tokens are never made from text. */
-enum { TOK_F_ADDED = 1, TOK_F_SPECIAL = 2, TOK_F_BYTE = 4 /* "<0x41>" of a unigram model */ };
+enum {
+  TOK_F_ADDED = 1,
+  TOK_F_SPECIAL = 2,
+  TOK_F_BYTE = 4,  /* "<0x41>" of a unigram model */
+  TOK_F_EXTRA = 8, /* not in the model's vocabulary */
+};
 
 typedef struct tok_merge {
   uint32_t a, b, id; /* a followed by b becomes id; the index in the array is the priority */
@@ -104,6 +109,14 @@ struct tl_tokenizer {
   tok_trie trie, trie_cont; /* wordpiece (start, ##), unigram */
   double unk_score;
   uint64_t fingerprint;
+
+  /* Of a tokenizer that was read. */
+  bool ignore_merges;      /* byte level: a word that is a token is not looked at further */
+  struct tok_pipe *pipe;   /* chains of steps, where the file needs them */
+  struct tok_added *added; /* what is found in text before the model sees it */
+  tl_ids head, tail;       /* what the file's post_processor puts around a text */
+  bool wraps;              /* head and tail are those of the file */
+  tl_buf source;           /* the file */
 };
 
 /* Counts of distinct pre-tokens, sorted by count (descending), then bytewise. */
@@ -175,6 +188,8 @@ bool tok_is_number(int32_t cp);
 bool tok_is_punct(int32_t cp); /* BERT's: ASCII punctuation and Unicode P* */
 /* Length of GPT-2's next pre-token at p (len > 0). */
 size_t tok_gpt2_next(const unsigned char *p, size_t len);
+/* That of Llama 3's, whose numbers have up to `digits` digits. */
+size_t tok_llama3_next(const unsigned char *p, size_t len, int digits);
 /* GPT-2's printable stand-in for each byte, as UTF-8 (returns its length); and back (-1: none). */
 int tok_char_byte(int32_t cp);
 size_t tok_byte_string(unsigned char byte, char out[4]);
@@ -228,6 +243,48 @@ size_t tok_cache_get(struct tok_cache *c, tok_key key, size_t len, uint64_t h,
                      uint32_t out[TOK_CACHE_IDS]);
 void tok_cache_put(struct tok_cache *c, tok_key key, size_t len, uint64_t h, const uint32_t *ids,
                    size_t n);
+
+/* tok_bpe.c: the merges. */
+tl_status tok_bpe_prepare_bytes(tl_tokenizer *t, tl_err *err);
+tl_status tok_bpe_build_pairs(tl_tokenizer *t, tl_err *err);
+/* A word in bytes. */
+tl_status tok_bpe_word(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out,
+                       tl_err *err);
+/* Merges the symbols, which are changed, and appends what is left. */
+tl_status tok_bpe_merge(const tl_tokenizer *t, uint32_t *sym, size_t n, tl_ids *out, tl_err *err);
+tl_status tok_bpe_read_merges(tl_tokenizer *t, const json_t *model, size_t prefix_len, tl_err *err);
+/* tok_wordpiece.c, tok_unigram.c: one word. */
+void tok_wordpiece_word(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out);
+tl_status tok_unigram_word(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out,
+                           tl_err *err);
+tl_status tok_unigram_read_pieces(tl_tokenizer *t, const json_t *vocab, tl_err *err);
+tl_status tok_unigram_find_bytes(tl_tokenizer *t, tl_err *err);
+
+/* tok_added.c: added tokens in text. */
+tl_status tok_added_read(tl_tokenizer *t, const json_t *root, tl_err *err);
+void tok_added_free(struct tok_added *a);
+/* Calls for each stretch between added tokens; `first`: it begins the text. */
+typedef tl_status (*tok_stretch_fn)(const tl_tokenizer *t, const unsigned char *p, size_t len,
+                                    bool first, void *user, tl_ids *out, tl_err *err);
+/* normalized: the tokens that are looked for in normal form. special: those that are special, too.
+ */
+tl_status tok_added_split(const tl_tokenizer *t, bool normalized, bool special,
+                          const unsigned char *p, size_t len, bool first, tok_stretch_fn fn,
+                          void *user, tl_ids *out, tl_err *err);
+/* Whether the file has an added token with this property set; absent: false. */
+bool tok_added_any(const json_t *root, const char *key, bool value);
+
+/* tok_pipe.c: tokenizers made of steps. */
+extern const tok_type tok_type_pipe_bpe, tok_type_pipe_wordpiece, tok_type_pipe_unigram,
+    tok_type_pipe_wordlevel;
+void tok_pipe_free(struct tok_pipe *p);
+tl_status tok_pipe_encode(const tl_tokenizer *t, const unsigned char *p, size_t len, bool first,
+                          bool special, tl_ids *out, tl_err *err);
+/* Appends the normal form of a text. */
+tl_status tok_pipe_normal(const tl_tokenizer *t, const char *s, size_t len, tl_buf *out,
+                          tl_err *err);
+/* tok_post.c: head and tail. */
+tl_status tok_post_read(tl_tokenizer *t, const json_t *root, tl_err *err);
 
 /* tok_json.c: writing. */
 void tok_json_string(tl_buf *b, const char *s);

@@ -3,6 +3,7 @@
 #include "tok_internal.h"
 
 #include <stdlib.h>
+#include <xxhash.h>
 #include "base/file.h"
 
 enum { MAX_FILE = 256 << 20 };
@@ -139,18 +140,20 @@ tl_status tok_json_vocab_read(tl_tokenizer *t, const json_t *root, tl_err *err) 
   return s == TL_OK ? tok_json_flags_read(t, root, err) : s;
 }
 
+enum { N_NAMES = 6 };
 /* Names by which roles are known, the preferred one first. */
-static const char *const role_names[TL_TOK_N_SPECIAL][5] = {
+static const char *const role_names[TL_TOK_N_SPECIAL][N_NAMES] = {
     [TL_TOK_PAD] = {"<pad>", "[PAD]", "<|pad|>"},
-    [TL_TOK_BOS] = {"<s>", "[CLS]", "<bos>", "<|startoftext|>", "<|endoftext|>"},
-    [TL_TOK_EOS] = {"</s>", "[SEP]", "<eos>", "<|im_end|>", "<|endoftext|>"},
+    [TL_TOK_BOS] = {"<s>", "[CLS]", "<bos>", "<|begin_of_text|>", "<|startoftext|>",
+                    "<|endoftext|>"},
+    [TL_TOK_EOS] = {"</s>", "[SEP]", "<eos>", "<|end_of_text|>", "<|im_end|>", "<|endoftext|>"},
     [TL_TOK_UNK] = {"<unk>", "[UNK]"},
     [TL_TOK_MASK] = {"<mask>", "[MASK]", "<|mask|>"},
 };
 
 static void find_roles(tl_tokenizer *t) {
   for (int r = 0; r < TL_TOK_N_SPECIAL; r++) {
-    for (int i = 0; i < 5 && role_names[r][i] && t->special[r] < 0; i++) {
+    for (int i = 0; i < N_NAMES && role_names[r][i] && t->special[r] < 0; i++) {
       uint32_t id = tok_find(t, role_names[r][i], strlen(role_names[r][i]));
       if (id != TOK_NONE && (t->flag[id] & TOK_F_ADDED)) t->special[r] = (int)id;
     }
@@ -174,30 +177,52 @@ tl_status tok_json_flags_read(tl_tokenizer *t, const json_t *root, tl_err *err) 
                      i, s, (long long)want);
     bool special = false;
     TL_TRY(tok_json_bool(a, "added_tokens[]", "special", &special, err));
-    t->flag[id] = TOK_F_ADDED | (special ? TOK_F_SPECIAL : 0);
+    t->flag[id] |= TOK_F_ADDED | (special ? TOK_F_SPECIAL : 0);
   }
   find_roles(t);
   return TL_OK;
 }
 
+static tl_status read_as(const tok_type *type, const json_t *root, tl_tokenizer **out,
+                         tl_err *err) {
+  tl_tokenizer *t = tok_new(type);
+  if (!t) return tok_nomem(err);
+  tl_status s = type->read(t, root, err);
+  if (s == TL_OK) s = tok_finish(t, err);
+  if (s == TL_OK) s = tok_added_read(t, root, err);
+  if (s == TL_OK) s = tok_post_read(t, root, err);
+  if (s == TL_OK)
+    *out = t;
+  else
+    tl_tokenizer_free(t);
+  return s;
+}
+
+/* The types made here come first, which take only what they do exactly and are the quickest; what
+ * they refuse is read as a chain of steps. */
 static tl_status read_root(const json_t *root, tl_tokenizer **out, tl_err *err) {
   const char *version = json_string_value(json_object_get(root, "version"));
   if (!version || strcmp(version, "1.0") != 0)
     return tl_fail(err, TL_DATA, "\"version\" is not \"1.0\"");
-  for (size_t i = 0; i < tok_n_types; i++) {
+  tl_status s = TL_DATA;
+  bool known = false;
+  for (size_t i = 0; i < tok_n_types && s == TL_DATA; i++) {
     if (!tok_types[i]->claims(root)) continue;
-    tl_tokenizer *t = tok_new(tok_types[i]);
-    if (!t) return tok_nomem(err);
-    tl_status s = t->type->read(t, root, err);
-    if (s == TL_OK) s = tok_finish(t, err);
-    if (s == TL_OK)
-      *out = t;
-    else
-      tl_tokenizer_free(t);
-    return s;
+    known = true;
+    s = read_as(tok_types[i], root, out, err);
   }
+  if (known) return s;
   return tl_fail(err, TL_DATA,
-                 "the model is of an unknown type; expected model.type BPE, WordPiece or Unigram");
+                 "the model is of an unknown type; expected model.type BPE, WordPiece, Unigram or "
+                 "WordLevel");
+}
+
+static tl_status fingerprint(tl_tokenizer *t, const json_t *root, tl_err *err) {
+  char *text = json_dumps(root, JSON_COMPACT | JSON_SORT_KEYS);
+  if (!text) return tok_nomem(err);
+  t->fingerprint = XXH3_64bits(text, strlen(text));
+  free(text);
+  return TL_OK;
 }
 
 static tl_status parse(const tl_buf *b, tl_tokenizer **out, tl_err *err) {
@@ -205,6 +230,15 @@ static tl_status parse(const tl_buf *b, tl_tokenizer **out, tl_err *err) {
   json_t *root = json_loadb(b->len ? b->data : "", b->len, JSON_REJECT_DUPLICATES, &e);
   if (!root) return tl_fail(err, TL_DATA, "line %d, column %d: %s", e.line, e.column, e.text);
   tl_status s = read_root(root, out, err);
+  if (s == TL_OK) {
+    tl_buf_append(&(*out)->source, b->data, b->len);
+    s = tl_buf_check(&(*out)->source, err);
+    if (s == TL_OK && (*out)->pipe) s = fingerprint(*out, root, err);
+  }
+  if (s != TL_OK) {
+    tl_tokenizer_free(*out);
+    *out = NULL;
+  }
   json_decref(root);
   return s;
 }

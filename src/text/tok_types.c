@@ -7,13 +7,14 @@
  *  1. write src/text/tok_<type>.c with its row (every function of tok_type);
  *  2. declare the row in tok_internal.h and list it here;
  *  3. give it a case in tests/unit/test_tokenizer.c (table `types`). */
-const tok_type *const tok_types[] = {&tok_type_bpe, &tok_type_wordpiece, &tok_type_unigram,
-                                     &tok_type_bytes};
+const tok_type *const tok_types[] = {
+    &tok_type_bpe,      &tok_type_wordpiece,      &tok_type_unigram,      &tok_type_bytes,
+    &tok_type_pipe_bpe, &tok_type_pipe_wordpiece, &tok_type_pipe_unigram, &tok_type_pipe_wordlevel};
 const size_t tok_n_types = sizeof tok_types / sizeof *tok_types;
 
 static const tok_type *find_type(const char *name) {
   for (size_t i = 0; name && i < tok_n_types; i++)
-    if (strcmp(tok_types[i]->name, name) == 0) return tok_types[i];
+    if (tok_types[i]->train && strcmp(tok_types[i]->name, name) == 0) return tok_types[i];
   return NULL;
 }
 
@@ -79,16 +80,42 @@ tl_status tl_tokenizer_train(tl_ctx *ctx, const tl_tokenizer_train_options *opti
   return TL_OK;
 }
 
-tl_status tl_tokenizer_encode(const tl_tokenizer *t, const char *text, size_t len, uint32_t **ids,
-                              size_t *n, size_t *cap, tl_err *err) {
-  if (len == 0) return TL_OK;
+static tl_status encode_stretch(const tl_tokenizer *t, const unsigned char *p, size_t len,
+                                bool first, void *user, tl_ids *out, tl_err *err) {
+  const unsigned *flags = user;
+  if (t->pipe) return tok_pipe_encode(t, p, len, first, *flags & TL_ENCODE_PARSE, out, err);
+  return t->type->encode(t, p, len, out, err);
+}
+
+/* What stands before (or after) a text. */
+static void put_around(const tl_tokenizer *t, bool tail, tl_ids *out) {
+  const tl_ids *v = tail ? &t->tail : &t->head;
+  int id = t->special[tail ? TL_TOK_EOS : TL_TOK_BOS];
+  for (size_t i = 0; i < v->len; i++) tl_ids_push(out, v->data[i]);
+  if (!t->wraps && id >= 0) tl_ids_push(out, (uint32_t)id);
+}
+
+tl_status tl_tokenizer_encode_with(const tl_tokenizer *t, unsigned flags, const char *text,
+                                   size_t len, uint32_t **ids, size_t *n, size_t *cap,
+                                   tl_err *err) {
+  const unsigned char *p = (const unsigned char *)text;
   tl_ids v = {.data = *ids, .len = *n, .cap = *cap};
-  tl_status s = t->type->encode(t, (const unsigned char *)text, len, &v, err);
+  tl_status s = TL_OK;
+  if (flags & TL_ENCODE_WRAP) put_around(t, false, &v);
+  if (len > 0)
+    s = tok_added_split(t, false, flags & TL_ENCODE_PARSE, p, len, true, encode_stretch, &flags, &v,
+                        err);
+  if (flags & TL_ENCODE_WRAP) put_around(t, true, &v);
   if (s == TL_OK && v.oom) s = tok_nomem(err);
   *ids = v.data;
   *cap = v.cap;
   if (s == TL_OK) *n = v.len;
   return s;
+}
+
+tl_status tl_tokenizer_encode(const tl_tokenizer *t, const char *text, size_t len, uint32_t **ids,
+                              size_t *n, size_t *cap, tl_err *err) {
+  return tl_tokenizer_encode_with(t, 0, text, len, ids, n, cap, err);
 }
 
 tl_status tl_tokenizer_decode(const tl_tokenizer *t, const uint32_t *ids, size_t n,

@@ -142,6 +142,53 @@ size_t tok_gpt2_next(const unsigned char *p, size_t len) {
   return end == len || last == 0 ? end : last;
 }
 
+/* The same for capitals, too, and for the long s. */
+static size_t contraction_any_case(const unsigned char *p, size_t len) {
+  unsigned char low[3] = {'\''};
+  if (len >= 3 && p[1] == 0xC5 && p[2] == 0xBF) return 3;
+  for (size_t i = 1; i < 3 && i < len; i++) low[i] = p[i] < 0x80 ? p[i] | 32 : 0;
+  return contraction(low, len < 3 ? len : 3);
+}
+
+static bool is_line_end(unsigned char c) {
+  return c == '\r' || c == '\n';
+}
+
+/* The alternatives of
+ *   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}|
+ *    ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+ * in their order. */
+size_t tok_llama3_next(const unsigned char *p, size_t len, int digits) {
+  size_t n, k;
+  if (p[0] == '\'') {
+    n = contraction_any_case(p, len);
+    if (n) return n;
+  }
+  enum kind c = next_class(p, len, &n);
+  if (c == LETTER) return run(p, len, n, LETTER);
+  if (c == NUMBER) {
+    for (int i = 1; i < digits && n < len; i++, n += k)
+      if (next_class(p + n, len - n, &k) != NUMBER) break;
+    return n;
+  }
+  enum kind after = n < len ? next_class(p + n, len - n, &k) : SPACE;
+  if (after == LETTER && !is_line_end(p[0])) return run(p, len, n, LETTER);
+  if (c == OTHER || (p[0] == ' ' && after == OTHER)) {
+    n = run(p, len, n, OTHER);
+    while (n < len && is_line_end(p[n])) n++;
+    return n;
+  }
+  size_t end = 0, last = 0, line = 0;
+  while (end < len) {
+    if (next_class(p + end, len - end, &n) != SPACE) break;
+    last = end;
+    end += n;
+    if (is_line_end(p[last])) line = end;
+  }
+  if (line) return line;
+  return end == len || last == 0 ? end : last;
+}
+
 /* Bytes that GPT-2 shows as themselves: 33..126, 161..172, 174..255; the others are counted
  * upwards from U+0100. */
 static int32_t byte_char(unsigned char b) {

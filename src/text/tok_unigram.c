@@ -21,7 +21,7 @@ static void configure(tl_tokenizer *t, const tl_tokenizer_train_options *o) {
 
 /* ---- tables ---- */
 
-static tl_status find_bytes(tl_tokenizer *t, tl_err *err) {
+tl_status tok_unigram_find_bytes(tl_tokenizer *t, tl_err *err) {
   for (int b = 0; t->byte_fallback && b < TOK_BYTES; b++) {
     char s[8];
     snprintf(s, sizeof s, "<0x%02X>", b);
@@ -36,7 +36,7 @@ static tl_status find_bytes(tl_tokenizer *t, tl_err *err) {
 static tl_status prepare(tl_tokenizer *t, tl_err *err) {
   if (!t->byte_fallback && t->special[TL_TOK_UNK] < 0)
     return tl_fail(err, TL_DATA, "tokenizer: there is neither byte_fallback nor an unknown token");
-  TL_TRY(find_bytes(t, err));
+  TL_TRY(tok_unigram_find_bytes(t, err));
   double min = INFINITY;
   for (uint32_t id = 0; id < t->n; id++) {
     const char *s = tok_str(t, id);
@@ -144,8 +144,8 @@ static tl_status encode_word(const tl_tokenizer *t, const unsigned char *p, size
   return TL_OK;
 }
 
-static tl_status encode_cached(const tl_tokenizer *t, const unsigned char *p, size_t len,
-                               tl_ids *out, tl_err *err) {
+tl_status tok_unigram_word(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out,
+                           tl_err *err) {
   if (len > TOK_KEY_MAX) return encode_word(t, p, len, out, err);
   if (!tl_ids_reserve(out, TOK_CACHE_IDS)) return tok_nomem(err);
   tok_key key = tok_key_of(p, len);
@@ -175,7 +175,7 @@ static tl_status encode(const tl_tokenizer *t, const unsigned char *p, size_t le
   const unsigned char *q = (const unsigned char *)meta.data;
   for (size_t i = 0; s == TL_OK && i < meta.len;) {
     size_t n = word_len(q + i, meta.len - i);
-    s = encode_cached(t, q + i, n, out, err);
+    s = tok_unigram_word(t, q + i, n, out, err);
     i += n;
   }
   tl_buf_free(&norm);
@@ -260,7 +260,7 @@ static bool claims(const json_t *root) {
   return tok_json_is(json_object_get(root, "model"), "Unigram");
 }
 
-static tl_status read_pieces(tl_tokenizer *t, const json_t *vocab, tl_err *err) {
+tl_status tok_unigram_read_pieces(tl_tokenizer *t, const json_t *vocab, tl_err *err) {
   size_t n = json_array_size(vocab);
   if (n == 0 || n > TOK_MAX_VOCAB)
     return tl_fail(err, TL_DATA, "model.vocab is not an array of 1 to %d pieces", TOK_MAX_VOCAB);
@@ -300,7 +300,7 @@ static tl_status read(tl_tokenizer *t, const json_t *root, tl_err *err) {
   TL_TRY(tok_json_norm_read(&t->norm, root, err));
   TL_TRY(check_metaspace(json_object_get(root, "pre_tokenizer"), err));
   TL_TRY(tok_json_bool(model, "model", "byte_fallback", &t->byte_fallback, err));
-  TL_TRY(read_pieces(t, json_object_get(model, "vocab"), err));
+  TL_TRY(tok_unigram_read_pieces(t, json_object_get(model, "vocab"), err));
   TL_TRY(tok_json_flags_read(t, root, err));
   if (!unk || json_is_null(unk)) return TL_OK;
   json_int_t id = json_integer_value(unk);

@@ -88,6 +88,7 @@ static tl_status fill_word_starts(tl_tokenizer *t, tl_err *err) {
 tl_status tok_finish(tl_tokenizer *t, tl_err *err) {
   TL_TRY(t->type->prepare(t, err));
   TL_TRY(fill_word_starts(t, err));
+  if (t->pipe) return TL_OK; /* its fingerprint is that of the file */
   tl_buf text = {0};
   tok_write_json(t, &text);
   tl_status s = tl_buf_check(&text, err);
@@ -112,6 +113,11 @@ void tl_tokenizer_free(tl_tokenizer *t) {
   tok_cache_free(t->cache);
   tok_trie_free(&t->trie);
   tok_trie_free(&t->trie_cont);
+  tok_pipe_free(t->pipe);
+  tok_added_free(t->added);
+  tl_ids_free(&t->head);
+  tl_ids_free(&t->tail);
+  tl_buf_free(&t->source);
   free(t);
 }
 

@@ -201,7 +201,7 @@ static size_t count_chars(const unsigned char *p, size_t len) {
   return n;
 }
 
-static void encode_word(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out) {
+void tok_wordpiece_word(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out) {
   size_t start = out->len;
   bool known = len <= t->max_word_chars || count_chars(p, len) <= t->max_word_chars;
   for (size_t i = 0; i < len && known;) {
@@ -223,7 +223,7 @@ static tl_status encode(const tl_tokenizer *t, const unsigned char *p, size_t le
   tl_status s = tok_normalize(&t->norm, p, len, &b, err);
   const unsigned char *q = (const unsigned char *)b.data;
   for (size_t i = 0, begin; s == TL_OK && next_word(q, b.len, &i, &begin);)
-    encode_word(t, q + begin, i - begin, out);
+    tok_wordpiece_word(t, q + begin, i - begin, out);
   tl_buf_free(&b);
   return s;
 }

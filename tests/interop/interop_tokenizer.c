@@ -1,0 +1,66 @@
+/* Encodes the documents of a file (each ends with byte 0x1E) for tokenizer_ids.py:
+ *   interop_tokenizer [--parse] [--wrap] TOKENIZER CORPUS OUT
+ * OUT gets, for each document, the number of ids and the ids (uint32). Prints the seconds that
+ * encoding took. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "tilth/tokenizer.h"
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static char *read_all(const char *path, size_t *len) {
+  FILE *f = fopen(path, "rb");
+  if (!f) return NULL;
+  fseek(f, 0, SEEK_END);
+  *len = (size_t)ftell(f);
+  rewind(f);
+  char *p = malloc(*len + 1);
+  if (p) *len = fread(p, 1, *len, f);
+  fclose(f);
+  return p;
+}
+
+int main(int argc, char **argv) {
+  unsigned flags = 0;
+  int i = 1;
+  for (; i < argc && argv[i][0] == '-'; i++)
+    flags |= strcmp(argv[i], "--parse") == 0 ? TL_ENCODE_PARSE : TL_ENCODE_WRAP;
+  if (argc - i != 3) return 64;
+  tl_tokenizer *t = NULL;
+  tl_err err = {0};
+  size_t len = 0, n = 0, cap = 0;
+  char *text = read_all(argv[i + 1], &len);
+  FILE *out = fopen(argv[i + 2], "wb");
+  if (!text || !out) return 66;
+  if (tl_tokenizer_load(argv[i], &t, &err) != TL_OK) {
+    puts(err.msg);
+    return 1;
+  }
+  uint32_t *ids = NULL;
+  double seconds = 0;
+  for (char *p = text, *end; p < text + len; p = end + 1) {
+    end = memchr(p, 0x1E, (size_t)(text + len - p));
+    if (!end) break;
+    n = 0;
+    double t0 = now();
+    if (tl_tokenizer_encode_with(t, flags, p, (size_t)(end - p), &ids, &n, &cap, &err) != TL_OK) {
+      puts(err.msg);
+      return 1;
+    }
+    seconds += now() - t0;
+    uint32_t k = (uint32_t)n;
+    fwrite(&k, sizeof k, 1, out);
+    fwrite(ids, sizeof *ids, n, out);
+  }
+  printf("%.6f\n", seconds);
+  free(ids);
+  free(text);
+  tl_tokenizer_free(t);
+  return fclose(out) == 0 ? 0 : 74;
+}
