@@ -127,11 +127,6 @@ static void put_lower(tl_buf *out, int32_t cp) {
   }
 }
 
-static bool is_mark(int32_t cp) {
-  utf8proc_category_t c = utf8proc_category(cp);
-  return c >= UTF8PROC_CATEGORY_MN && c <= UTF8PROC_CATEGORY_ME;
-}
-
 /* SentencePiece's table of control characters and spaces. -1: left out. */
 static int32_t nmt(int32_t cp) {
   if ((cp >= 1 && cp <= 8) || cp == 0xB || (cp >= 0xE && cp <= 0x1F) || cp == 0x7F || cp == 0x8F ||
@@ -152,7 +147,7 @@ static void each_char(const tok_step *s, tok_run *r) {
     if (s->op == NORM_LOWERCASE) {
       put_lower(&r->other, cp);
     } else if (s->op == NORM_STRIP_ACCENTS) {
-      if (!is_mark(cp)) tl_buf_append(&r->other, p + i, n);
+      if (!tok_is_mark(cp)) tl_buf_append(&r->other, p + i, n);
     } else if (nmt(cp) >= 0) {
       put(&r->other, nmt(cp));
     }

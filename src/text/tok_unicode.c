@@ -46,13 +46,39 @@ bool tok_is_number(int32_t cp) {
   return c >= UTF8PROC_CATEGORY_ND && c <= UTF8PROC_CATEGORY_NO;
 }
 
+typedef struct tok_range {
+  int32_t first, last;
+} tok_range;
+#include "tok_unicode_diff.inc"
+
+static bool within(const tok_range *r, size_t n, int32_t cp) {
+  if (cp < r[0].first || cp > r[n - 1].last) return false;
+  size_t lo = 0;
+  while (n > 1) {
+    size_t half = n / 2;
+    if (r[lo + half].first <= cp) lo += half;
+    n -= half;
+  }
+  return cp <= r[lo].last;
+}
+#define WITHIN(R, CP) within(R, sizeof(R) / sizeof(R)[0], CP)
+
+static bool is_nonspacing(int32_t cp) {
+  return (utf8proc_category(cp) == UTF8PROC_CATEGORY_MN) != WITHIN(diff_mn, cp);
+}
+
+bool tok_is_mark(int32_t cp) {
+  utf8proc_category_t c = utf8proc_category(cp);
+  return (c >= UTF8PROC_CATEGORY_MN && c <= UTF8PROC_CATEGORY_ME) != WITHIN(diff_mark, cp);
+}
+
 bool tok_is_punct(int32_t cp) {
   if (cp < 0x80) {
     return (cp >= 33 && cp <= 47) || (cp >= 58 && cp <= 64) || (cp >= 91 && cp <= 96) ||
            (cp >= 123 && cp <= 126);
   }
   utf8proc_category_t c = utf8proc_category(cp);
-  return c >= UTF8PROC_CATEGORY_PC && c <= UTF8PROC_CATEGORY_PO;
+  return (c >= UTF8PROC_CATEGORY_PC && c <= UTF8PROC_CATEGORY_PO) != WITHIN(diff_punct, cp);
 }
 
 enum kind { LETTER, NUMBER, SPACE, OTHER };
@@ -212,7 +238,7 @@ size_t tok_byte_string(unsigned char byte, char out[4]) {
  * are not assigned stay, as in Hugging Face's implementation. */
 static bool is_control(int32_t cp) {
   if (cp == '\t' || cp == '\n' || cp == '\r') return false;
-  return utf8proc_category(cp) >= UTF8PROC_CATEGORY_CC;
+  return (utf8proc_category(cp) >= UTF8PROC_CATEGORY_CC) != WITHIN(diff_control, cp);
 }
 
 static bool is_chinese(int32_t cp) {
@@ -253,7 +279,7 @@ static void normalize_one(const tok_norm *norm, int32_t cp, tl_buf *out) {
     utf8proc_ssize_t n =
         utf8proc_decompose_char(cp, part, 32, UTF8PROC_DECOMPOSE | UTF8PROC_STABLE, &boundary);
     for (utf8proc_ssize_t i = 0; i < n && i < 32; i++) {
-      if (utf8proc_category(part[i]) != UTF8PROC_CATEGORY_MN) put_lower(norm, out, part[i]);
+      if (!is_nonspacing(part[i])) put_lower(norm, out, part[i]);
     }
   } else {
     put_lower(norm, out, cp);

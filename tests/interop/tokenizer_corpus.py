@@ -148,7 +148,8 @@ def charsmap():
 
 
 def some_of(docs):
-    """Documents of few distinct characters: a unigram vocabulary holds all that it is trained on."""
+    """Documents of few distinct characters: a unigram vocabulary holds all that it is trained on. No NUL."""
+    docs = [d.replace("\0", " ") for d in docs]
     return [d for d in docs[::3] if d.isascii()] + [d for d in docs if not d.isascii() and max(map(ord, d)) < 0x500]
 
 

@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Code points that the `tokenizers` library classes otherwise than utf8proc, for src/text/tok_unicode_diff.inc.
+
+usage: unicode_differences.py CATEGORIES > src/text/tok_unicode_diff.inc
+CATEGORIES: a file with the category (Lu, Mn, ...) that utf8proc gives each code point, one a line, from 0.
+The library's parts follow several older versions of Unicode; what they do is found by asking them.
+"""
+import sys
+
+from tokenizers import normalizers, pre_tokenizers
+
+cat = open(sys.argv[1]).read().split("\n")
+points = [c for c in range(1, 0x110000) if not 0xD800 <= c < 0xE000 and cat[c] != "Co"]
+
+
+def ranges(name, says, cps):
+    runs = []
+    for c in sorted(cps):
+        if runs and runs[-1][1] == c - 1:
+            runs[-1][1] = c
+        else:
+            runs.append([c, c])
+    print(f"/* {says} */\nstatic const tok_range {name}[] = {{")
+    line = "   "
+    for a, b in runs:
+        item = f" {{0x{a:X}, 0x{b:X}}},"
+        if len(line + item) > 96:
+            print(line)
+            line = "   "
+        line += item
+    print(line + "\n};")
+
+
+def main():
+    bert = dict(clean_text=False, handle_chinese_chars=False, strip_accents=False, lowercase=False)
+    strip = normalizers.BertNormalizer(**{**bert, "strip_accents": True})
+    clean = normalizers.BertNormalizer(**{**bert, "clean_text": True})
+    marks, pre = normalizers.StripAccents(), pre_tokenizers.BertPreTokenizer()
+    mn = {c for c in points if strip.normalize_str(chr(c)) == ""}
+    ours_mn = {c for c in points if cat[c] == "Mn"}
+    m = {c for c in points if marks.normalize_str(chr(c)) == ""}
+    ours_m = {c for c in points if cat[c][0] == "M"}
+    control = {c for c in points if c >= 0x80 and c != 0xFFFD and clean.normalize_str(chr(c)) == ""}
+    ours_control = {c for c in points if c >= 0x80 and cat[c] in ("Cc", "Cf", "Cs")}
+    spaces = {0x85}
+    punct = {c for c in points if c >= 0x80 and len(pre.pre_tokenize_str(f"a{chr(c)}b")) == 3}
+    ours_punct = {c for c in points if c >= 0x80 and cat[c][0] == "P"}
+    print("/* Made by tests/interop/unicode_differences.py. */\n")
+    ranges("diff_mn", "Nonspacing mark here or there, not in both.", mn ^ ours_mn)
+    ranges("diff_mark", "Mark.", m ^ ours_m)
+    ranges("diff_control", "Control.", (control ^ ours_control) - spaces)
+    ranges("diff_punct", "Punctuation.", punct ^ ours_punct)
+
+
+main()
