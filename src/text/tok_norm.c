@@ -109,9 +109,18 @@ static bool normal_form(tok_run *r, utf8proc_option_t o) {
     while (end < len && p[end] < 0x80) end++;
     size_t start = end < len && end > i ? end - 1 : end;
     tl_buf_append(&r->other, p + i, start - i);
-    while (end < len && p[end] >= 0x80) end++;
+    size_t apart = 0; /* bytes of a mark that counts as a letter */
+    while (end < len && p[end] >= 0x80 && !apart) {
+      int32_t cp;
+      size_t n = tok_utf8(p + end, len - end, &cp);
+      if (tok_is_unordered_mark(cp))
+        apart = n;
+      else
+        end += n;
+    }
     if (end > start && !normal_stretch(r, p + start, end - start, o)) return false;
-    i = end;
+    tl_buf_append(&r->other, p + end, apart);
+    i = end + apart;
   }
   return true;
 }
@@ -151,6 +160,7 @@ static void each_char(const tok_step *s, tok_run *r) {
     } else if (nmt(cp) >= 0) {
       put(&r->other, nmt(cp));
     }
+    if (i == 0 && r->other.len == 0) r->beginning_lost = true;
     i += n;
   }
 }
@@ -170,6 +180,7 @@ static void strip(const tok_step *s, tok_run *r) {
     if (!tok_is_space(cp)) break;
     b = k;
   }
+  if (a > 0) r->beginning_lost = true;
   tl_buf_append(&r->other, p + a, b - a);
 }
 

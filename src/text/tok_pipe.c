@@ -394,7 +394,7 @@ tl_status tok_pipe_encode(const tl_tokenizer *t, const unsigned char *p, size_t 
   tl_status s = normalize(t, (const char *)p, len, &norm, err);
   if (s == TL_OK && norm.text.len > 0)
     s = tok_added_split(t, true, special, (const unsigned char *)norm.text.data, norm.text.len,
-                        first, encode_normal, &pre, out, err);
+                        first && !norm.beginning_lost, encode_normal, &pre, out, err);
   tok_run_free(&norm);
   tok_run_free(&pre);
   return s;

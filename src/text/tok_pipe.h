@@ -123,7 +123,8 @@ typedef struct tok_run {
   tl_buf text, other;
   tok_spans spans, next;
   tok_matcher matcher;
-  int32_t *cps; /* normal forms: room for code points */
+  bool beginning_lost; /* normalizing took away the first character */
+  int32_t *cps;        /* normal forms: room for code points */
   size_t cap_cps;
 } tok_run;
 void tok_run_free(tok_run *r);

@@ -72,6 +72,10 @@ bool tok_is_mark(int32_t cp) {
   return (c >= UTF8PROC_CATEGORY_MN && c <= UTF8PROC_CATEGORY_ME) != WITHIN(diff_mark, cp);
 }
 
+bool tok_is_unordered_mark(int32_t cp) {
+  return WITHIN(diff_order, cp);
+}
+
 bool tok_is_punct(int32_t cp) {
   if (cp < 0x80) {
     return (cp >= 33 && cp <= 47) || (cp >= 58 && cp <= 64) || (cp >= 91 && cp <= 96) ||

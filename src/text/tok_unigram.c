@@ -260,6 +260,33 @@ static bool claims(const json_t *root) {
   return tok_json_is(json_object_get(root, "model"), "Unigram");
 }
 
+/* The library's JSON reader takes the digits for an integer and divides by a power of ten, which
+ * rounds twice; the last bit decides between cuts of equal probability. */
+static double as_the_library_reads(double v) {
+  static const double ten[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10,
+                               1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21};
+  tl_buf b = {0};
+  tl_buf_put_real(&b, v);
+  uint64_t digits = 0;
+  size_t decimals = 0;
+  bool point = false, plain = !b.oom && b.len < 22;
+  for (size_t i = 0; plain && i < b.len; i++) {
+    char c = b.data[i];
+    if (c >= '0' && c <= '9') {
+      digits = digits * 10 + (uint64_t)(c - '0');
+      decimals += point;
+    } else if (c == '.') {
+      point = true;
+    } else {
+      plain = c == '-' && i == 0;
+    }
+  }
+  tl_buf_free(&b);
+  if (!plain || decimals >= sizeof ten / sizeof *ten) return v;
+  double f = (double)digits / ten[decimals];
+  return v < 0 ? -f : f;
+}
+
 tl_status tok_unigram_read_pieces(tl_tokenizer *t, const json_t *vocab, tl_err *err) {
   size_t n = json_array_size(vocab);
   if (n == 0 || n > TOK_MAX_VOCAB)
@@ -275,7 +302,7 @@ tl_status tok_unigram_read_pieces(tl_tokenizer *t, const json_t *vocab, tl_err *
     if (tok_find(t, s, strlen(s)) != TOK_NONE)
       return tl_fail(err, TL_DATA, "model.vocab[%zu]: piece \"%.100s\" occurs twice", i, s);
     if (tok_add(t, s, strlen(s)) == TOK_NONE) return tok_nomem(err);
-    t->score[i] = json_number_value(score);
+    t->score[i] = as_the_library_reads(json_number_value(score));
   }
   return TL_OK;
 }

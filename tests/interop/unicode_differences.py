@@ -6,6 +6,7 @@ CATEGORIES: a file with the category (Lu, Mn, ...) that utf8proc gives each code
 The library's parts follow several older versions of Unicode; what they do is found by asking them.
 """
 import sys
+import unicodedata
 
 from tokenizers import normalizers, pre_tokenizers
 
@@ -45,10 +46,15 @@ def main():
     spaces = {0x85}
     punct = {c for c in points if c >= 0x80 and len(pre.pre_tokenize_str(f"a{chr(c)}b")) == 3}
     ours_punct = {c for c in points if c >= 0x80 and cat[c][0] == "P"}
+    nfd, low, high = normalizers.NFD(), "\u0334", "\u0345"
+    order = {c for c in points if unicodedata.combining(chr(c)) and len(unicodedata.normalize("NFD", chr(c))) == 1 and
+             nfd.normalize_str("a" + chr(c) + low) == "a" + chr(c) + low and
+             nfd.normalize_str("a" + high + chr(c)) == "a" + high + chr(c) and unicodedata.combining(chr(c)) != 240}
     print("/* Made by tests/interop/unicode_differences.py. */\n")
     ranges("diff_mn", "Nonspacing mark here or there, not in both.", mn ^ ours_mn)
     ranges("diff_mark", "Mark.", m ^ ours_m)
     ranges("diff_control", "Control.", (control ^ ours_control) - spaces)
+    ranges("diff_order", "Marks with a combining class that the library's normal forms do not know.", order)
     ranges("diff_punct", "Punctuation.", punct ^ ours_punct)
 
 
