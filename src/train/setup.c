@@ -44,7 +44,8 @@ static tl_status make_optim(tl_trainer *t, tl_err *err) {
 
 tl_status tl_trainer_check(const tl_config *c, tl_err *err) {
   if (*c->task.train) return TL_OK; /* the records say how many steps an epoch has */
-  const tl_arch *arch = tl_arch_find(c->model.type);
+  const char *type = c->model.type;
+  tl_model_config from;
   const tl_objective *objective = tl_objective_find(c->objective.type);
   if (!*c->data.path && c->data.text.n == 0)
     return tl_fail(
@@ -53,6 +54,11 @@ tl_status tl_trainer_check(const tl_config *c, tl_err *err) {
   if (c->run.minutes == 0 && c->train.steps == 0 && c->train.tokens == 0)
     return tl_fail(err, TL_CONFIG,
                    "how long to train? set train.steps, train.tokens or run.minutes");
+  if (*c->model.from) {
+    TL_TRY(tl_model_read_config(c->model.from, &from, err));
+    type = from.type;
+  }
+  const tl_arch *arch = tl_arch_find(type);
   if (!arch || !objective)
     return tl_fail(err, TL_INTERNAL, "model.type or objective.type has no code");
   return tl_lm_check(arch, objective, err);

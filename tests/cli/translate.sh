@@ -54,6 +54,8 @@ check 0 train run.name=t5-spans data.text=train.en,train.de data.unit=line data.
 check 0 finetune run.name=t5 $task --from runs/t5-spans-*/model train.steps=300 run.eval_every=150
 check 0 translate runs/t5-[0-9]*/model --data train.en
 cmp -s out train.de || fail "T5 does not translate what it learnt"
+check 0 train run.name=t5-on model.from=$(echo runs/t5-spans-*/model) data.text=train.en,train.de data.unit=line \
+  data.val_fraction=0.1 objective.type=denoise train.seq_len=48 train.steps=2 train.batch=8
 check 78 train data.text=train.en,train.de data.unit=line data.tokenizer=bytes data.val_fraction=0.1 $t5 \
   objective.type=denoise model.kv_heads=2 train.seq_len=48 train.steps=1
 holds err 'type t5 has neither grouped queries'
