@@ -18,8 +18,13 @@ static const char *file_name(const tl_model *m, const tl_lora_about *a, const ch
   return a->body && !strncmp(name, m->arch->body_prefix, n) ? name + n : name;
 }
 
-static bool in_file(const tl_param *p) {
-  return (p->flags & TL_PARAM_PAIR) || p->trainable;
+/* Saved beside the pairs: what was trained, and what stands between body and task head, which a
+ * base that is a bare body lacks. */
+static bool is_saved(const tl_model *m, const tl_param *p) {
+  bool between = m->task.kind != TL_HEAD_NONE && m->arch->task.head &&
+                 (p == m->head_dense || p == m->head_dense_bias || p == m->head_norm.gain ||
+                  p == m->head_norm.bias);
+  return !(p->flags & TL_PARAM_PAIR) && (p->trainable || between);
 }
 
 static tl_status write_tensors(const tl_model *m, const tl_lora_about *a, const char *path,
@@ -32,7 +37,7 @@ static tl_status write_tensors(const tl_model *m, const tl_lora_about *a, const 
   tl_status s = t && names ? TL_OK : tl_fail(err, TL_NOMEM, "%s: out of memory", path);
   for (int i = 0; s == TL_OK && i < ps->n; i++) {
     const tl_param *p = ps->p[i];
-    if (!in_file(p)) continue;
+    if (!(p->flags & TL_PARAM_PAIR) && !is_saved(m, p)) continue;
     char *name = names + at;
     at += (size_t)snprintf(name, bytes - at, "%s%s", PREFIX, file_name(m, a, p->name)) + 1;
     t[n++] = tl_param_tensor(p, name, p->data);
@@ -59,7 +64,7 @@ static char *config_text(const tl_model *m, const tl_lora_about *a) {
     const tl_param *p = m->params.p[i];
     conv1d = conv1d || (p->lora_a && p->lora_conv1d);
     if (p->lora_a) json_array_append_new(targets, module_name(m, a, p));
-    if (p->trainable && !(p->flags & TL_PARAM_PAIR) && strstr(p->name, ".weight"))
+    if (is_saved(m, p) && strstr(p->name, ".weight"))
       json_array_append_new(saved, module_name(m, a, p));
   }
   json_object_set_new(o, "peft_type", json_string("LORA"));
