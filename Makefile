@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 MINUTES ?= 10
 PREFIX ?= /usr/local
 
-.PHONY: help deps build install docs quickstart check check-long bench bench-peers format format-check asan ubsan tsan clean
+.PHONY: help deps build install docs quickstart check check-long check-interop bench bench-peers format format-check asan ubsan tsan clean
 
 help:
 	@echo "make build        build $(BUILD)/tilth"
@@ -12,6 +12,7 @@ help:
 	@echo "make quickstart   corpus, pretraining, fine-tuning, report on this machine (MINUTES=$(MINUTES) of pretraining)"
 	@echo "make check        build, tests, sanitizers on the unit tests (under 25 minutes on 2 cores)"
 	@echo "make check-long   longer fault, fuzz and training tests"
+	@echo "make check-interop  against transformers, gguf, llama.cpp, tensorboard (installs them into $(BUILD)/interop-venv)"
 	@echo "make bench        speed and memory beside other programs (make bench-peers installs them)"
 	@echo "make docs         write again the pages that come from tables (keys, operators, commands)"
 	@echo "make format       clang-format all sources"
@@ -41,6 +42,9 @@ check: build
 
 check-long: build
 	@BUILD=$(BUILD) JOBS=$(JOBS) TILTH_LONG=1 scripts/check.sh
+
+check-interop: build
+	@BUILD=$(BUILD) scripts/check-interop.sh
 
 bench: build
 	@TILTH=$(BUILD)/tilth python3 bench/compare.py $(BENCH)
