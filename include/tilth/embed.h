@@ -11,9 +11,12 @@ extern "C" {
 #endif
 
 typedef struct tl_embed_options { /* all zero: the defaults */
-  const char *pool;  /* "mean" of the text's hidden states (NULL: this), its "first", its "last" */
+  /* "mean" of the text's hidden states, its "first", its "last"; NULL: what the folder's files of
+   * sentence-transformers say, else the mean. */
+  const char *pool;
   const char *dtype; /* "auto" (NULL: this), "f32", "bf16"; the embeddings are f32 */
-  int64_t max_len;   /* tokens per text, specials included; 0: what the model takes, at most 512 */
+  int64_t max_len;   /* tokens per text, specials included; 0: what those files say, else what the
+                        model   takes, at most 512 */
   bool raw;          /* keep the lengths; else each embedding has length 1 */
 } tl_embed_options;
 

@@ -115,7 +115,7 @@ static tl_status check(const request *r, const tl_embed_options *o, tl_err *err)
   if (r->k < 1) return tl_fail(err, TL_USAGE, "embed: -k must be at least 1");
   if (!tl_task_format_parse(r->format, &format))
     return tl_fail(err, TL_USAGE, "embed: --format %s is unknown", r->format);
-  if (strcmp(pool, "mean") && strcmp(pool, "first") && strcmp(pool, "last"))
+  if (pool && strcmp(pool, "mean") && strcmp(pool, "first") && strcmp(pool, "last"))
     return tl_fail(err, TL_USAGE, "embed: --pool must be mean, first or last");
   if (strcmp(dtype, "auto") && strcmp(dtype, "f32") && strcmp(dtype, "bf16"))
     return tl_fail(err, TL_USAGE, "embed: --dtype must be auto, f32 or bf16");
@@ -124,7 +124,7 @@ static tl_status check(const request *r, const tl_embed_options *o, tl_err *err)
 
 int tl_cmd_embed(int argc, char **argv) {
   request r = {.format = "auto", .k = 5};
-  tl_embed_options o = {.pool = "mean", .dtype = "auto"};
+  tl_embed_options o = {.dtype = "auto"};
   const char *adapter = NULL;
   const tl_opt opts[] = {
       {"data", 0, TL_OPT_STR, &r.data, "FILE", "texts: one a line, or a table or JSON Lines"},
@@ -134,7 +134,8 @@ int tl_cmd_embed(int argc, char **argv) {
       {"sts", 0, TL_OPT_STR, &r.sts, "FILE",
        "pairs with a similarity (STS-B): correlations with the cosines"},
       {"json", 0, TL_OPT_FLAG, &r.json, NULL, "JSON, one object a line"},
-      {"pool", 0, TL_OPT_STR, &o.pool, "HOW", "mean, first, last (default mean)"},
+      {"pool", 0, TL_OPT_STR, &o.pool, "HOW",
+       "mean, first, last (default: as the folder's files say, else mean)"},
       {"raw", 0, TL_OPT_FLAG, &o.raw, NULL, "keep the vectors' lengths (default: length 1)"},
       {"max-len", 0, TL_OPT_INT, &o.max_len, "N",
        "tokens per text (default: the model's, at most 512)"},

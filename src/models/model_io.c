@@ -354,7 +354,8 @@ static bool same_shape(const tl_param *p, const tl_st_tensor *t) {
 }
 
 static bool is_body(const tl_model *m, const tl_param *p) {
-  return !(p->flags & TL_PARAM_PAIR) &&
+  bool pooler = p == m->task.pool_w || p == m->task.pool_b; /* BERT's bears the body's prefix */
+  return !(p->flags & TL_PARAM_PAIR) && !pooler &&
          !strncmp(p->name, m->arch->body_prefix, strlen(m->arch->body_prefix));
 }
 

@@ -61,6 +61,11 @@ tl_status tl_trainer_check(const tl_config *c, tl_err *err) {
   const tl_arch *arch = tl_arch_find(type);
   if (!arch || !objective)
     return tl_fail(err, TL_INTERNAL, "model.type or objective.type has no code");
+  if (*c->model.from) { /* the folder says what it is */
+    tl_model_config mc;
+    TL_TRY(tl_model_read_config(c->model.from, &mc, err));
+    arch = tl_arch_find(mc.type);
+  }
   return tl_lm_check(arch, objective, err);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops/parallel.h"
+#include "transfer/sentence.h"
 
 enum { EMBED_TOKENS = 8192, EMBED_TEXTS = 1024, MAX_LEN = 512 };
 
@@ -131,7 +132,10 @@ struct tl_embedder {
 static tl_status load(tl_embedder *e, tl_ctx *ctx, const char *dir, const tl_embed_options *o,
                       tl_err *err) {
   const char *dtype = o->dtype ? o->dtype : "auto";
-  if (!tl_pooling_parse(o->pool ? o->pool : "mean", &e->encode.pool))
+  tl_sentence_settings own = {.pool = TL_POOL_MEAN};
+  if (!o->pool) TL_TRY(tl_sentence_read(dir, &own, err));
+  e->encode.pool = own.found ? own.pool : TL_POOL_MEAN;
+  if (o->pool && !tl_pooling_parse(o->pool, &e->encode.pool))
     return tl_fail(err, TL_CONFIG, "pooling \"%s\" is unknown; expected mean, first or last",
                    o->pool);
   if (o->max_len < 0 || (o->max_len > 0 && o->max_len < 8))
@@ -143,7 +147,7 @@ static tl_status load(tl_embedder *e, tl_ctx *ctx, const char *dir, const tl_emb
   if (tl_tokenizer_vocab_size(e->tok) > c->vocab)
     return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %d tokens, the model only %lld", dir,
                    tl_tokenizer_vocab_size(e->tok), (long long)c->vocab);
-  int64_t len = o->max_len ? o->max_len : MAX_LEN;
+  int64_t len = o->max_len ? o->max_len : own.max_len ? own.max_len : MAX_LEN;
   tl_pooling pool = e->encode.pool;
   e->encode = tl_encode_for(e->model, len);
   e->encode.pool = pool;

@@ -47,9 +47,9 @@ for kind, auto in TYPES.items():
     model, info = transformers.AutoModelForSequenceClassification.from_pretrained(tuned, output_loading_info=True)
     check(not info["missing_keys"], f"{kind}: a classifier opens in transformers {info['missing_keys'] or ''}")
     check(model.config.id2label == {0: "even", 1: "odd"}, f"{kind}: labels {model.config.id2label}")
-    with open(path("one.txt"), "w") as f:
-        f.write("the old mill\n")
-    have = json.loads(tilth("predict", tuned, "--data", path("one.txt"), "--json", "--dtype", "f32").splitlines()[0])
+    with open(path("one.tsv"), "w") as f:
+        f.write("even\tthe old mill\n")
+    have = json.loads(tilth("predict", tuned, "--data", path("one.tsv"), "--json", "--dtype", "f32").splitlines()[0])
     tok = transformers.AutoTokenizer.from_pretrained(tuned)
     with torch.no_grad():
         p = model(**{k: v for k, v in tok("the old mill", return_tensors="pt").items()
