@@ -15,7 +15,8 @@ extern "C" {
 typedef struct tl_model tl_model;
 
 typedef struct tl_model_config {
-  char type[16]; /* "gpt2", "llama", "bert", "roberta", "encoder", "encdec", "t5" */
+  char type[16]; /* "gpt2", "llama", "bert", "roberta", "encoder", "encdec", "t5",
+                  "vit" */
   int64_t dim, layers, heads, kv_heads, ff, vocab, max_len;
   int64_t encoder_layers;            /* encdec, t5; layers are the decoder's */
   int64_t head_dim;                  /* t5: columns of a head; 0: dim / heads */
@@ -35,6 +36,8 @@ typedef struct tl_model_config {
    * (1: attention, 2: MLP, 3: both); learned rows in front of each text, as keys and values of each
    * layer (prefix) or as embeddings (prompt). */
   int64_t adapter, adapter_where, prefix, prompt;
+  int64_t image_size, patch, channels; /* vit: pixels a side, of the picture and of a patch */
+  bool pool_mean, sine;                /* vit: no class token; positions that are not learnt */
   bool tie, qk_norm;
   bool shifted; /* the prediction for a token stands one row before it (objective hybrid) */
   char act[16]; /* "auto", "gelu", "gelu_tanh", "silu", "relu", "relu2" */

@@ -15,6 +15,7 @@ enum tl_stream {
   TL_STREAM_SPLIT = 6,
   TL_STREAM_TEST = 7,
   TL_STREAM_BOOTSTRAP = 8, /* position: draw; seed: mixed with the resample */
+  TL_STREAM_AUGMENT = 9,   /* seed: mixed with the sample's position; sub: 1 for mixing */
 };
 
 typedef struct tl_philox {

@@ -23,6 +23,7 @@ typedef enum tl_param_flags {
   TL_PARAM_PAIR = 4,     /* A or B of a low-rank update, or its magnitudes */
   TL_PARAM_CHANGED = 16, /* an adapter's file has changed its values */
   TL_PARAM_ADDED = 8,    /* of an adapter, a prefix or a prompt (models/added.c) */
+  TL_PARAM_FIXED = 32,   /* computed, never trained */
 } tl_param_flags;
 
 struct tl_pack_use;
@@ -32,6 +33,8 @@ struct tl_param {
   const char *name; /* the name in the checkpoint and in Hugging Face's files */
   int ndim;
   int64_t shape[TL_MAX_NDIM], n; /* n: elements */
+  int file_ndim;                 /* the shape in files where it is another; 0: the same */
+  int64_t file_shape[TL_MAX_NDIM];
   tl_init init;
   float init_scale;
   unsigned flags;

@@ -144,6 +144,10 @@ tl_node *tl_model_head(const tl_model *m, tl_graph *g, tl_node *h) {
   return m->arch->head ? m->arch->head(m, g, h) : h;
 }
 
+tl_pooling tl_model_pooling(const tl_model *m) {
+  return m->arch->image && !m->class_token ? TL_POOL_MEAN : m->arch->task.pool;
+}
+
 tl_node *tl_model_logits(const tl_model *m, tl_graph *g, tl_node *h) {
   tl_linear_spec s = tl_spec1(m->out_w, m->out_b, false);
   s.f32_out = true; /* bf16 keeps 8 bits: the likeliest tokens would often be equal */
@@ -174,7 +178,9 @@ static tl_status check_config(tl_model_config *c, const tl_arch *a, tl_err *err)
   if (c->global_every == 0 || c->window == 0) c->global_every = 1;
   if (c->init_std == 0) c->init_std = 0.02;
   if (!strcmp(c->act, "auto") || !*c->act) snprintf(c->act, sizeof c->act, "%s", a->default_act);
-  if (c->dim <= 0 || c->layers <= 0 || c->heads <= 0 || c->vocab <= 0 || c->max_len <= 0)
+  if (a->check) TL_TRY(a->check(c, err));
+  if (c->dim <= 0 || c->layers <= 0 || c->heads <= 0 || (c->vocab <= 0 && !a->image) ||
+      c->max_len <= 0)
     return tl_fail(err, TL_CONFIG,
                    "model: dim %lld, layers %lld, heads %lld, vocab %lld, max_len %lld must all be "
                    "above 0",
@@ -234,6 +240,11 @@ tl_status tl_model_config_from(const tl_config *cfg, int64_t vocab, int64_t max_
                          .rope_theta = cfg->model.rope_theta,
                          .init_std = cfg->model.init_std,
                          .norm_eps = cfg->model.norm_eps,
+                         .image_size = cfg->model.image_size ? cfg->model.image_size : 32,
+                         .patch = cfg->model.patch,
+                         .channels = 3,
+                         .pool_mean = !strcmp(cfg->model.pool, "mean"),
+                         .sine = !strcmp(cfg->model.positions, "sine"),
                          .tie = cfg->model.tie,
                          .scale_logits = cfg->model.tie,
                          .qk_norm = cfg->model.qk_norm,
@@ -304,6 +315,7 @@ tl_status tl_model_new_with(const tl_model_config *config, uint64_t seed, bool w
                             tl_declare_extra_fn extra, void *user, tl_model **out, tl_err *err) {
   TL_TRY(tl_model_alloc(config, with_grads, extra, user, out, err));
   tl_params_init(NULL, &(*out)->params, seed);
+  if ((*out)->arch->set_values) (*out)->arch->set_values(*out);
   return TL_OK;
 }
 
@@ -332,8 +344,12 @@ bool tl_model_is_encoder(const tl_model *m) {
 }
 
 int64_t tl_model_body_params(const tl_model *m) {
-  const tl_param *outside[] = {m->tok_embed, m->pos_embed, m->type_embed,
-                               m->out_w == m->tok_embed ? NULL : m->out_w, m->out_b};
+  const tl_param *outside[] = {m->tok_embed,
+                               m->pos_embed,
+                               m->type_embed,
+                               m->patch_w,
+                               m->out_w == m->tok_embed ? NULL : m->out_w,
+                               m->out_b};
   int64_t n = tl_model_params(m);
   for (size_t i = 0; i < sizeof outside / sizeof *outside; i++)
     if (outside[i]) n -= outside[i]->n;

@@ -12,7 +12,7 @@
 #include "tilth/model.h"
 #include "tilth/safetensors.h"
 
-#define TL_ARCHS(X) X(gpt2) X(llama) X(bert) X(roberta) X(encoder) X(encdec) X(t5)
+#define TL_ARCHS(X) X(gpt2) X(llama) X(bert) X(roberta) X(encoder) X(encdec) X(t5) X(vit)
 
 /* One key of config.json and the member of tl_model_config that it carries. A member may have
  * several keys: all are written, for older and newer readers, and the last that is present counts.
@@ -55,11 +55,19 @@ typedef struct tl_arch {
   bool encoder;
   bool seq2seq;      /* an encoder's rows and a decoder's: see tl_model_source */
   bool head_in_file; /* a file that holds lm_head.weight has it of its own, whatever it says */
+  bool image;        /* reads pictures: no vocabulary, and io's patches in place of tokens */
   const char *default_act;
   double default_eps;
   int64_t (*default_ff)(int64_t dim);
+  /* Checks and completes sizes of its own; NULL: none. */
+  tl_status (*check)(tl_model_config *c, tl_err *err);
   /* Adds the parameters to m->params and fills m->layer and m's common parts. */
   void (*declare)(tl_model *m, tl_declare *d);
+  /* Sets values that are computed, behind the random ones; NULL: none. */
+  void (*set_values)(tl_model *m);
+  /* A tensor of another shape than p: sets p's values from it if that makes sense (*done); NULL:
+   * never. */
+  tl_status (*fit)(const tl_model *m, tl_param *p, const tl_st_tensor *t, bool *done, tl_err *err);
   /* Hidden states [N, D] after the last norm; of an encoder-decoder: of the decoder. */
   tl_node *(*body)(const tl_model *m, tl_graph *g, const tl_model_io *io);
   /* Encoder-decoders: hidden states [M, D] of the encoder. */
@@ -116,6 +124,7 @@ struct tl_model {
   int64_t n_blocks;
   tl_param *tok_embed, *pos_embed, *type_embed;
   tl_param *prompt_embed;                      /* [prompt, D]; NULL: none */
+  tl_param *patch_w, *patch_b, *class_token;   /* pictures; class_token may be NULL */
   tl_norm embed_norm, final_norm, source_norm; /* source_norm: the encoder's last */
   tl_param *head_dense, *head_dense_bias; /* the transform before the output matrix (encoders) */
   tl_norm head_norm;
@@ -173,6 +182,10 @@ tl_node *tl_model_cross_kv(const tl_model *m, tl_graph *g, tl_node *h, int layer
 tl_node **tl_model_cache(const tl_model *m, tl_graph *g, int64_t rows);
 /* The transform before the output matrix (identity for decoders). */
 tl_node *tl_model_head(const tl_model *m, tl_graph *g, tl_node *h);
+/* What represents a text or a picture for the task's head. */
+tl_pooling tl_model_pooling(const tl_model *m);
+/* Values in [from * from, d] resized to [to * to, d], by cubic convolution as PyTorch's bicubic. */
+void tl_vit_resize_grid(const float *in, int64_t from, float *out, int64_t to, int64_t d);
 /* Logits [P, V] of hidden states: for generation and prediction on few rows. */
 tl_node *tl_model_logits(const tl_model *m, tl_graph *g, tl_node *h);
 

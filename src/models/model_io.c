@@ -38,8 +38,8 @@ static void write_keys(const tl_model *m, json_t *o) {
 static void write_task(const tl_model *m, json_t *o) {
   const tl_task_head *h = &m->task;
   char class_name[64], key[16];
-  snprintf(class_name, sizeof class_name, "%sFor%sClassification", m->arch->task.hf_stem,
-           h->kind == TL_HEAD_SEQUENCE ? "Sequence" : "Token");
+  const char *what = m->arch->image ? "Image" : h->kind == TL_HEAD_SEQUENCE ? "Sequence" : "Token";
+  snprintf(class_name, sizeof class_name, "%sFor%sClassification", m->arch->task.hf_stem, what);
   json_object_set_new(o, "architectures", json_pack("[s]", class_name));
   if (*h->problem) json_object_set_new(o, "problem_type", json_string(h->problem));
   json_t *names = json_object(), *ids = json_object();
@@ -145,7 +145,9 @@ tl_st_tensor *tl_model_tensors(const tl_model *m, bool finished, size_t *n) {
 
 tl_st_tensor tl_param_tensor(const tl_param *p, const char *name, const float *data) {
   tl_st_tensor t = {.name = name, .dtype = TL_ST_F32, .ndim = p->ndim, .data = data};
-  for (int d = 0; d < p->ndim; d++) t.shape[d] = p->shape[d];
+  const int64_t *shape = p->file_ndim ? p->file_shape : p->shape;
+  if (p->file_ndim) t.ndim = p->file_ndim;
+  for (int d = 0; d < t.ndim; d++) t.shape[d] = shape[d];
   return t;
 }
 
@@ -235,8 +237,9 @@ static tl_status read_config(json_t *o, const char *path, tl_model_config *c, tl
   if (!a) return unknown_type(type, path, err);
   snprintf(c->type, sizeof c->type, "%s", a->name);
   static const tl_hf_key common[] = {
-      TL_HF_I("vocab_size", vocab), TL_HF_OPT(TL_HF_REAL, "initializer_range", init_std), {0}};
-  for (const tl_hf_key *k = common; k->key; k++) TL_TRY(read_key(o, k, c, path, err));
+      TL_HF_OPT(TL_HF_REAL, "initializer_range", init_std), TL_HF_I("vocab_size", vocab), {0}};
+  for (const tl_hf_key *k = common; k->key && !(a->image && k->offset == common[1].offset); k++)
+    TL_TRY(read_key(o, k, c, path, err));
   for (const tl_hf_key *k = a->keys; k->key; k++) TL_TRY(read_key(o, k, c, path, err));
   TL_TRY(check_fixed(o, a->fixed, path, err));
   if (a->read_rest) TL_TRY(a->read_rest(o, path, c, err));
@@ -319,6 +322,7 @@ tl_status tl_model_read_task(const char *dir, tl_hf_task *out, tl_err *err) {
   const char *problem = json_string_value(json_object_get(o, "problem_type"));
   *out = (tl_hf_task){0};
   if (name && strstr(name, "ForSequenceClassification")) out->kind = TL_HEAD_SEQUENCE;
+  if (name && strstr(name, "ForImageClassification")) out->kind = TL_HEAD_SEQUENCE;
   if (name && strstr(name, "ForTokenClassification")) out->kind = TL_HEAD_TOKENS;
   if (problem) snprintf(out->problem, sizeof out->problem, "%s", problem);
   json_decref(o);
@@ -347,9 +351,10 @@ const tl_st_tensor *tl_model_find_tensor(const tl_st *st, const tl_model *m, con
 }
 
 static bool same_shape(const tl_param *p, const tl_st_tensor *t) {
-  if (p->ndim != t->ndim) return false;
-  for (int d = 0; d < p->ndim; d++)
-    if (p->shape[d] != t->shape[d]) return false;
+  const int64_t *shape = p->file_ndim ? p->file_shape : p->shape;
+  if ((p->file_ndim ? p->file_ndim : p->ndim) != t->ndim) return false;
+  for (int d = 0; d < t->ndim; d++)
+    if (shape[d] != t->shape[d]) return false;
   return true;
 }
 
@@ -400,6 +405,9 @@ static tl_status read_base(tl_model *m, const char *dir, tl_err *err) {
   for (int i = 0; s == TL_OK && i < m->params.n; i++) {
     tl_param *p = m->params.p[i];
     const tl_st_tensor *t = tl_model_find_tensor(st, m, p->name);
+    bool done = false;
+    if (t && m->arch->fit && !same_shape(p, t)) s = m->arch->fit(m, p, t, &done, err);
+    if (done || s != TL_OK) continue;
     s = check_tensor(m, p, t, dir, err);
     if (s == TL_OK && t) s = tl_st_read_f32(t, p->data, err);
   }

@@ -63,7 +63,7 @@ tl_node *tl_task_head_features(const tl_model *m, tl_graph *g, tl_node *h, tl_no
   const tl_head_style *style = &m->arch->task;
   bool sequence = m->task.kind == TL_HEAD_SEQUENCE;
   tl_graph_scope(g, "task");
-  if (sequence && style->pool == TL_POOL_MEAN)
+  if (sequence && tl_model_pooling(m) == TL_POOL_MEAN)
     h = tl_segment_mean(g, h, segments);
   else
     h = tl_gather_rows(g, h, rows);

@@ -109,6 +109,10 @@ tl_node *tl_splice(tl_graph *g, tl_node *x, tl_param *table, tl_node *ids, int64
                    int64_t col);
 /* Rows idx i32 [P] of x; indices are unique. */
 tl_node *tl_gather_rows(tl_graph *g, tl_node *x, tl_node *idx);
+/* Rows src i32 [P] of x, each at most once; where src is negative, the parameter fill of d
+ * elements.
+ */
+tl_node *tl_place_rows(tl_graph *g, tl_node *x, tl_param *fill, tl_node *src);
 /* Mean of rows [q0, q1) of x for each segment of i32 [S, 5]: [S, d]; an empty segment gives 0. */
 tl_node *tl_segment_mean(tl_graph *g, tl_node *x, tl_node *segments);
 /* The activation of a parameter [rows, cols], converted to the graph's type. */
@@ -129,6 +133,8 @@ typedef struct tl_xent_spec {
 tl_node *tl_cross_entropy(tl_graph *g, tl_node *h, tl_node *targets, const tl_xent_spec *spec);
 /* Cross-entropy of logits that are activations: x [N, V], targets i32 [N], negative: ignored. */
 tl_node *tl_softmax_loss(tl_graph *g, tl_node *x, tl_node *targets);
+/* The same against f32 distributions [N, V]: labels that are smoothed or mixed. */
+tl_node *tl_soft_cross_entropy(tl_graph *g, tl_node *x, tl_node *targets);
 /* x [N, C] against f32 targets [N, C], summed over all elements: the squared error, and the
  * cross-entropy of independent labels in [0, 1] (CORRECT counts the labels on the right side). */
 tl_node *tl_squared_error(tl_graph *g, tl_node *x, tl_node *targets);

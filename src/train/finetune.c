@@ -145,6 +145,9 @@ tl_status tl_finetune_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
     TL_TRY(tl_model_read_config(c->task.from, mc, err));
   else
     TL_TRY(tl_model_config_from(c, vocab, c->task.max_len, mc, err));
+  if (tl_arch_find(mc->type)->image)
+    return tl_fail(err, TL_CONFIG, "model.type %s reads pictures; use task.type=image_classify",
+                   mc->type);
   if (vocab > mc->vocab)
     return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %lld tokens, the model only %lld",
                    t->tok_dir, (long long)vocab, (long long)mc->vocab);

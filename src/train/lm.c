@@ -3,6 +3,9 @@
 #include <string.h>
 
 tl_status tl_lm_check(const tl_arch *a, const tl_objective *o, tl_err *err) {
+  if (a->image)
+    return tl_fail(err, TL_CONFIG, "model.type %s reads pictures; use task.type=image_classify",
+                   a->name);
   if (a->seq2seq ? o->seq2seq : a->encoder ? o->encoder : o->decoder) return TL_OK;
   return tl_fail(err, TL_CONFIG, "objective.type %s does not fit model.type %s (%s); use %s",
                  o->name, a->name,

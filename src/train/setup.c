@@ -71,6 +71,7 @@ tl_status tl_trainer_check(const tl_config *c, tl_err *err) {
 
 const tl_learner *tl_trainer_learner(const tl_config *c) {
   if (!*c->task.train) return &tl_pretraining;
+  if (!strcmp(c->task.type, "image_classify")) return &tl_imaging;
   return strcmp(c->task.type, "simcse") ? &tl_finetuning : &tl_contrastive;
 }
 

@@ -30,7 +30,7 @@ static tl_status add_tokenizer(tl_trainer *t, tl_ckpt_writer *w, tl_err *err) {
   static const char *const names[] = {"tokenizer.json", "tokenizer_config.json",
                                       "special_tokens_map.json"};
   tl_status s = TL_OK;
-  for (size_t i = 0; s == TL_OK && i < sizeof names / sizeof *names; i++) {
+  for (size_t i = 0; t->tok && s == TL_OK && i < sizeof names / sizeof *names; i++) {
     char *path = tl_path_join(t->tok_dir, names[i]);
     tl_buf text = {0};
     if (!path) return tl_fail(err, TL_NOMEM, "checkpoint: out of memory");

@@ -30,8 +30,10 @@ static tl_status record(tl_trainer *t, tl_err *err) {
                    "%s: the data has changed since the run began (fingerprint %s, was %s)",
                    t->data_name, hex, before);
   TL_TRY(tl_run_set_text(t->run, "data_fingerprint", hex, err));
-  snprintf(hex, sizeof hex, "%016llx", (unsigned long long)tl_tokenizer_fingerprint(t->tok));
-  TL_TRY(tl_run_set_text(t->run, "tokenizer_fingerprint", hex, err));
+  if (t->tok) {
+    snprintf(hex, sizeof hex, "%016llx", (unsigned long long)tl_tokenizer_fingerprint(t->tok));
+    TL_TRY(tl_run_set_text(t->run, "tokenizer_fingerprint", hex, err));
+  }
   TL_TRY(tl_run_set_text(t->run, "dtype", tl_dtype_name(t->g->opt.dt), err));
   return tl_run_set_number(t->run, "parameters", (double)tl_model_params(t->model), err);
 }

@@ -45,7 +45,7 @@ static bool in_head(const tl_model *m, const tl_param *p) {
 /* 0: embeddings; 1 .. n_blocks: the blocks; n_blocks + 1: what stands above them. */
 static int64_t level_of(const tl_model *m, const tl_param *p) {
   if (p == m->tok_embed || p == m->pos_embed || p == m->type_embed || p == m->prompt_embed ||
-      in_norm(&m->embed_norm, p))
+      p == m->patch_w || p == m->patch_b || p == m->class_token || in_norm(&m->embed_norm, p))
     return 0;
   for (int64_t i = 0; i < m->n_blocks; i++)
     if (in_block(&m->block[i], p)) return i + 1;
@@ -53,6 +53,7 @@ static int64_t level_of(const tl_model *m, const tl_param *p) {
 }
 
 static bool is_trained(const tl_model *m, const tl_param *p, const tl_adapt_options *o) {
+  if (p->flags & TL_PARAM_FIXED) return false;
   if (in_head(m, p)) return true;
   switch (o->method) {
   case TL_ADAPT_FULL:

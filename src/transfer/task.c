@@ -12,6 +12,8 @@ static const tl_task tasks[] = {
     {"tokens", TL_TASK_TOKENS, TL_HEAD_TOKENS, TL_LOSS_CLASS, NULL, "entity_f1", false},
     {"prompt", TL_TASK_PAIR, TL_HEAD_NONE, TL_LOSS_TOKEN, NULL, "loss", false},
     {"simcse", TL_TASK_TEXTS, TL_HEAD_NONE, TL_LOSS_CONTRAST, NULL, "spearman", false},
+    {"image_classify", TL_TASK_CLASS, TL_HEAD_SEQUENCE, TL_LOSS_CLASS,
+     "single_label_classification", "accuracy", false},
     {"translate", TL_TASK_PAIR, TL_HEAD_NONE, TL_LOSS_TOKEN, NULL, "bleu", true},
 };
 enum { N_TASKS = sizeof tasks / sizeof *tasks };

@@ -1,0 +1,37 @@
+/* Batches of pictures, decoded and augmented by a thread of its own while training runs. What a
+ * batch holds depends on its position alone. */
+#ifndef TL_TRAIN_IMAGE_BATCH_H
+#define TL_TRAIN_IMAGE_BATCH_H
+
+#include "tilth/augment.h"
+#include "tilth/model.h"
+
+typedef struct tl_image_feed tl_image_feed;
+
+typedef struct tl_image_feed_options {
+  const tl_image_data *data; /* borrowed, with labels */
+  const size_t *index;       /* [n] the records to train on; borrowed */
+  int64_t n;
+  int64_t batch; /* samples of each batch */
+  int ahead;     /* batches that may be ready at once */
+  uint64_t seed;
+  tl_augment augment;
+  tl_mix mix;
+  double smoothing; /* of labels */
+  tl_model_config model;
+} tl_image_feed_options;
+
+tl_status tl_image_feed_new(const tl_image_feed_options *o, tl_image_feed **out, tl_err *err);
+void tl_image_feed_free(tl_image_feed *f); /* NULL is allowed */
+
+/* The batch of samples position .. position + batch - 1: patches and targets as
+ * tl_image_graph_set wants them, valid while it is one of the last ahead / 2 that were asked for.
+ * Batches in turn are made ahead; any other position starts anew there. */
+typedef struct tl_image_batch {
+  const float *patches, *targets;
+} tl_image_batch;
+tl_image_batch tl_image_feed_get(tl_image_feed *f, uint64_t position);
+/* The first failure of a picture (it stayed empty); TL_OK: there was none. */
+tl_status tl_image_feed_error(tl_image_feed *f, tl_err *err);
+
+#endif

@@ -1,0 +1,290 @@
+/* Fine-tuning on pictures as the loop sees it: one label each, a picture model with its head, from
+ * random weights too. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/rng.h"
+#include "train/finetune.h"
+#include "train/image_batch.h"
+#include "transfer/image_graph.h"
+
+/* Pictures of one purpose: the file's at index[0 .. n), and their records. */
+typedef struct picture_part {
+  const tl_image_data *file;
+  size_t *index;
+  size_t n;
+  tl_task_data records;
+} picture_part;
+
+typedef struct tl_image_run {
+  const tl_task *task;
+  tl_adapt_options adapt;
+  tl_image_data file[3]; /* train, valid, test; without pictures: no such file */
+  picture_part train, valid, test;
+  tl_augment plain; /* for measuring */
+  tl_image_graph graph;
+  tl_image_feed *feed;
+  tl_image_batch *micro; /* [accum] */
+  tl_scores scores;      /* of the last evaluation */
+} tl_image_run;
+
+/* --- data --------------------------------------------------------------------------------------
+ */
+
+static tl_status read_file(tl_trainer *t, const char *path, const tl_labels *labels,
+                           tl_image_data *out, tl_err *err) {
+  const tl_config *c = t->cfg;
+  tl_image_options o = {.skip_bad = !strcmp(c->image.bad, "skip"),
+                        .labels = labels,
+                        .memory = (size_t)c->image.memory_mb << 20};
+  tl_image_format_parse(c->image.format, &o.format);
+  TL_TRY(tl_image_read(path, &o, out, err));
+  for (int i = 0; i < TL_IMAGE_MAX_BAD && out->bad[i]; i++)
+    tl_trainer_note(t, "warning", "left out: %s", out->bad[i]);
+  if (out->n_bad > 0)
+    tl_trainer_note(t, "warning", "%s: %zu broken pictures were left out", path, out->n_bad);
+  if (!out->records.label)
+    return tl_fail(err, TL_DATA, "%s: pictures without labels; expected a folder for each class",
+                   path);
+  t->data_hash = tl_mix64(t->data_hash, out->records.hash);
+  return TL_OK;
+}
+
+static tl_status take(const tl_image_data *file, const size_t *order, size_t n, picture_part *p,
+                      tl_err *err) {
+  *p = (picture_part){.file = file, .n = n, .index = malloc((n + 1) * sizeof *p->index)};
+  if (!p->index) return tl_fail(err, TL_NOMEM, "out of memory for %zu pictures", n);
+  for (size_t i = 0; i < n; i++) p->index[i] = order ? order[i] : i;
+  return tl_task_select(&file->records, p->index, n, &p->records, err);
+}
+
+static tl_status split(tl_trainer *t, tl_err *err) {
+  const tl_config *c = t->cfg;
+  tl_image_run *r = t->image;
+  const tl_task_data *d = &r->file[0].records;
+  size_t n = 0, n_valid = 0;
+  bool has_valid = r->file[1].records.n > 0;
+  TL_TRY(tl_task_split(d, (double)c->task.limit, has_valid ? 0 : c->task.valid_fraction, &n,
+                       &n_valid, err));
+  size_t *order = malloc((d->n + 1) * sizeof *order);
+  if (!order) return tl_fail(err, TL_NOMEM, "out of memory for %zu pictures", d->n);
+  tl_status s = tl_task_order(d, (uint64_t)c->run.seed, order, err);
+  if (s == TL_OK) s = take(&r->file[0], order, n, &r->train, err);
+  if (s == TL_OK && n_valid) s = take(&r->file[0], order + d->n - n_valid, n_valid, &r->valid, err);
+  free(order);
+  return s;
+}
+
+static tl_status read_data(tl_trainer *t, tl_err *err) {
+  const tl_config *c = t->cfg;
+  tl_image_run *r = t->image;
+  t->data_name = c->task.train;
+  TL_TRY(read_file(t, c->task.train, NULL, &r->file[0], err));
+  const tl_labels *labels = &r->file[0].records.labels;
+  if (labels->n < 2)
+    return tl_fail(err, TL_DATA, "%s: only one label occurs, \"%s\"; there is nothing to learn",
+                   c->task.train, labels->name[0]);
+  if (*c->task.valid) {
+    TL_TRY(read_file(t, c->task.valid, labels, &r->file[1], err));
+    TL_TRY(take(&r->file[1], NULL, r->file[1].records.n, &r->valid, err));
+  }
+  uint64_t hash = t->data_hash; /* the test pictures change nothing of the run */
+  if (*c->task.test) {
+    TL_TRY(read_file(t, c->task.test, labels, &r->file[2], err));
+    TL_TRY(take(&r->file[2], NULL, r->file[2].records.n, &r->test, err));
+  }
+  t->data_hash = hash;
+  return split(t, err);
+}
+
+/* --- model -------------------------------------------------------------------------------------
+ */
+
+static void adapt(tl_model *m, tl_declare *d, void *user) {
+  tl_adapt_declare(m, d, user);
+}
+
+/* The pictures' own size, in whole patches; large ones at most as ViT was published. */
+static int64_t natural_size(const tl_image_data *d, int64_t patch) {
+  int64_t side = d->width > d->height ? d->width : d->height;
+  if (side > 224) side = 224;
+  return side < patch ? patch : (side + patch - 1) / patch * patch;
+}
+
+static tl_status model_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
+  const tl_config *c = t->cfg;
+  const tl_image_data *d = &t->image->file[0];
+  if (*c->task.from) {
+    TL_TRY(tl_model_read_config(c->task.from, mc, err));
+    if (c->model.image_size) mc->image_size = c->model.image_size;
+  } else {
+    TL_TRY(tl_model_config_from(c, 0, 1, mc, err));
+    mc->image_size = c->model.image_size ? c->model.image_size : natural_size(d, mc->patch);
+    mc->channels = c->image.channels ? c->image.channels : d->channels;
+  }
+  if (!tl_arch_find(mc->type)->image)
+    return tl_fail(err, TL_CONFIG, "task.type image_classify needs model.type=vit, not %s",
+                   mc->type);
+  mc->dropout = c->task.dropout;
+  mc->attention_dropout = 0;
+  return TL_OK;
+}
+
+static tl_status make_model(tl_trainer *t, tl_err *err) {
+  const tl_config *c = t->cfg;
+  tl_image_run *r = t->image;
+  const tl_labels *labels = &r->file[0].records.labels;
+  tl_model_config mc = {0};
+  TL_TRY(model_config(t, &mc, err));
+  tl_task_head_options o = {.kind = r->task->head,
+                            .n_outputs = labels->n,
+                            .name = (const char *const *)labels->name,
+                            .problem = r->task->problem,
+                            .dropout = c->task.dropout,
+                            .extra = adapt,
+                            .user = &r->adapt};
+  TL_TRY(tl_model_new_task(&mc, &o, (uint64_t)c->run.seed, true, &t->model, err));
+  tl_augment_from(c, (int32_t)mc.image_size, (int32_t)mc.channels, false, &r->plain);
+  if (!*c->task.from)
+    return tl_image_statistics(r->train.file, r->train.index, r->train.n, &r->plain, err);
+  TL_TRY(tl_image_read_preprocessor(c->task.from, &r->plain, err));
+  return tl_model_read_weights(t->model, c->task.from, err);
+}
+
+static tl_status make_feed(tl_trainer *t, tl_err *err) {
+  const tl_config *c = t->cfg;
+  tl_image_run *r = t->image;
+  tl_image_feed_options o = {.data = r->train.file,
+                             .index = r->train.index,
+                             .n = (int64_t)r->train.n,
+                             .batch = c->train.batch,
+                             .ahead = (int)(2 * c->train.accum + 1),
+                             .seed = (uint64_t)c->run.seed,
+                             .mix = {c->image.mixup, c->image.cutmix},
+                             .smoothing = c->task.label_smoothing,
+                             .model = t->model->c};
+  tl_augment_from(c, r->plain.size, r->plain.channels, true, &o.augment);
+  memcpy(o.augment.mean, r->plain.mean, sizeof o.augment.mean);
+  memcpy(o.augment.std, r->plain.std, sizeof o.augment.std);
+  return tl_image_feed_new(&o, &r->feed, err);
+}
+
+static tl_status init(tl_trainer *t, tl_err *err) {
+  const tl_config *c = t->cfg;
+  tl_image_run *r = t->image = calloc(1, sizeof *t->image);
+  if (!r) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
+  r->task = tl_task_find(c->task.type);
+  r->micro = calloc((size_t)c->train.accum, sizeof *r->micro);
+  if (!r->task) return tl_fail(err, TL_INTERNAL, "task.type has no code");
+  if (!r->micro) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
+  TL_TRY(tl_finetune_adapt(c, &r->adapt, err));
+  TL_TRY(read_data(t, err));
+  TL_TRY(make_model(t, err));
+  TL_TRY(tl_image_graph_new(t->ctx, t->model, tl_kernels_dtype(t->ctx->k, c->run.dtype),
+                            c->train.batch, true, &r->graph, err));
+  TL_TRY(make_feed(t, err));
+  t->g = r->graph.g;
+  t->val_ready = r->valid.n > 0;
+  tl_finetune_plan(t, (int64_t)r->train.n);
+  return TL_OK;
+}
+
+/* --- steps -------------------------------------------------------------------------------------
+ */
+
+static int64_t load(tl_trainer *t, int64_t m, uint64_t position) {
+  t->image->micro[m] = tl_image_feed_get(t->image->feed, position);
+  return t->cfg->train.batch;
+}
+
+static tl_lm_loss run(tl_trainer *t, int64_t m, const tl_pass *pass, tl_run_size *size) {
+  tl_image_run *r = t->image;
+  tl_image_graph_set(&r->graph, t->cfg->train.batch, r->micro[m].patches, r->micro[m].targets);
+  const float *l = tl_image_graph_run(&r->graph, pass);
+  *size = (tl_run_size){r->graph.n * r->graph.n_rows, r->graph.n};
+  return (tl_lm_loss){l[TL_LOSS_SUM], l[TL_LOSS_Z], l[TL_LOSS_COUNT], l[TL_LOSS_CORRECT]};
+}
+
+static tl_status score(tl_trainer *t, const picture_part *p, bool final, tl_scores *out,
+                       tl_err *err) {
+  tl_predictions pred;
+  tl_image_run *r = t->image;
+  TL_TRY(tl_image_feed_error(r->feed, err));
+  TL_TRY(tl_image_graph_predict(&r->graph, p->file, p->index, p->n, &r->plain, &pred, err));
+  tl_status s =
+      tl_task_scores(r->task, &p->records, &pred, final, (uint64_t)t->cfg->run.seed, out, err);
+  tl_predictions_free(&pred);
+  return s;
+}
+
+static tl_status evaluate(tl_trainer *t, tl_eval_result *e, tl_err *err) {
+  tl_image_run *r = t->image;
+  double start = tl_now();
+  TL_TRY(score(t, &r->valid, false, &r->scores, err));
+  *e = (tl_eval_result){.loss = tl_scores_find(&r->scores, "loss"), .bpb = NAN};
+  e->accuracy = tl_scores_find(&r->scores, "accuracy");
+  e->perplexity = exp(e->loss);
+  e->criterion = -tl_scores_find(&r->scores, r->task->metric);
+  e->targets = r->valid.n;
+  e->seconds = tl_now() - start;
+  return TL_OK;
+}
+
+static const char *metric(const tl_trainer *t) {
+  return t->image->task->metric;
+}
+
+static void rates(const tl_trainer *t, float *factor) {
+  tl_adapt_rates(t->model, &t->image->adapt, factor);
+}
+
+static tl_status finish(tl_trainer *t, tl_train_result *result, tl_err *err) {
+  tl_image_run *r = t->image;
+  tl_task_result *x = &result->task;
+  if (t->val_ready && t->s.best_step != t->s.step) TL_TRY(tl_trainer_load_best(t, err));
+  if (r->valid.n) TL_TRY(score(t, &r->valid, true, &x->valid, err));
+  if (r->test.n) TL_TRY(score(t, &r->test, true, &x->test, err));
+  x->type = r->task->name;
+  x->metric = r->task->metric;
+  x->best = -t->s.best;
+  x->trained = tl_params_count(&t->model->params, true);
+  x->n_train = (int64_t)r->train.n;
+  x->n_valid = (int64_t)r->valid.n;
+  x->n_test = (int64_t)r->test.n;
+  tl_adapt_merge(t->model, 1);
+  char *dir = tl_path_join(tl_run_dir(t->run), "model");
+  tl_status s = dir ? tl_image_write_preprocessor(dir, &r->plain, err)
+                    : tl_fail(err, TL_NOMEM, "out of memory");
+  free(dir);
+  return s;
+}
+
+static void free_part(picture_part *p) {
+  free(p->index);
+  tl_task_select_free(&p->records);
+}
+
+static void release(tl_trainer *t) {
+  tl_image_run *r = t->image;
+  if (!r) return;
+  tl_image_feed_free(r->feed);
+  tl_image_graph_free(&r->graph);
+  free_part(&r->train);
+  free_part(&r->valid);
+  free_part(&r->test);
+  for (int i = 0; i < 3; i++) tl_image_data_free(&r->file[i]);
+  free(r->micro);
+  free(r);
+}
+
+const tl_learner tl_imaging = {.init = init,
+                               .load = load,
+                               .run = run,
+                               .evaluate = evaluate,
+                               .metric = metric,
+                               .rates = rates,
+                               .finish = finish,
+                               .free = release,
+                               .keeps_best = true};

@@ -1,0 +1,42 @@
+/* Pictures to a loss and to features: the graph of a picture model with a class head. */
+#ifndef TL_TRANSFER_IMAGE_GRAPH_H
+#define TL_TRANSFER_IMAGE_GRAPH_H
+
+#include "tilth/augment.h"
+#include "transfer/task.h"
+
+typedef struct tl_image_graph {
+  tl_model *model;
+  tl_graph *g;
+  int dim_images, dim_patches, dim_rows;
+  int64_t room, n_patches, n_rows; /* pictures; patches and rows of each */
+  int64_t n;                       /* pictures in the batch */
+  tl_model_io io;
+  tl_node *rows, *targets, *features, *loss;
+} tl_image_graph;
+/* At most `room` pictures a batch. */
+tl_status tl_image_graph_new(tl_ctx *ctx, tl_model *m, tl_dtype dt, int64_t room, bool training,
+                             tl_image_graph *out, tl_err *err);
+void tl_image_graph_free(tl_image_graph *p);
+/* Values of a picture f32 [channels][size][size] as patches [n_patches][channels * patch^2]. */
+void tl_image_patches(const tl_model_config *c, const float *picture, float *patches);
+/* A batch of n pictures: patches f32 [n][n_patches][channels * patch^2], targets f32
+ * [n][outputs] (NULL: none). */
+void tl_image_graph_set(tl_image_graph *p, int64_t n, const float *patches, const float *targets);
+/* The loss values of tl_soft_cross_entropy. */
+const float *tl_image_graph_run(tl_image_graph *p, const tl_pass *pass);
+
+/* Probabilities of the pictures index[0 .. n) (NULL: all), as a changes them; labels are those of
+ * the model's head, and the loss is taken where d has labels. */
+tl_status tl_image_graph_predict(tl_image_graph *p, const tl_image_data *d, const size_t *index,
+                                 size_t n, const tl_augment *a, tl_predictions *out, tl_err *err);
+
+/* Mean and spread of the channels over at most 5,000 pictures of those at index, into a. */
+tl_status tl_image_statistics(const tl_image_data *d, const size_t *index, size_t n, tl_augment *a,
+                              tl_err *err);
+/* dir/preprocessor_config.json, as Hugging Face's libraries have it: size, mean and spread. Reading
+ * without such a file gives 0.5 and 0.5. */
+tl_status tl_image_write_preprocessor(const char *dir, const tl_augment *a, tl_err *err);
+tl_status tl_image_read_preprocessor(const char *dir, tl_augment *a, tl_err *err);
+
+#endif
