@@ -147,10 +147,14 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
                             .user = &r->adapt};
   TL_TRY(tl_model_new_task(&mc, &o, (uint64_t)c->run.seed, true, &t->model, err));
   tl_augment_from(c, (int32_t)mc.image_size, (int32_t)mc.channels, false, &r->plain);
-  if (!*c->task.from)
-    return tl_image_statistics(r->train.file, r->train.index, r->train.n, &r->plain, err);
-  TL_TRY(tl_image_read_preprocessor(c->task.from, &r->plain, err));
-  return tl_model_read_weights(t->model, c->task.from, err);
+  if (*c->task.from) {
+    TL_TRY(tl_image_read_preprocessor(c->task.from, &r->plain, err));
+    TL_TRY(tl_model_read_weights(t->model, c->task.from, err));
+  } else {
+    TL_TRY(tl_image_statistics(r->train.file, r->train.index, r->train.n, &r->plain, err));
+  }
+  tl_adapt_begin(t->model);
+  return TL_OK;
 }
 
 static tl_status make_feed(tl_trainer *t, tl_err *err) {
@@ -180,6 +184,12 @@ static tl_status init(tl_trainer *t, tl_err *err) {
   if (!r->task) return tl_fail(err, TL_INTERNAL, "task.type has no code");
   if (!r->micro) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
   TL_TRY(tl_finetune_adapt(c, &r->adapt, err));
+  if (r->adapt.method == TL_ADAPT_PREFIX || r->adapt.method == TL_ADAPT_PROMPT ||
+      r->adapt.method == TL_ADAPT_ADAPTER)
+    return tl_fail(err, TL_CONFIG,
+                   "adapt.method %s is for texts; use full, probe, last, bitfit, lora "
+                   "or dora",
+                   c->adapt.method);
   TL_TRY(read_data(t, err));
   TL_TRY(make_model(t, err));
   TL_TRY(tl_image_graph_new(t->ctx, t->model, tl_kernels_dtype(t->ctx->k, c->run.dtype),
@@ -253,7 +263,7 @@ static tl_status finish(tl_trainer *t, tl_train_result *result, tl_err *err) {
   x->n_train = (int64_t)r->train.n;
   x->n_valid = (int64_t)r->valid.n;
   x->n_test = (int64_t)r->test.n;
-  tl_adapt_merge(t->model, 1);
+  tl_adapt_merge(t->model);
   char *dir = tl_path_join(tl_run_dir(t->run), "model");
   tl_status s = dir ? tl_image_write_preprocessor(dir, &r->plain, err)
                     : tl_fail(err, TL_NOMEM, "out of memory");
