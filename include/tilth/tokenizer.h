@@ -6,9 +6,8 @@
  *   unigram    SentencePiece's language model of pieces; what it cannot spell it writes in bytes
  *   bytes      one token a byte
  *
- * The ids are those of Hugging Face's tokenizers for the same file, with two exceptions: special
- * tokens written in the text are plain text here, and wordpiece and unigram follow this program's
- * version of Unicode where theirs disagrees (some 600 rare code points). */
+ * The ids are those of Hugging Face's tokenizers for the same file; special tokens written in the
+ * text are plain text unless TL_ENCODE_PARSE asks for them. */
 #ifndef TILTH_TOKENIZER_H
 #define TILTH_TOKENIZER_H
 
@@ -56,13 +55,14 @@ tl_status tl_tokenizer_train(tl_ctx *ctx, const tl_tokenizer_train_options *opti
 
 /* name: "bytes" for one token per byte, else a path for tl_tokenizer_load. */
 tl_status tl_tokenizer_open(tl_ctx *ctx, const char *name, tl_tokenizer **out, tl_err *err);
-/* path: a tokenizer.json or a folder that holds one. Read are BPE with ByteLevel, WordPiece with
- * BertPreTokenizer, Unigram with Metaspace; normalizers: none, or BertNormalizer for the latter
- * two. The file is not trusted. Errors: DATA (ill-formed, ids that repeat or leave holes, merges of
+/* path: a tokenizer.json or a folder that holds one: BPE, WordPiece, Unigram or WordLevel with the
+ * normalizers, pre-tokenizers, post-processors and decoders that docs/tokenizers.md lists. The file
+ * is not trusted. Errors: DATA (ill-formed, ids that repeat or leave holes, merges of
  * tokens that do not exist, settings that this program does not follow; the message names the file
  * and the place in it), NOINPUT, PERM, IO, NOMEM. */
 tl_status tl_tokenizer_load(const char *path, tl_tokenizer **out, tl_err *err);
-/* Writes dir/tokenizer.json, tokenizer_config.json and special_tokens_map.json (dir is created). */
+/* Writes dir/tokenizer.json (that of a tokenizer that was read: the same bytes),
+ * tokenizer_config.json and special_tokens_map.json (dir is created). */
 tl_status tl_tokenizer_save(const tl_tokenizer *t, const char *dir, tl_err *err);
 void tl_tokenizer_free(tl_tokenizer *t);
 

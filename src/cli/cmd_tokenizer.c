@@ -128,7 +128,7 @@ static int cmd_train(int argc, char **argv) {
 
 typedef struct encode_choices {
   const char *text;
-  bool tokens, special, count;
+  bool tokens, special, parse, count;
   input in;
 } encode_choices;
 
@@ -145,14 +145,7 @@ static void print_id(const tl_tokenizer *t, uint32_t id, bool as_token, const ch
 
 static void print_ids(const tl_tokenizer *t, const encode_choices *c, const uint32_t *ids,
                       size_t n) {
-  const char *before = "";
-  int bos = tl_tokenizer_special(t, TL_TOK_BOS), eos = tl_tokenizer_special(t, TL_TOK_EOS);
-  if (c->special && bos >= 0) {
-    print_id(t, (uint32_t)bos, c->tokens, before);
-    before = " ";
-  }
-  for (size_t i = 0; i < n; i++, before = " ") print_id(t, ids[i], c->tokens, before);
-  if (c->special && eos >= 0) print_id(t, (uint32_t)eos, c->tokens, before);
+  for (size_t i = 0; i < n; i++) print_id(t, ids[i], c->tokens, i ? " " : "");
   putchar('\n');
 }
 
@@ -175,13 +168,14 @@ static tl_status encode_all(const tl_tokenizer *t, encode_choices *c, counts *k,
   tl_text_next_fn next = c->text ? next_given : tl_text_next;
   void *user = c->text ? (void *)&c->text : (void *)c->in.reader;
   int unk = tl_tokenizer_special(t, TL_TOK_UNK);
+  unsigned flags = (c->special ? TL_ENCODE_WRAP : 0) | (c->parse ? TL_ENCODE_PARSE : 0);
   tl_status s;
   for (;;) {
     const char *text;
     size_t len, n = 0;
     s = next(user, &text, &len, err);
     if (s != TL_OK || !text) break;
-    s = tl_tokenizer_encode(t, text, len, &ids, &n, &cap, err);
+    s = tl_tokenizer_encode_with(t, flags, text, len, &ids, &n, &cap, err);
     if (s != TL_OK) break;
     k->docs++;
     k->bytes += len;
@@ -223,7 +217,8 @@ static int cmd_encode(int argc, char **argv) {
   const tl_opt opts[] = {
       {"text", 0, TL_OPT_STR, &c.text, "TEXT", "encode this text instead of files"},
       {"tokens", 0, TL_OPT_FLAG, &c.tokens, NULL, "print tokens instead of ids"},
-      {"special", 0, TL_OPT_FLAG, &c.special, NULL, "put the tokens of begin and end around"},
+      {"special", 0, TL_OPT_FLAG, &c.special, NULL, "put around what the file says (begin, end)"},
+      {"parse", 0, TL_OPT_FLAG, &c.parse, NULL, "special tokens written in the text are tokens"},
       {"count", 0, TL_OPT_FLAG, &c.count, NULL, "print only how much there is"},
       {"unit", 0, TL_OPT_STR, &c.in.unit, "UNIT",
        "what a document is: auto, file, line, paragraph, jsonl"},

@@ -166,7 +166,10 @@ static tl_status write_file(const char *dir, const char *name, tl_buf *b, tl_err
 tl_status tl_tokenizer_save(const tl_tokenizer *t, const char *dir, tl_err *err) {
   TL_TRY(tl_mkdirs(dir, err));
   tl_buf b = {0};
-  tok_write_json(t, &b);
+  if (t->source.len) /* as it was read, with what this program does not use */
+    tl_buf_append(&b, t->source.data, t->source.len);
+  else
+    tok_write_json(t, &b);
   tl_status s = write_file(dir, "tokenizer.json", &b, err);
   if (s == TL_OK) {
     put_config(&b, t);

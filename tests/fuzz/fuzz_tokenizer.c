@@ -71,7 +71,9 @@ int main(void) {
                                       "\"id\":",
                                       "[[[[",
                                       NULL};
-  static const char *const seeds[] = {"bpe", "wordpiece-uncased", "unigram"};
+  static const char *const seeds[] = {"bpe",          "wordpiece-uncased", "unigram",
+                                      "chain-llama3", "chain-clip",        "chain-t5",
+                                      "chain-llama2"};
   static const fuzz_target target = {"fuzz_tokenizer", words, try_one};
   int fd = mkstemp(path);
   if (fd < 0) return 1;

@@ -63,6 +63,43 @@ static void ids_are_the_same(void **state) {
   }
 }
 
+/* Tokenizers made of steps (tests/interop/tokenizer_goldens.py): ids, with special tokens found in
+ * the text and put around it, and the text that the ids give back. */
+static void chains_are_the_same(void **state) {
+  (void)state;
+  json_t *all = json_load_file(GOLDEN "chains.json", 0, NULL), *want;
+  assert_non_null(all);
+  const json_t *strings = json_object_get(all, "strings");
+  const char *name;
+  json_object_foreach(json_object_get(all, "ids"), name, want) {
+    tl_tokenizer *t = load(name);
+    const json_t *back = json_object_get(json_object_get(all, "back"), name);
+    assert_int_equal(json_array_size(want), json_array_size(strings));
+    for (size_t i = 0; i < json_array_size(strings); i++) {
+      const json_t *s = json_array_get(strings, i), *ids = json_array_get(want, i);
+      uint32_t *have = NULL;
+      size_t n = 0, cap = 0, len = 0;
+      char *text = NULL;
+      assert_int_equal(tl_tokenizer_encode_with(t, TL_ENCODE_PARSE | TL_ENCODE_WRAP,
+                                                json_string_value(s), json_string_length(s), &have,
+                                                &n, &cap, NULL),
+                       TL_OK);
+      if (n != json_array_size(ids)) fail_msg("%s, string %zu: %zu ids", name, i, n);
+      for (size_t k = 0; k < n; k++) {
+        if ((json_int_t)have[k] != json_integer_value(json_array_get(ids, k)))
+          fail_msg("%s, string %zu: id %zu is %u", name, i, k, have[k]);
+      }
+      assert_int_equal(tl_tokenizer_decode(t, have, n, true, &text, &len, NULL), TL_OK);
+      if (strcmp(text, json_string_value(json_array_get(back, i))) != 0)
+        fail_msg("%s, string %zu comes back as '%s'", name, i, text);
+      free(text);
+      free(have);
+    }
+    tl_tokenizer_free(t);
+  }
+  json_decref(all);
+}
+
 /* The documents of the golden file, one after the other. */
 static tl_status next_text(void *user, const char **text, size_t *len, tl_err *err) {
   (void)err;
@@ -114,6 +151,7 @@ static void wordpiece_training_is_nearly_the_same(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(ids_are_the_same),
+      cmocka_unit_test(chains_are_the_same),
       cmocka_unit_test(bpe_training_is_the_same),
       cmocka_unit_test(wordpiece_training_is_nearly_the_same),
   };

@@ -153,13 +153,13 @@ def some_of(docs):
     return [d for d in docs[::3] if d.isascii()] + [d for d in docs if not d.isascii() and max(map(ord, d)) < 0x500]
 
 
-def unigram(docs, out, name, norm, pre, byte_fallback=False):
+def unigram(docs, out, name, norm, pre, size=12000):
     tok = Tokenizer(models.Unigram())
     tok.normalizer = norm
     tok.pre_tokenizer = pre
     tok.decoder = decoders.Metaspace()
     extra = [f"<extra_id_{i}>" for i in range(10)]
-    tok.train_from_iterator(some_of(docs), trainers.UnigramTrainer(vocab_size=12000, unk_token="<unk>", show_progress=False,
+    tok.train_from_iterator(some_of(docs), trainers.UnigramTrainer(vocab_size=size, unk_token="<unk>", show_progress=False,
                                                                special_tokens=["<pad>", "</s>", "<unk>"] + extra))
     tok.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
     tok.add_tokens([AddedToken("harvest_moon", single_word=True), AddedToken("FARM", lstrip=True, rstrip=True, normalized=False)])

@@ -72,7 +72,7 @@ def speed(root, names):
     docs = open(corpus, encoding="utf-8", newline="").read().split("\x1e")[:-1]
     size = os.path.getsize(corpus)
     cut, n = 0, 0
-    while n < len(docs) and cut < size // 4:
+    while n < len(docs) and cut < size // 10:
         cut += len(docs[n].encode())
         n += 1
     docs = docs[:n]
