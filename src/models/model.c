@@ -197,7 +197,8 @@ static tl_status check_config(tl_model_config *c, const tl_arch *a, tl_err *err)
         (long long)c->vocab, (long long)c->max_len);
   if (c->rel_buckets == 0) c->rel_buckets = 32;
   if (c->rel_distance == 0) c->rel_distance = 128;
-  if (c->head_dim > 256 || c->rel_buckets > 1024 || c->start < 0 || c->start >= c->vocab)
+  if (c->head_dim > 256 || c->rel_buckets > 1024 || c->start < 0 ||
+      (c->start >= c->vocab && !a->image))
     return tl_fail(
         err, TL_CONFIG,
         "model: heads of %lld columns, %lld buckets of distances, %lld as the token that "
