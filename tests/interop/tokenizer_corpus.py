@@ -171,7 +171,7 @@ def char_bpe(docs, out, name, **model):
     tok = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True, **model))
     tok.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
     tok.pre_tokenizer = pre_tokenizers.Split("\u2581", "merged_with_next")
-    tok.train_from_iterator(docs[::8], trainers.BpeTrainer(
+    tok.train_from_iterator([d.replace("\0", " ") for d in docs[::8]], trainers.BpeTrainer(
         vocab_size=8000, show_progress=False, limit_alphabet=300,
         special_tokens=["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]))
     # The byte tokens are the model's, not found in text.
@@ -192,7 +192,7 @@ def clip_like(docs, out, name):
     tok.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
     tok.pre_tokenizer = pre_tokenizers.Split(Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), "removed", invert=True)
     tok.decoder = decoders.BPEDecoder("</w>")
-    tok.train_from_iterator(docs[::8], trainers.BpeTrainer(vocab_size=8000, special_tokens=["<|unk|>"], end_of_word_suffix="</w>",
+    tok.train_from_iterator([d.replace("\0", " ") for d in docs[::8]], trainers.BpeTrainer(vocab_size=8000, special_tokens=["<|unk|>"], end_of_word_suffix="</w>",
                                                           limit_alphabet=600, show_progress=False))
     save(tok, out, name)
 
