@@ -147,8 +147,8 @@ truncate -s 1000 model/model.safetensors
 bad 65 'model/model.safetensors' generate -q model
 echo '{' > model/config.json
 bad 65 'model/config.json' generate -q model
-sed 's/"gpt2"/"t5"/' "$dec/model/config.json" > model/config.json
-bad 65 't5.*gpt2' generate -q model
+sed 's/"gpt2"/"mamba"/' "$dec/model/config.json" > model/config.json
+bad 65 'mamba.*gpt2' generate -q model
 
 # --- checkpoints: a damaged one is left out, and that is said
 newest=$(cat "$dec/checkpoints/latest")
