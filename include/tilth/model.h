@@ -37,7 +37,8 @@ typedef struct tl_model_config {
    * layer (prefix) or as embeddings (prompt). */
   int64_t adapter, adapter_where, prefix, prompt;
   int64_t image_size, patch, channels; /* vit: pixels a side, of the picture and of a patch */
-  bool pool_mean, sine;                /* vit: no class token; positions that are not learnt */
+  bool pool_first; /* encoder: its classifiers read the first token; else the mean of the text */
+  bool pool_mean, sine; /* vit: no class token; positions that are not learnt */
   bool tie, qk_norm;
   bool shifted; /* the prediction for a token stands one row before it (objective hybrid) */
   char act[16]; /* "auto", "gelu", "gelu_tanh", "silu", "relu", "relu2" */

@@ -1,6 +1,10 @@
 /* A modern encoder after ModernBERT (Warner et al., 2024): pre-norm, RoPE, GeGLU, no biases but the
  * output's, unpadded packed batches, optionally local attention in most layers. */
+#include <string.h>
+
 #include "models/model.h"
+
+static const char full[] = "full_attention", sliding[] = "sliding_attention"; /* layer_types */
 
 static int64_t default_ff(int64_t dim) {
   return (3 * dim / 2 + 63) / 64 * 64; /* ModernBERT-base: 1152 for 768 */
@@ -77,7 +81,7 @@ static const tl_hf_key keys[] = {
     TL_HF_I("intermediate_size", ff),
     TL_HF_I("max_position_embeddings", max_len),
     TL_HF_R("norm_eps", norm_eps),
-    TL_HF_I("global_attn_every_n_layers", global_every),
+    TL_HF_OPT(TL_HF_INT, "global_attn_every_n_layers", global_every),
     TL_HF_I("local_attention", window),
     TL_HF_OPT(TL_HF_REAL, "global_rope_theta", rope_theta),
     TL_HF_OPT(TL_HF_REAL, "local_rope_theta", rope_theta_local),
@@ -99,7 +103,55 @@ static void write_constants(const tl_model *m, json_t *o) {
   json_object_set_new(o, "mlp_bias", json_false());
   json_object_set_new(o, "decoder_bias", json_true());
   json_object_set_new(o, "classifier_bias", json_false()); /* of the head, not of its last layer */
-  json_object_set_new(o, "classifier_pooling", json_string("mean"));
+  json_object_set_new(o, "classifier_pooling", json_string(m->c.pool_first ? "cls" : "mean"));
+  json_t *types = json_array();
+  for (int i = 0; i < m->c.layers; i++)
+    json_array_append_new(types, json_string(is_global(&m->c, i) ? full : sliding));
+  json_object_set_new(o, "layer_types", types);
+}
+
+/* The kinds of the layers one by one, as transformers 5 writes them; they outweigh the number. */
+static tl_status read_layers(const json_t *types, const char *path, tl_model_config *c,
+                             tl_err *err) {
+  int64_t n = (int64_t)json_array_size(types), every = 0;
+  if (!json_is_array(types) || n != c->layers)
+    return tl_fail(err, TL_DATA, "%s: \"layer_types\" must be a list of %lld words, one a layer",
+                   path, (long long)c->layers);
+  for (int64_t i = 0; i < n; i++) {
+    const char *type = json_string_value(json_array_get(types, (size_t)i));
+    bool global = type && !strcmp(type, full);
+    if (!type || (!global && strcmp(type, sliding)))
+      return tl_fail(err, TL_DATA, "%s: \"layer_types\"[%lld] must be \"%s\" or \"%s\"", path,
+                     (long long)i, full, sliding);
+    if (global && i > 0 && every == 0) every = i;
+    if (global != (i == 0 || (every > 0 && i % every == 0)))
+      return tl_fail(err, TL_DATA,
+                     "%s: \"layer_types\"[%lld] is \"%s\"; only lists are supported in which "
+                     "the first layer and every n-th after it have full attention",
+                     path, (long long)i, type);
+  }
+  if (every > 0)
+    c->global_every = every;
+  else if (c->global_every < n) /* the first layer alone */
+    c->global_every = n;
+  return TL_OK;
+}
+
+/* Absent settings are transformers' own: every third layer, the first token for classifiers. */
+static tl_status read_rest(const json_t *o, const char *path, tl_model_config *c, tl_err *err) {
+  const json_t *types = json_object_get(o, "layer_types"),
+               *pool = json_object_get(o, "classifier_pooling");
+  const char *word = json_string_value(pool);
+  if (types && !json_is_null(types)) TL_TRY(read_layers(types, path, c, err));
+  if (c->global_every == 0) c->global_every = 3;
+  /* Null for the local one was the way to say: as the global one. */
+  if (c->rope_theta == 0) c->rope_theta = 160000;
+  if (c->rope_theta_local == 0 && !json_object_get(o, "local_rope_theta"))
+    c->rope_theta_local = 10000;
+  if (pool && (!word || (strcmp(word, "cls") && strcmp(word, "mean"))))
+    return tl_fail(err, TL_DATA, "%s: \"classifier_pooling\" must be \"cls\" or \"mean\"", path);
+  c->pool_first = !word || !strcmp(word, "cls");
+  return TL_OK;
 }
 
 static const tl_hf_fixed fixed[] = {{"norm_bias", "false"},       {"attention_bias", "false"},
@@ -121,6 +173,7 @@ const tl_arch tl_arch_encoder = {
     .keys = keys,
     .act_key = "hidden_activation",
     .write_constants = write_constants,
+    .read_rest = read_rest,
     .fixed = fixed,
     .task = {.hf_stem = "ModernBert",
              .pool = TL_POOL_MEAN,

@@ -145,6 +145,7 @@ tl_node *tl_model_head(const tl_model *m, tl_graph *g, tl_node *h) {
 }
 
 tl_pooling tl_model_pooling(const tl_model *m) {
+  if (m->c.pool_first) return TL_POOL_FIRST;
   return m->arch->image && !m->class_token ? TL_POOL_MEAN : m->arch->task.pool;
 }
 

@@ -23,7 +23,7 @@ tl_status tl_model_new_task(const tl_model_config *config, const tl_task_head_op
                             uint64_t seed, bool with_grads, tl_model **out, tl_err *err);
 
 /* Features [R, D] of hidden states h [N, D]. Tokens: R rows, the words' first tokens. Sequences:
- * one row per segment, as arch->task.pool has it: the mean of each segment
+ * one row per segment, as tl_model_pooling has it: the mean of each segment
  * (rows is not used), or its first or last row, which rows then holds. */
 tl_node *tl_task_head_features(const tl_model *m, tl_graph *g, tl_node *h, tl_node *rows,
                                tl_node *segments);

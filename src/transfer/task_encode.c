@@ -224,7 +224,7 @@ static tl_status add_translation(encoder *e, size_t i, tl_err *err) {
 
 tl_encode_options tl_encode_for(const tl_model *m, int64_t max_len) {
   tl_encode_options o = {
-      .pool = m->arch->task.pool, .learned = tl_model_learned_rows(m), .model = &m->c};
+      .pool = tl_model_pooling(m), .learned = tl_model_learned_rows(m), .model = &m->c};
   o.max_len = max_len + o.learned.n;
   if (o.max_len > m->c.max_len) o.max_len = m->c.max_len;
   return o;

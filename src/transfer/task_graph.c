@@ -111,8 +111,10 @@ bool tl_task_graph_add(tl_task_graph *p, const tl_task_samples *s, const tl_task
   int32_t at = (int32_t)p->n_tokens, end = at + (int32_t)n;
   const int32_t *token = s->token + s->start[i];
   set_tokens(p->io.tokens, p->io.pos, at, token + source, n);
+  /* RoBERTa has one kind of token, in both texts of a pair. */
+  bool kinds = p->model->arch == &tl_arch_bert && p->model->c.type_vocab > 1;
   for (int32_t r = 0; p->io.types && r < (int32_t)n; r++)
-    ints(p->io.types, at)[r] = r >= s->second[i];
+    ints(p->io.types, at)[r] = kinds && r >= s->second[i];
   if (source) add_source(p, token, source, at, end);
   bool causal = !p->model->arch->encoder && !p->model->c.shifted;
   ((tl_segment *)p->io.segments->data)[p->n_texts++] =
