@@ -89,8 +89,6 @@ def incoming(tmp, tok_dir):
         model.save_pretrained(base)
         path = os.path.join(base, "config.json")
         about = json.load(open(path))
-        if family == "modernbert":  # newer versions write the kinds of the layers one by one
-            about.setdefault("global_attn_every_n_layers", 3)
         json.dump(about, open(path, "w"))
         for f in os.listdir(tok_dir):
             if f.startswith("tokenizer"):
