@@ -1,0 +1,242 @@
+/* Training on pictures: what the feed gives, a toy that is learnt, and the same bits after an
+ * interruption and on any number of threads. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/rng.h"
+#include "tilth/train.h"
+#include "train/image_batch.h"
+
+enum { SIDE = 8, PICTURES = 96, TEST = 40, BATCH = 8, BATCHES = 20, PATH = 600 };
+
+static char g_dir[64] = "/tmp/tilth-imaging-XXXXXX";
+static char g_train[PATH], g_test[PATH];
+
+/* --- pictures: the upper or the lower half is the brighter one, in noise -----------------------
+ */
+
+static void write_file(const char *path, const void *data, size_t n) {
+  tl_err err = {TL_OK, ""};
+  if (tl_file_write_atomic(path, data, n, &err) != TL_OK) fail_msg("%s", err.msg);
+}
+
+static void write_set(const char *name, int n, uint64_t seed, char *path) {
+  static uint8_t x[16 + PICTURES * SIDE * SIDE], y[8 + PICTURES];
+  const uint8_t count = (uint8_t)n;
+  memcpy(x, (uint8_t[16]){0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, SIDE, 0, 0, 0, SIDE}, 16);
+  memcpy(y, (uint8_t[8]){0, 0, 8, 1, 0, 0, 0, count}, 8);
+  tl_rng r = tl_rng_make(seed, TL_STREAM_TEST, 0, 0);
+  for (int i = 0; i < n; i++) {
+    y[8 + i] = (uint8_t)(i % 2);
+    for (int p = 0; p < SIDE * SIDE; p++) {
+      bool bright = (p < SIDE * SIDE / 2) == (i % 2 == 0);
+      x[16 + i * SIDE * SIDE + p] = (uint8_t)((bright ? 120 : 30) + tl_rng_below(&r, 100));
+    }
+  }
+  char labels[PATH];
+  snprintf(path, PATH, "%s/%s-images-idx3-ubyte", g_dir, name);
+  snprintf(labels, sizeof labels, "%s/%s-labels-idx1-ubyte", g_dir, name);
+  write_file(path, x, 16 + (size_t)n * SIDE * SIDE);
+  write_file(labels, y, 8 + (size_t)n);
+}
+
+static int make_pictures(void **state) {
+  (void)state;
+  if (!mkdtemp(g_dir)) return -1;
+  write_set("train", PICTURES, 1, g_train);
+  write_set("test", TEST, 2, g_test);
+  return 0;
+}
+
+static int remove_all(void **state) {
+  (void)state;
+  return tl_remove_tree(g_dir, NULL) == TL_OK ? 0 : -1;
+}
+
+/* --- feed --------------------------------------------------------------------------------------
+ */
+
+enum { VALUES = BATCH * SIDE * SIDE };
+typedef struct copy {
+  float patches[VALUES], targets[BATCH * 2];
+} copy;
+
+static tl_image_feed *open_feed(const tl_image_data *d, const size_t *index, uint64_t seed) {
+  tl_image_feed *f = NULL;
+  tl_err err = {TL_OK, ""};
+  tl_image_feed_options o = {
+      .data = d,
+      .index = index,
+      .n = (int64_t)d->records.n,
+      .batch = BATCH,
+      .ahead = 5,
+      .seed = seed,
+      .augment = {.size = SIDE, .channels = 1, .crop = TL_CROP_PAD, .pad = 1, .ops = 1},
+      .mix = {0.5, 0.5},
+      .smoothing = 0.1,
+      .model = {.image_size = SIDE, .patch = 4, .channels = 1}};
+  if (tl_image_feed_new(&o, &f, &err) != TL_OK) fail_msg("%s", err.msg);
+  return f;
+}
+
+static void take(tl_image_feed *f, uint64_t batch, copy *to) {
+  tl_err err = {TL_OK, ""};
+  tl_image_batch b = tl_image_feed_get(f, batch * BATCH);
+  memcpy(to->patches, b.patches, sizeof to->patches);
+  memcpy(to->targets, b.targets, sizeof to->targets);
+  if (tl_image_feed_error(f, &err) != TL_OK) fail_msg("%s", err.msg);
+}
+
+static void a_batch_depends_on_its_place_alone(void **state) {
+  (void)state;
+  static copy all[BATCHES], again;
+  tl_image_data d;
+  tl_err err = {TL_OK, ""};
+  if (tl_image_read(g_train, NULL, &d, &err) != TL_OK) fail_msg("%s", err.msg);
+  size_t index[PICTURES];
+  for (size_t i = 0; i < PICTURES; i++) index[i] = i;
+  tl_image_feed *f = open_feed(&d, index, 1);
+  for (uint64_t b = 0; b < BATCHES; b++) {
+    take(f, b, &all[b]);
+    for (int i = 0; i < BATCH; i++) {
+      const float *t = all[b].targets + 2 * i;
+      assert_true(fabsf(t[0] + t[1] - 1) < 1e-5f && t[0] > 0.04f && t[1] > 0.04f);
+    }
+    if (b > 0) assert_memory_not_equal(&all[b], &all[b - 1], sizeof *all);
+  }
+  take(f, 3, &again); /* back, forth, and on from there */
+  assert_memory_equal(&again, &all[3], sizeof again);
+  take(f, 17, &again);
+  assert_memory_equal(&again, &all[17], sizeof again);
+  take(f, 18, &again);
+  assert_memory_equal(&again, &all[18], sizeof again);
+  tl_image_feed_free(f);
+  for (uint64_t b = 5; b < BATCHES; b += 7) { /* as a resumed run begins */
+    f = open_feed(&d, index, 1);
+    take(f, b, &again);
+    assert_memory_equal(&again, &all[b], sizeof again);
+    tl_image_feed_free(f);
+  }
+  f = open_feed(&d, index, 2);
+  take(f, 0, &again);
+  assert_memory_not_equal(again.patches, all[0].patches, sizeof again.patches);
+  tl_image_feed_free(f);
+  tl_image_feed_free(open_feed(&d, index, 3)); /* never asked */
+  tl_image_data_free(&d);
+}
+
+/* --- training ----------------------------------------------------------------------------------
+ */
+
+typedef struct watcher {
+  int64_t stop_after, step; /* stop_after 0: never */
+} watcher;
+
+static void on_progress(void *user, const tl_progress *p) {
+  if (!p->note) ((watcher *)user)->step = p->step;
+}
+
+static int on_cancel(void *user) {
+  const watcher *w = user;
+  return w->stop_after > 0 && w->step >= w->stop_after;
+}
+
+/* A new run with these settings besides the toy's, or on in run_dir. */
+static tl_train_result train(tl_status want, const char *more, const char *run_dir, int threads,
+                             int64_t stop_after) {
+  char dir[PATH], data[PATH + 16], test[PATH + 16], two[256];
+  snprintf(dir, sizeof dir, "run.dir=%s", g_dir);
+  snprintf(data, sizeof data, "task.train=%s", g_train);
+  snprintf(test, sizeof test, "task.test=%s", g_test);
+  snprintf(two, sizeof two, "%s", more ? more : "run.name=toy");
+  const char *text[] = {dir,
+                        data,
+                        test,
+                        "task.type=image_classify",
+                        "task.dropout=0.1",
+                        "task.valid_fraction=0.2",
+                        "model.type=vit",
+                        "model.patch=4",
+                        "model.dim=16",
+                        "model.layers=2",
+                        "model.heads=2",
+                        "train.batch=8",
+                        "train.accum=2",
+                        "train.steps=150",
+                        "optim.warmup=4",
+                        "optim.lr=5e-3",
+                        "image.crop=pad",
+                        "image.pad=1",
+                        "image.flip=0.5",
+                        "image.mixup=0.2",
+                        "run.log_every=1",
+                        "run.checkpoint_minutes=0",
+                        "run.dtype=f32",
+                        two};
+  watcher w = {.stop_after = stop_after};
+  const tl_ctx_options co = {.n_threads = threads, .cancel = on_cancel, .user = &w};
+  const tl_train_options o = {.progress = on_progress, .user = &w};
+  tl_ctx *ctx = NULL;
+  tl_config *cfg = NULL;
+  tl_err err = {TL_OK, ""};
+  tl_train_result r = {0};
+  tl_status s = tl_ctx_new(&co, &ctx, &err);
+  if (s == TL_OK && !run_dir)
+    s = tl_config_load(NULL, NULL, text, sizeof text / sizeof *text, &cfg, &err);
+  if (s == TL_OK)
+    s = run_dir ? tl_resume(ctx, run_dir, &o, &r, &err) : tl_train(ctx, cfg, &o, &r, &err);
+  if (s != want) fail_msg("%s: %s", tl_status_name(s), err.msg);
+  tl_config_free(cfg);
+  tl_ctx_free(ctx);
+  return r;
+}
+
+static bool same_weights(const tl_train_result *a, const tl_train_result *b) {
+  const tl_train_result *run[2] = {a, b};
+  tl_buf x[2] = {{0}, {0}};
+  for (int i = 0; i < 2; i++) {
+    char path[PATH];
+    tl_err err = {TL_OK, ""};
+    snprintf(path, sizeof path, "%s/model/model.safetensors", run[i]->run_dir);
+    if (tl_file_read(path, 1 << 24, &x[i], &err) != TL_OK) fail_msg("%s", err.msg);
+  }
+  bool same = x[0].len == x[1].len && !memcmp(x[0].data, x[1].data, x[0].len);
+  for (int i = 0; i < 2; i++) tl_buf_free(&x[i]);
+  return same;
+}
+
+static void the_toy_is_learnt_to_the_same_bits(void **state) {
+  (void)state;
+  tl_train_result straight = train(TL_OK, NULL, NULL, 1, 0);
+  assert_int_equal(straight.steps, 150);
+  assert_int_equal(straight.task.n_test, TEST);
+  assert_true(tl_scores_find(&straight.task.test, "accuracy") > 0.9);
+  for (int threads = 2; threads <= 3; threads++) {
+    tl_train_result r = train(TL_OK, NULL, NULL, threads, 0);
+    assert_true(same_weights(&straight, &r));
+  }
+  tl_train_result half = train(TL_PREEMPTED, NULL, NULL, 2, 67);
+  assert_int_equal(half.steps, 67);
+  tl_train_result whole = train(TL_OK, NULL, half.run_dir, 2, 0);
+  assert_int_equal(whole.steps, 150);
+  assert_true(same_weights(&straight, &whole));
+  assert_true(tl_scores_find(&straight.task.test, "loss") ==
+              tl_scores_find(&whole.task.test, "loss"));
+  tl_train_result other = train(TL_OK, "run.seed=2", NULL, 2, 0);
+  assert_false(same_weights(&straight, &other));
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(a_batch_depends_on_its_place_alone),
+                                     cmocka_unit_test(the_toy_is_learnt_to_the_same_bits)};
+  return cmocka_run_group_tests(tests, make_pictures, remove_all);
+}
