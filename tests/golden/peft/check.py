@@ -87,9 +87,6 @@ def incoming(tmp, tok_dir):
         base = os.path.join(tmp, family)
         model = tr.AutoModel.from_config(config)
         model.save_pretrained(base)
-        path = os.path.join(base, "config.json")
-        about = json.load(open(path))
-        json.dump(about, open(path, "w"))
         for f in os.listdir(tok_dir):
             if f.startswith("tokenizer"):
                 open(os.path.join(base, f), "wb").write(open(os.path.join(tok_dir, f), "rb").read())
