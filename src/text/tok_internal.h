@@ -245,6 +245,25 @@ size_t tok_cache_get(struct tok_cache *c, tok_key key, size_t len, uint64_t h,
                      uint32_t out[TOK_CACHE_IDS]);
 void tok_cache_put(struct tok_cache *c, tok_key key, size_t len, uint64_t h, const uint32_t *ids,
                    size_t n);
+/* Adds the ids of a word, from the cache or by `encode`. */
+static inline tl_status tok_cached_word(const tl_tokenizer *t, const unsigned char *p, size_t len,
+                                        tl_status (*encode)(const tl_tokenizer *,
+                                                            const unsigned char *, size_t, tl_ids *,
+                                                            tl_err *),
+                                        tl_ids *out, tl_err *err) {
+  if (len > TOK_KEY_MAX) return encode(t, p, len, out, err);
+  if (!tl_ids_reserve(out, TOK_CACHE_IDS)) return tok_nomem(err);
+  tok_key key = tok_key_of(p, len);
+  uint64_t h = tok_key_hash(key, len);
+  size_t n = tok_cache_get(t->cache, key, len, h, out->data + out->len), start = out->len;
+  if (n > 0) {
+    out->len += n;
+    return TL_OK;
+  }
+  TL_TRY(encode(t, p, len, out, err));
+  if (!out->oom) tok_cache_put(t->cache, key, len, h, out->data + start, out->len - start);
+  return TL_OK;
+}
 
 /* tok_bpe.c: the merges. */
 tl_status tok_bpe_prepare_bytes(tl_tokenizer *t, tl_err *err);

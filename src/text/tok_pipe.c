@@ -309,18 +309,7 @@ static tl_status bpe_word(const tl_tokenizer *t, const unsigned char *p, size_t 
 
 static tl_status cached_bpe_word(const tl_tokenizer *t, const unsigned char *p, size_t len,
                                  tl_ids *out, tl_err *err) {
-  if (len > TOK_KEY_MAX) return bpe_word(t, p, len, out, err);
-  if (!tl_ids_reserve(out, TOK_CACHE_IDS)) return tok_nomem(err);
-  tok_key key = tok_key_of(p, len);
-  uint64_t h = tok_key_hash(key, len);
-  size_t n = tok_cache_get(t->cache, key, len, h, out->data + out->len), start = out->len;
-  if (n > 0) {
-    out->len += n;
-    return TL_OK;
-  }
-  TL_TRY(bpe_word(t, p, len, out, err));
-  if (!out->oom) tok_cache_put(t->cache, key, len, h, out->data + start, out->len - start);
-  return TL_OK;
+  return tok_cached_word(t, p, len, bpe_word, out, err);
 }
 
 static tl_status word(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out,
