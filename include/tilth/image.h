@@ -33,6 +33,12 @@ tl_status tl_image_probe(const void *bytes, size_t n, const char *name,
 tl_status tl_image_decode(const void *bytes, size_t n, const char *name,
                           const tl_image_limits *limits, tl_image *out, tl_err *err);
 
+/* A PNG file of m, malloc'ed into *png; palette: n_colours colours RGB, at most 256, for a picture of
+ * one channel whose values are their indices (a mask that shows in colours and still holds ids);
+ * NULL: none. Errors: USAGE (a palette for three channels, a size of 0), NOMEM. */
+tl_status tl_image_encode_png(const tl_image *m, const uint8_t (*palette)[3], size_t n_colours,
+                              uint8_t **png, size_t *n, tl_err *err);
+
 typedef enum tl_image_format {
   TL_IMAGES_AUTO,   /* "auto": by what the path is */
   TL_IMAGES_FOLDER, /* "folder": a folder for each class; pictures directly in it: no labels */

@@ -67,3 +67,42 @@ tl_status tl_image_png(const void *bytes, size_t n, const char *name, const tl_i
   spng_ctx_free(c);
   return s;
 }
+
+/* --- writing -----------------------------------------------------------------------------------
+ */
+
+static int set_header(spng_ctx *c, const tl_image *m, const uint8_t (*palette)[3], size_t n) {
+  struct spng_ihdr h = {.width = (uint32_t)m->width,
+                        .height = (uint32_t)m->height,
+                        .bit_depth = 8,
+                        .color_type = m->channels == 3 ? SPNG_COLOR_TYPE_TRUECOLOR
+                                      : palette        ? SPNG_COLOR_TYPE_INDEXED
+                                                       : SPNG_COLOR_TYPE_GRAYSCALE};
+  int code = spng_set_ihdr(c, &h);
+  if (code || !palette) return code;
+  struct spng_plte p = {.n_entries = (uint32_t)n};
+  for (size_t i = 0; i < n; i++) {
+    p.entries[i].red = palette[i][0];
+    p.entries[i].green = palette[i][1];
+    p.entries[i].blue = palette[i][2];
+  }
+  return spng_set_plte(c, &p);
+}
+
+tl_status tl_image_encode_png(const tl_image *m, const uint8_t (*palette)[3], size_t n_colours,
+                              uint8_t **png, size_t *n, tl_err *err) {
+  *png = NULL;
+  if (m->width < 1 || m->height < 1 || (m->channels != 1 && m->channels != 3) ||
+      (palette && (m->channels != 1 || n_colours < 1 || n_colours > 256)))
+    return tl_fail(err, TL_USAGE, "PNG: %d x %d pixels of %d channels, %zu colours; cannot be",
+                   m->width, m->height, m->channels, n_colours);
+  spng_ctx *c = spng_ctx_new(SPNG_CTX_ENCODER);
+  if (!c) return tl_fail(err, TL_NOMEM, "PNG: out of memory");
+  size_t bytes = (size_t)m->width * (size_t)m->height * (size_t)m->channels;
+  int code = spng_set_option(c, SPNG_ENCODE_TO_BUFFER, 1);
+  if (!code) code = set_header(c, m, palette, n_colours);
+  if (!code) code = spng_encode_image(c, m->pixels, bytes, SPNG_FMT_PNG, SPNG_ENCODE_FINALIZE);
+  if (!code) *png = spng_get_png_buffer(c, n, &code);
+  spng_ctx_free(c);
+  return code ? png_fail(code, "PNG", "encoder", err) : TL_OK;
+}

@@ -243,6 +243,36 @@ static void test_damage(void **state) {
   }
 }
 
+/* What is written is read again, colours of a palette included. */
+static void test_png_writer(void **state) {
+  (void)state;
+  static const uint8_t colours[3][3] = {{1, 2, 3}, {40, 50, 60}, {255, 0, 128}};
+  uint8_t grey[6] = {0, 1, 2, 2, 1, 0}, rgb[18];
+  for (int i = 0; i < 18; i++) rgb[i] = (uint8_t)(14 * i);
+  const tl_image m[3] = {{3, 2, 1, grey}, {3, 2, 3, rgb}, {3, 2, 1, grey}};
+  for (int i = 0; i < 3; i++) {
+    uint8_t *png = NULL;
+    size_t n = 0;
+    tl_image back;
+    tl_err err = {TL_OK, ""};
+    if (tl_image_encode_png(&m[i], i == 2 ? colours : NULL, 3, &png, &n, &err) != TL_OK ||
+        tl_image_decode(png, n, "written", NULL, &back, &err) != TL_OK)
+      fail_msg("%s", err.msg);
+    assert_int_equal(back.channels, i == 0 ? 1 : 3);
+    for (int p = 0; p < 6; p++)
+      for (int k = 0; k < back.channels; k++) {
+        const uint8_t want[] = {grey[p], rgb[3 * p + k], colours[grey[p]][k]};
+        assert_int_equal(back.pixels[p * back.channels + k], want[i]);
+      }
+    tl_image_free(&back);
+    free(png);
+  }
+  uint8_t *png = NULL;
+  size_t n = 0;
+  assert_int_equal(tl_image_encode_png(&m[1], colours, 3, &png, &n, NULL), TL_USAGE);
+  assert_null(png);
+}
+
 /* --- containers --------------------------------------------------------------------------------
  */
 
@@ -528,11 +558,15 @@ static int teardown(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_png),    cmocka_unit_test(test_jpeg),
-      cmocka_unit_test(test_damage), cmocka_unit_test(test_folder_and_csv),
-      cmocka_unit_test(test_tar),    cmocka_unit_test(test_idx),
-      cmocka_unit_test(test_cifar),  cmocka_unit_test(test_npz),
-      cmocka_unit_test(test_real)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_png),
+                                     cmocka_unit_test(test_png_writer),
+                                     cmocka_unit_test(test_jpeg),
+                                     cmocka_unit_test(test_damage),
+                                     cmocka_unit_test(test_folder_and_csv),
+                                     cmocka_unit_test(test_tar),
+                                     cmocka_unit_test(test_idx),
+                                     cmocka_unit_test(test_cifar),
+                                     cmocka_unit_test(test_npz),
+                                     cmocka_unit_test(test_real)};
   return cmocka_run_group_tests(tests, setup, teardown);
 }
