@@ -55,6 +55,18 @@ int tl_graph_dim(tl_graph *g, int64_t max) {
 void tl_graph_set_dim(tl_graph *g, int dim, int64_t current) {
   if (current < 0) current = 0;
   g->dim_cur[dim] = current < g->dim_max[dim] ? current : g->dim_max[dim];
+  for (int i = 1; i < g->n_dims; i++)
+    if (g->dim_of[i] == dim) g->dim_cur[i] = g->dim_times[i] * g->dim_cur[dim];
+}
+
+int tl_graph_dim_times(tl_graph *g, int of, int64_t times) {
+  for (int i = 1; i < g->n_dims; i++)
+    if (g->dim_of[i] == of && g->dim_times[i] == times) return i;
+  int dim = tl_graph_dim(g, times * g->dim_max[of]);
+  if (!dim) return 0;
+  g->dim_of[dim] = of;
+  g->dim_times[dim] = times;
+  return dim;
 }
 
 static tl_node *new_node(tl_graph *g, tl_node_kind kind, const char *name) {

@@ -28,6 +28,8 @@ struct tl_graph {
   char scope[128];
   int n_dims;
   int64_t dim_max[TL_MAX_DIMS], dim_cur[TL_MAX_DIMS];
+  int dim_of[TL_MAX_DIMS]; /* the size that this one is a multiple of; 0: none */
+  int64_t dim_times[TL_MAX_DIMS];
   tl_err err;       /* the first error while building */
   tl_node stand_in; /* for a node after an error, so that building goes on; never compiled */
   bool compiled;
@@ -47,6 +49,9 @@ void tl_graph_scope(tl_graph *g, const char *fmt, ...) __attribute__((format(pri
 /* A dynamic size for axis 0 of inputs and of what is computed from them; starts at max. */
 int tl_graph_dim(tl_graph *g, int64_t max);
 void tl_graph_set_dim(tl_graph *g, int dim, int64_t current); /* 0 <= current <= max */
+/* `times` rows for each one of `of`, a size that tl_graph_dim gave: follows it. The same number for
+ * the same two. */
+int tl_graph_dim_times(tl_graph *g, int of, int64_t times);
 
 /* Inputs have memory of their own: zeros after compile, then what the caller wrote last. */
 tl_node *tl_graph_input(tl_graph *g, const char *name, tl_dtype dt, int ndim, const int64_t *shape,

@@ -14,7 +14,7 @@
 
 #include "core/params.h"
 
-enum { TL_MAX_IN = 8, TL_MAX_CASE_DIMS = 8, TL_MAX_DIMS = 8 };
+enum { TL_MAX_IN = 8, TL_MAX_CASE_DIMS = 8, TL_MAX_DIMS = 16 };
 
 typedef struct tl_graph tl_graph;
 typedef struct tl_node tl_node;

@@ -46,6 +46,18 @@ typedef struct tl_head_style {
   bool sequence_bias;            /* token heads always have a bias */
 } tl_head_style;
 
+/* How a picture f32 [channels][size][size] lies in the rows of a picture model's input. */
+typedef enum tl_picture_layout {
+  TL_LAYOUT_PATCHES, /* a row for each patch, in reading order: [channels * patch^2] */
+  TL_LAYOUT_PIXELS,  /* a row for each pixel, in reading order: [channels] (convolutions) */
+} tl_picture_layout;
+
+/* What a classifier of pictures of its own gives: scores [n, classes], at least 0 and the largest
+ * that of the class (predictions are their shares of the sum), and the loss (TL_LOSS_SUM ...). */
+typedef struct tl_picture_classes {
+  tl_node *scores, *loss;
+} tl_picture_classes;
+
 typedef struct tl_arch {
   const char *name;     /* model.type, and config.json's model_type unless hf_type */
   const char *hf_type;  /* "gpt2", "llama", "bert", "modernbert" */
@@ -55,7 +67,8 @@ typedef struct tl_arch {
   bool encoder;
   bool seq2seq;      /* an encoder's rows and a decoder's: see tl_model_source */
   bool head_in_file; /* a file that holds lm_head.weight has it of its own, whatever it says */
-  bool image;        /* reads pictures: no vocabulary, and io's patches in place of tokens */
+  bool image;        /* reads pictures: no vocabulary, and io's pictures in place of tokens */
+  tl_picture_layout layout; /* of pictures; the body gives max_len rows for each of them */
   const char *default_act;
   double default_eps;
   int64_t (*default_ff)(int64_t dim);
@@ -74,6 +87,14 @@ typedef struct tl_arch {
   tl_node *(*encode)(const tl_model *m, tl_graph *g, const tl_model_io *io);
   /* What stands between hidden states and the output matrix; NULL: nothing. [P, D] -> [P, D]. */
   tl_node *(*head)(const tl_model *m, tl_graph *g, tl_node *h);
+  /* Pictures: classes that do not come from a linear layer on pooled rows, trained by cross-entropy
+   * (capsules: lengths and margins). Both or neither. declare_classes adds what depends on the
+   * number of classes, m->task.n_outputs, in place of the head's linear layer; classify builds on
+   * the body's rows h, with targets f32 [n, classes] (label_smoothing and mixing included) and io's
+   * segments, one for each picture's rows. */
+  void (*declare_classes)(tl_model *m, tl_declare *d);
+  tl_picture_classes (*classify)(const tl_model *m, tl_graph *g, const tl_model_io *io, tl_node *h,
+                                 tl_node *targets);
   /* Hugging Face's config.json: the keys that carry sizes (read and written by one table, ended by
    * key NULL), the key of the activation, and the constants that its loader wants besides. */
   const tl_hf_key *keys;

@@ -14,6 +14,10 @@ static void declare_layers(tl_model *m, tl_declare *d, const tl_task_head_option
   h->n_outputs = o->n_outputs;
   h->dropout = o->dropout;
   snprintf(h->problem, sizeof h->problem, "%s", o->problem ? o->problem : "");
+  if (m->arch->declare_classes) {
+    m->arch->declare_classes(m, d);
+    return;
+  }
   if (sequence && style->pooler) {
     snprintf(full, sizeof full, "%s.weight", style->pooler);
     h->pool_w = tl_declare_matrix(d, full, m->c.dim, m->c.dim, std, true);

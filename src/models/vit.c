@@ -111,7 +111,7 @@ static void set_values(tl_model *m) {
 
 static tl_node *body(const tl_model *m, tl_graph *g, const tl_model_io *io) {
   tl_graph_scope(g, "embed");
-  tl_node *x = tl_linear1(g, io->patches, m->patch_w, m->patch_b);
+  tl_node *x = tl_linear1(g, io->pictures, m->patch_w, m->patch_b);
   if (m->class_token) x = tl_place_rows(g, x, m->class_token, io->patch_rows);
   x = tl_add(g, x, tl_embedding(g, m->pos_embed, io->pos));
   x = tl_prenorm_blocks(m, g, tl_model_dropout(m, g, x), io);

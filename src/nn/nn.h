@@ -64,8 +64,8 @@ typedef struct tl_self_attention {
 typedef struct tl_model_io {
   tl_node *tokens, *pos, *types, *segments;
   tl_node **cache, *cache_rows;
-  tl_node *patches, *patch_rows; /* pictures: [P, pixels of a patch]; for each row the patch, -1:
-                                    the class token */
+  tl_node *pictures;   /* rows as the architecture's layout has them (tl_arch.layout) */
+  tl_node *patch_rows; /* for each row of the body the patch, -1: the class token */
   tl_node *src_tokens, *src_pos, *src_segments, *cross, **cross_kv;
 } tl_model_io;
 /* Where a layer's result goes: x + dropout(result). */

@@ -61,7 +61,7 @@ static void mix(tl_image_feed *f, const slot *s, float *mixed) {
     float *t = s->targets + i * f->outputs;
     add_label(f, s->position + (uint64_t)i, share, t);
     if (share < 1) add_label(f, s->position + (uint64_t)other, 1 - share, t);
-    tl_image_patches(&f->o.model, mixed, s->patches + i * f->values);
+    tl_picture_rows(&f->o.model, mixed, s->patches + i * f->values);
   }
 }
 

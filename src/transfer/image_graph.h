@@ -5,24 +5,34 @@
 #include "tilth/augment.h"
 #include "transfer/task.h"
 
+/* A picture in the input of a model, as arch->layout has it. */
+typedef struct tl_picture_shape {
+  int64_t rows, cols;
+} tl_picture_shape;
+tl_picture_shape tl_picture_shape_of(const tl_model_config *c);
+/* Values of a picture f32 [channels][size][size] as those rows. */
+void tl_picture_rows(const tl_model_config *c, const float *picture, float *rows);
+
 typedef struct tl_image_graph {
   tl_model *model;
   tl_graph *g;
-  int dim_images, dim_patches, dim_rows;
-  int64_t room, n_patches, n_rows; /* pictures; patches and rows of each */
-  int64_t n;                       /* pictures in the batch */
+  int dim_images;         /* the graph's other sizes are multiples of it */
+  int64_t room;           /* pictures */
+  tl_picture_shape shape; /* of a picture in the input */
+  int64_t n_rows;         /* that the body gives for each */
+  int64_t n;              /* pictures in the batch */
   tl_model_io io;
+  /* features [n, D]: what the head's linear layer reads; of an architecture with arch->classify the
+   * classes' scores [n, outputs]. */
   tl_node *rows, *targets, *features, *loss;
 } tl_image_graph;
 /* At most `room` pictures a batch. */
 tl_status tl_image_graph_new(tl_ctx *ctx, tl_model *m, tl_dtype dt, int64_t room, bool training,
                              tl_image_graph *out, tl_err *err);
 void tl_image_graph_free(tl_image_graph *p);
-/* Values of a picture f32 [channels][size][size] as patches [n_patches][channels * patch^2]. */
-void tl_image_patches(const tl_model_config *c, const float *picture, float *patches);
-/* A batch of n pictures: patches f32 [n][n_patches][channels * patch^2], targets f32
- * [n][outputs] (NULL: none). */
-void tl_image_graph_set(tl_image_graph *p, int64_t n, const float *patches, const float *targets);
+/* A batch of n pictures, each as tl_picture_rows gives it, and targets f32 [n][outputs] (NULL:
+ * none). */
+void tl_image_graph_set(tl_image_graph *p, int64_t n, const float *pictures, const float *targets);
 /* The loss values of tl_soft_cross_entropy. */
 const float *tl_image_graph_run(tl_image_graph *p, const tl_pass *pass);
 

@@ -43,7 +43,7 @@ static void test_vit(void **state) {
   const float *pictures = tl_st_find(st, "pictures")->data;
   const int32_t *t = tl_st_find(st, "targets")->data;
   for (int i = 0; i < N; i++) {
-    tl_image_patches(&c, pictures + i * 432, patches + i * 432);
+    tl_picture_rows(&c, pictures + i * 432, patches + i * 432);
     targets[i * C + t[i]] = 1;
   }
   tl_image_graph_set(&p, N, patches, targets);
