@@ -75,8 +75,8 @@ static tl_status read_records(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_task_run *r = t->task;
   if (t->given) {
-    TL_TRY(whole(t->given->train, &r->train, err));
-    return whole(t->given->test, &r->test, err);
+    TL_TRY(whole(&t->given->train->records, &r->train, err));
+    return whole(&t->given->test->records, &r->test, err);
   }
   TL_TRY(tl_finetune_read(c, c->task.train, NULL, &r->train.file, err));
   const tl_labels *labels = r->train.file.labels.n ? &r->train.file.labels : NULL;

@@ -8,21 +8,14 @@
 #include "base/rng.h"
 #include "train/finetune.h"
 #include "train/image_batch.h"
+#include "train/part.h"
 #include "transfer/image_graph.h"
-
-/* Pictures of one purpose: the file's at index[0 .. n), and their records. */
-typedef struct picture_part {
-  const tl_image_data *file;
-  size_t *index;
-  size_t n;
-  tl_task_data records;
-} picture_part;
 
 typedef struct tl_image_run {
   const tl_task *task;
   tl_adapt_options adapt;
   tl_image_data file[3]; /* train, valid, test; without pictures: no such file */
-  picture_part train, valid, test;
+  tl_part train, valid, test;
   tl_augment plain; /* for measuring */
   tl_image_graph graph;
   tl_image_feed *feed;
@@ -35,29 +28,18 @@ typedef struct tl_image_run {
 
 static tl_status read_file(tl_trainer *t, const char *path, const tl_labels *labels,
                            tl_image_data *out, tl_err *err) {
-  const tl_config *c = t->cfg;
-  tl_image_options o = {.skip_bad = !strcmp(c->image.bad, "skip"),
-                        .labels = labels,
-                        .memory = (size_t)c->image.memory_mb << 20};
-  tl_image_format_parse(c->image.format, &o.format);
-  TL_TRY(tl_image_read(path, &o, out, err));
+  TL_TRY(tl_part_read_pictures(t->cfg, path, labels, out, err));
   for (int i = 0; i < TL_IMAGE_MAX_BAD && out->bad[i]; i++)
     tl_trainer_note(t, "warning", "left out: %s", out->bad[i]);
   if (out->n_bad > 0)
     tl_trainer_note(t, "warning", "%s: %zu broken pictures were left out", path, out->n_bad);
-  if (!out->records.label)
-    return tl_fail(err, TL_DATA, "%s: pictures without labels; expected a folder for each class",
-                   path);
   t->data_hash = tl_mix64(t->data_hash, out->records.hash);
   return TL_OK;
 }
 
-static tl_status take(const tl_image_data *file, const size_t *order, size_t n, picture_part *p,
+static tl_status take(const tl_image_data *file, const size_t *order, size_t n, tl_part *p,
                       tl_err *err) {
-  *p = (picture_part){.file = file, .n = n, .index = malloc((n + 1) * sizeof *p->index)};
-  if (!p->index) return tl_fail(err, TL_NOMEM, "out of memory for %zu pictures", n);
-  for (size_t i = 0; i < n; i++) p->index[i] = order ? order[i] : i;
-  return tl_task_select(&file->records, p->index, n, &p->records, err);
+  return tl_part_take(&file->records, file, order, n, p, err);
 }
 
 static tl_status split(tl_trainer *t, tl_err *err) {
@@ -80,6 +62,11 @@ static tl_status split(tl_trainer *t, tl_err *err) {
 static tl_status read_data(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_image_run *r = t->image;
+  if (t->given) {
+    r->train = *t->given->train;
+    r->test = *t->given->test;
+    return TL_OK;
+  }
   t->data_name = c->task.train;
   TL_TRY(read_file(t, c->task.train, NULL, &r->file[0], err));
   const tl_labels *labels = &r->file[0].records.labels;
@@ -115,7 +102,7 @@ static int64_t natural_size(const tl_image_data *d, int64_t patch) {
 
 static tl_status model_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
   const tl_config *c = t->cfg;
-  const tl_image_data *d = &t->image->file[0];
+  const tl_image_data *d = t->image->train.pictures;
   if (*c->task.from) {
     TL_TRY(tl_model_read_config(c->task.from, mc, err));
     if (c->model.image_size) mc->image_size = c->model.image_size;
@@ -135,7 +122,7 @@ static tl_status model_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
 static tl_status make_model(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_image_run *r = t->image;
-  const tl_labels *labels = &r->file[0].records.labels;
+  const tl_labels *labels = &r->train.records.labels;
   tl_model_config mc = {0};
   TL_TRY(model_config(t, &mc, err));
   tl_task_head_options o = {.kind = r->task->head,
@@ -149,9 +136,10 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
   tl_augment_from(c, (int32_t)mc.image_size, (int32_t)mc.channels, false, &r->plain);
   if (*c->task.from) {
     TL_TRY(tl_image_read_preprocessor(c->task.from, &r->plain, err));
-    TL_TRY(tl_model_read_weights(t->model, c->task.from, err));
+    if (!c->task.random) TL_TRY(tl_model_read_weights(t->model, c->task.from, err));
   } else {
-    TL_TRY(tl_image_statistics(r->train.file, r->train.index, r->train.n, &r->plain, err));
+    TL_TRY(
+        tl_image_statistics(r->train.pictures, r->train.index, r->train.records.n, &r->plain, err));
   }
   tl_adapt_begin(t->model);
   return TL_OK;
@@ -160,9 +148,9 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
 static tl_status make_feed(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_image_run *r = t->image;
-  tl_image_feed_options o = {.data = r->train.file,
+  tl_image_feed_options o = {.data = r->train.pictures,
                              .index = r->train.index,
-                             .n = (int64_t)r->train.n,
+                             .n = (int64_t)r->train.records.n,
                              .batch = c->train.batch,
                              .ahead = (int)(2 * c->train.accum + 1),
                              .seed = (uint64_t)c->run.seed,
@@ -196,8 +184,8 @@ static tl_status init(tl_trainer *t, tl_err *err) {
                             c->train.batch, true, &r->graph, err));
   TL_TRY(make_feed(t, err));
   t->g = r->graph.g;
-  t->val_ready = r->valid.n > 0;
-  tl_finetune_plan(t, (int64_t)r->train.n);
+  t->val_ready = r->valid.records.n > 0;
+  tl_finetune_plan(t, (int64_t)r->train.records.n);
   return TL_OK;
 }
 
@@ -217,27 +205,32 @@ static tl_lm_loss run(tl_trainer *t, int64_t m, const tl_pass *pass, tl_run_size
   return (tl_lm_loss){l[TL_LOSS_SUM], l[TL_LOSS_Z], l[TL_LOSS_COUNT], l[TL_LOSS_CORRECT]};
 }
 
-static tl_status score(tl_trainer *t, const picture_part *p, bool final, tl_scores *out,
-                       tl_err *err) {
+/* keep (NULL: not wanted) gets the predictions. */
+static tl_status score(tl_trainer *t, const tl_part *p, bool final, tl_scores *out,
+                       tl_predictions *keep, tl_err *err) {
   tl_predictions pred;
   tl_image_run *r = t->image;
   TL_TRY(tl_image_feed_error(r->feed, err));
-  TL_TRY(tl_image_graph_predict(&r->graph, p->file, p->index, p->n, &r->plain, &pred, err));
-  tl_status s =
-      tl_task_scores(r->task, &p->records, &pred, final, (uint64_t)t->cfg->run.seed, out, err);
-  tl_predictions_free(&pred);
+  TL_TRY(tl_image_graph_predict(&r->graph, p->pictures, p->index, p->records.n, &r->plain, &pred,
+                                err));
+  tl_status s = tl_task_scores(r->task, &p->records, &pred, final && !t->given,
+                               (uint64_t)t->cfg->run.seed, out, err);
+  if (s == TL_OK && keep)
+    *keep = pred;
+  else
+    tl_predictions_free(&pred);
   return s;
 }
 
 static tl_status evaluate(tl_trainer *t, tl_eval_result *e, tl_err *err) {
   tl_image_run *r = t->image;
   double start = tl_now();
-  TL_TRY(score(t, &r->valid, false, &r->scores, err));
+  TL_TRY(score(t, &r->valid, false, &r->scores, NULL, err));
   *e = (tl_eval_result){.loss = tl_scores_find(&r->scores, "loss"), .bpb = NAN};
   e->accuracy = tl_scores_find(&r->scores, "accuracy");
   e->perplexity = exp(e->loss);
   e->criterion = -tl_scores_find(&r->scores, r->task->metric);
-  e->targets = r->valid.n;
+  e->targets = r->valid.records.n;
   e->seconds = tl_now() - start;
   return TL_OK;
 }
@@ -254,15 +247,17 @@ static tl_status finish(tl_trainer *t, tl_train_result *result, tl_err *err) {
   tl_image_run *r = t->image;
   tl_task_result *x = &result->task;
   if (t->val_ready && t->s.best_step != t->s.step) TL_TRY(tl_trainer_load_best(t, err));
-  if (r->valid.n) TL_TRY(score(t, &r->valid, true, &x->valid, err));
-  if (r->test.n) TL_TRY(score(t, &r->test, true, &x->test, err));
+  if (r->valid.records.n) TL_TRY(score(t, &r->valid, true, &x->valid, NULL, err));
+  tl_predictions *keep = t->given ? t->given->pred : NULL;
+  if (r->test.records.n) TL_TRY(score(t, &r->test, true, &x->test, keep, err));
   x->type = r->task->name;
   x->metric = r->task->metric;
   x->best = -t->s.best;
   x->trained = tl_params_count(&t->model->params, true);
-  x->n_train = (int64_t)r->train.n;
-  x->n_valid = (int64_t)r->valid.n;
-  x->n_test = (int64_t)r->test.n;
+  x->n_train = (int64_t)r->train.records.n;
+  x->n_valid = (int64_t)r->valid.records.n;
+  x->n_test = (int64_t)r->test.records.n;
+  if (!t->run) return TL_OK;
   tl_adapt_merge(t->model);
   char *dir = tl_path_join(tl_run_dir(t->run), "model");
   tl_status s = dir ? tl_image_write_preprocessor(dir, &r->plain, err)
@@ -271,19 +266,16 @@ static tl_status finish(tl_trainer *t, tl_train_result *result, tl_err *err) {
   return s;
 }
 
-static void free_part(picture_part *p) {
-  free(p->index);
-  tl_task_select_free(&p->records);
-}
-
 static void release(tl_trainer *t) {
   tl_image_run *r = t->image;
   if (!r) return;
   tl_image_feed_free(r->feed);
   tl_image_graph_free(&r->graph);
-  free_part(&r->train);
-  free_part(&r->valid);
-  free_part(&r->test);
+  if (!t->given) { /* else borrowed */
+    tl_part_free(&r->train);
+    tl_part_free(&r->valid);
+    tl_part_free(&r->test);
+  }
   for (int i = 0; i < 3; i++) tl_image_data_free(&r->file[i]);
   free(r->micro);
   free(r);

@@ -47,9 +47,9 @@ typedef tl_label_study_state study;
 
 static tl_status order_for(study *s, uint64_t seed, tl_err *err) {
   if (s->order && s->order_seed == seed) return TL_OK;
-  if (!s->order) s->order = malloc((s->train.n + 1) * sizeof *s->order);
+  if (!s->order) s->order = malloc((s->train.records.n + 1) * sizeof *s->order);
   if (!s->order) return tl_fail(err, TL_NOMEM, "study: out of memory");
-  TL_TRY(tl_task_order(&s->train, seed, s->order, err));
+  TL_TRY(tl_task_order(&s->train.records, seed, s->order, err));
   s->order_seed = seed;
   return TL_OK;
 }
@@ -60,11 +60,11 @@ static int64_t tuning_size(const study *s, int64_t n, int64_t *n_dev) {
   for (int i = s->n_labels - 1; i > 0 && n > DEV_MAX; i--) /* see DEV_MAX */
     if (s->labels[i] == n) n = s->labels[i - 1];
   *n_dev = n < DEV_MAX ? n : DEV_MAX;
-  if (s->valid.n > 0) {
-    if (*n_dev > (int64_t)s->valid.n) *n_dev = (int64_t)s->valid.n;
+  if (s->valid.records.n > 0) {
+    if (*n_dev > (int64_t)s->valid.records.n) *n_dev = (int64_t)s->valid.records.n;
     return n;
   }
-  const int64_t all = (int64_t)s->train.n;
+  const int64_t all = (int64_t)s->train.records.n;
   if (n + *n_dev > all) { /* all records and no smaller set: some must judge */
     if (*n_dev > all / 5) *n_dev = all / 5;
     n = all - *n_dev;
@@ -114,7 +114,8 @@ static double work_left(study *s) {
       for (int seed = 1; seed <= s->o->n_seeds; seed++) {
         char key[TL_STUDY_KEY];
         cell_key(key, arm, s->labels[i], seed);
-        if (!json_object_get(s->cells, key)) sum += work_of(s, s->labels[i], (int64_t)s->test.n);
+        if (!json_object_get(s->cells, key))
+          sum += work_of(s, s->labels[i], (int64_t)s->test.records.n);
       }
     }
   }
@@ -150,18 +151,22 @@ static tl_status configure(study *s, const tl_study_arm *a, int seed, double lr,
   return tl_config_finish(s->cfg, err);
 }
 
+static tl_status take(const tl_study_file *f, const size_t *order, size_t n, tl_part *out,
+                      tl_err *err) {
+  return tl_part_take(&f->records, f->is_pictures ? &f->pictures : NULL, order, n, out, err);
+}
+
 /* Trains on the first n records of the seed's order; pred may be NULL. */
 static tl_status fit(study *s, const tl_study_arm *a, int64_t n, int seed, double lr,
-                     const tl_task_data *test, tl_predictions *pred, tl_train_result *r,
-                     tl_err *err) {
-  tl_task_data part = {0};
+                     const tl_part *test, tl_predictions *pred, tl_train_result *r, tl_err *err) {
+  tl_part part = {0};
   TL_TRY(configure(s, a, seed, lr, err));
   TL_TRY(order_for(s, (uint64_t)seed, err));
-  TL_TRY(tl_task_select(&s->train, s->order, (size_t)n, &part, err));
+  TL_TRY(take(&s->train, s->order, (size_t)n, &part, err));
   tl_given_records given = {.train = &part, .test = test, .pred = pred};
   tl_status st = tl_train_given(s->ctx, s->cfg, &given, r, err);
-  tl_task_select_free(&part);
-  s->done += work_of(s, n, (int64_t)test->n);
+  tl_part_free(&part);
+  s->done += work_of(s, n, (int64_t)test->records.n);
   return st;
 }
 
@@ -169,21 +174,21 @@ static double value_of(const study *s, const tl_train_result *r) {
   return tl_scores_find(&r->task.test, s->task->metric);
 }
 
-static tl_status judges(study *s, int64_t n_dev, tl_task_data *out, tl_err *err) {
-  if (s->valid.n == 0) {
+static tl_status judges(study *s, int64_t n_dev, tl_part *out, tl_err *err) {
+  if (s->valid.records.n == 0) {
     TL_TRY(order_for(s, 1, err));
-    return tl_task_select(&s->train, s->order + s->train.n - n_dev, (size_t)n_dev, out, err);
+    return take(&s->train, s->order + s->train.records.n - n_dev, (size_t)n_dev, out, err);
   }
-  size_t *order = malloc((s->valid.n + 1) * sizeof *order);
+  size_t *order = malloc((s->valid.records.n + 1) * sizeof *order);
   if (!order) return tl_fail(err, TL_NOMEM, "study: out of memory");
-  tl_status st = tl_task_order(&s->valid, 1, order, err);
-  if (st == TL_OK) st = tl_task_select(&s->valid, order, (size_t)n_dev, out, err);
+  tl_status st = tl_task_order(&s->valid.records, 1, order, err);
+  if (st == TL_OK) st = take(&s->valid, order, (size_t)n_dev, out, err);
   free(order);
   return st;
 }
 
-static tl_status try_rate(study *s, const tl_study_arm *a, int64_t n, double lr,
-                          const tl_task_data *dev, json_t *rates, tl_err *err) {
+static tl_status try_rate(study *s, const tl_study_arm *a, int64_t n, double lr, const tl_part *dev,
+                          json_t *rates, tl_err *err) {
   json_t *tried = json_object_get(rates, "tried");
   char key[32], left[48];
   double start = tl_now();
@@ -211,7 +216,7 @@ static tl_status choose_rate(study *s, const tl_study_arm *a, int64_t labels, do
   int64_t n_dev = 0, n = tuning_size(s, labels, &n_dev);
   json_t *rates = rates_of(s, a, n);
   if (!rates) return tl_fail(err, TL_DATA, "%s: rates of another form", s->o->out_json);
-  tl_task_data dev = {0};
+  tl_part dev = {0};
   tl_status st = judges(s, n_dev, &dev, err);
   double top = -INFINITY;
   for (int i = 0; st == TL_OK && i < s->o->n_lrs; i++) {
@@ -226,7 +231,7 @@ static tl_status choose_rate(study *s, const tl_study_arm *a, int64_t labels, do
       *best = s->o->lrs[i];
     }
   }
-  tl_task_select_free(&dev);
+  tl_part_free(&dev);
   return st;
 }
 
@@ -265,19 +270,23 @@ static tl_status run_bayes(study *s, const tl_study_arm *a, int64_t n, int seed,
   char key[TL_STUDY_KEY];
   cell_key(key, a, n, seed);
   if (json_object_get(s->cells, key)) return TL_OK;
-  tl_nb_text *train = malloc((size_t)n * sizeof *train), *test = malloc(s->test.n * sizeof *test);
+  tl_nb_text *train = malloc((size_t)n * sizeof *train),
+             *test = malloc(s->test.records.n * sizeof *test);
   tl_naive_bayes *nb = NULL;
   tl_status st = train && test ? order_for(s, (uint64_t)seed, err)
                                : tl_fail(err, TL_NOMEM, "study: out of memory");
   for (int64_t i = 0; st == TL_OK && i < n; i++) {
     size_t at = s->order[i];
-    train[i] = (tl_nb_text){s->train.text[at], strlen(s->train.text[at]), s->train.label[at]};
+    train[i] = (tl_nb_text){s->train.records.text[at], strlen(s->train.records.text[at]),
+                            s->train.records.label[at]};
   }
-  for (size_t i = 0; st == TL_OK && i < s->test.n; i++)
-    test[i] = (tl_nb_text){s->test.text[i], strlen(s->test.text[i]), s->test.label[i]};
-  if (st == TL_OK) st = tl_naive_bayes_train(train, (size_t)n, s->train.labels.n, 0, &nb, err);
+  for (size_t i = 0; st == TL_OK && i < s->test.records.n; i++)
+    test[i] = (tl_nb_text){s->test.records.text[i], strlen(s->test.records.text[i]),
+                           s->test.records.label[i]};
+  if (st == TL_OK)
+    st = tl_naive_bayes_train(train, (size_t)n, s->train.records.labels.n, 0, &nb, err);
   if (st == TL_OK) {
-    double x = tl_naive_bayes_accuracy(nb, test, s->test.n);
+    double x = tl_naive_bayes_accuracy(nb, test, s->test.records.n);
     json_object_set_new(s->cells, key, json_pack("{s:f}", "value", x));
     tl_study_say(s, "%-11s %6lld labels, seed %d: accuracy %.4g", a->name, (long long)n, seed,
                  100 * x);
@@ -308,7 +317,7 @@ static tl_status check(const tl_study_options *o, tl_err *err) {
 
 static tl_status add_size(study *s, double wanted, tl_err *err) {
   size_t n = 0, none = 0;
-  TL_TRY(tl_task_split(&s->train, wanted, 0, &n, &none, err));
+  TL_TRY(tl_task_split(&s->train.records, wanted, 0, &n, &none, err));
   int at = s->n_labels;
   for (; at > 0 && s->labels[at - 1] >= (int64_t)n; at--)
     if (s->labels[at - 1] == (int64_t)n) return TL_OK; /* 50 % and 100 of 200 */
@@ -319,16 +328,13 @@ static tl_status add_size(study *s, double wanted, tl_err *err) {
 }
 
 static tl_status select_test(study *s, tl_err *err) {
-  size_t n = s->test_file.n, all = n;
+  size_t n = s->test_file.records.n, all = n;
+  if (s->o->max_test > 0 && n > (size_t)s->o->max_test) n = (size_t)s->o->max_test;
+  if (n == all) return take(&s->test_file, NULL, n, &s->test, err);
   size_t *order = malloc((all + 1) * sizeof *order);
   if (!order) return tl_fail(err, TL_NOMEM, "study: out of memory");
-  if (s->o->max_test > 0 && n > (size_t)s->o->max_test) n = (size_t)s->o->max_test;
-  tl_status st = TL_OK;
-  if (n < all)
-    st = tl_task_order(&s->test_file, 1, order, err);
-  else
-    for (size_t i = 0; i < n; i++) order[i] = i;
-  if (st == TL_OK) st = tl_task_select(&s->test_file, order, n, &s->test, err);
+  tl_status st = tl_task_order(&s->test_file.records, 1, order, err);
+  if (st == TL_OK) st = take(&s->test_file, order, n, &s->test, err);
   free(order);
   return st;
 }
@@ -343,34 +349,53 @@ static uint64_t hash_model(const tl_model *m, uint64_t h) {
 
 static tl_status hash_inputs(study *s, tl_err *err) {
   tl_model *m = NULL;
-  tl_tokenizer *tok = NULL;
   const char *from = s->cfg->task.from;
-  TL_TRY(tl_model_tokenizer(from, &tok, err));
-  s->inputs_hash = tl_tokenizer_fingerprint(tok);
-  tl_tokenizer_free(tok);
+  if (!s->train.is_pictures) {
+    tl_tokenizer *tok = NULL;
+    TL_TRY(tl_model_tokenizer(from, &tok, err));
+    s->inputs_hash = tl_tokenizer_fingerprint(tok);
+    tl_tokenizer_free(tok);
+  }
   TL_TRY(tl_model_load(from, false, &m, err));
   s->inputs_hash = hash_model(m, s->inputs_hash);
   tl_model_free(m);
-  s->inputs_hash = tl_mix64(s->inputs_hash, s->train.hash);
-  s->inputs_hash = tl_mix64(s->inputs_hash, s->test_file.hash);
-  if (s->valid.n) s->inputs_hash = tl_mix64(s->inputs_hash, s->valid.hash);
+  s->inputs_hash = tl_mix64(s->inputs_hash, s->train.records.hash);
+  s->inputs_hash = tl_mix64(s->inputs_hash, s->test_file.records.hash);
+  if (s->valid.records.n) s->inputs_hash = tl_mix64(s->inputs_hash, s->valid.records.hash);
   return TL_OK;
+}
+
+static tl_status read_file(const study *s, const char *path, const tl_labels *labels,
+                           tl_study_file *f, tl_err *err) {
+  f->is_pictures = !strcmp(s->task->name, "image_classify");
+  if (!f->is_pictures) return tl_finetune_read(s->cfg, path, labels, &f->records, err);
+  TL_TRY(tl_part_read_pictures(s->cfg, path, labels, &f->pictures, err));
+  f->records = f->pictures.records;
+  return TL_OK;
+}
+
+static void free_file(tl_study_file *f) {
+  if (f->is_pictures)
+    tl_image_data_free(&f->pictures);
+  else
+    tl_task_data_free(&f->records);
 }
 
 static tl_status load(study *s, tl_err *err) {
   const tl_config *c = s->o->config;
   TL_TRY(tl_config_copy(c, &s->cfg, err));
   s->task = tl_task_find(c->task.type);
-  TL_TRY(tl_finetune_read(c, c->task.train, NULL, &s->train, err));
-  const tl_labels *labels = s->train.labels.n ? &s->train.labels : NULL;
-  TL_TRY(tl_finetune_read(c, c->task.test, labels, &s->test_file, err));
-  if (*c->task.valid) TL_TRY(tl_finetune_read(c, c->task.valid, labels, &s->valid, err));
+  TL_TRY(read_file(s, c->task.train, NULL, &s->train, err));
+  const tl_labels *labels = s->train.records.labels.n ? &s->train.records.labels : NULL;
+  TL_TRY(read_file(s, c->task.test, labels, &s->test_file, err));
+  if (*c->task.valid) TL_TRY(read_file(s, c->task.valid, labels, &s->valid, err));
   if (s->task->loss == TL_LOSS_CLASS && labels->n < 2)
     return tl_fail(err, TL_DATA, "%s: only one label occurs, \"%s\"; there is nothing to learn",
                    c->task.train, labels->name[0]);
   TL_TRY(select_test(s, err));
   s->arms = s->o->arms;
-  if (s->train.kind != TL_TASK_CLASS || s->train.text_b) s->arms &= ~(unsigned)TL_STUDY_BAYES;
+  if (s->train.records.kind != TL_TASK_CLASS || s->train.records.text_b || s->train.is_pictures)
+    s->arms &= ~(unsigned)TL_STUDY_BAYES;
   for (int i = 0; i < s->o->n_labels; i++) TL_TRY(add_size(s, s->o->labels[i], err));
   TL_TRY(hash_inputs(s, err));
   return tl_study_open(s, err);
@@ -401,10 +426,10 @@ tl_status tl_label_study(tl_ctx *ctx, const tl_study_options *options, tl_study_
   if (st == TL_OK) st = run_all(s, err);
   json_decref(s->doc);
   free(s->order);
-  tl_task_select_free(&s->test);
-  tl_task_data_free(&s->train);
-  tl_task_data_free(&s->valid);
-  tl_task_data_free(&s->test_file);
+  tl_part_free(&s->test);
+  free_file(&s->train);
+  free_file(&s->valid);
+  free_file(&s->test_file);
   tl_config_free(s->cfg);
   free(s);
   return st;

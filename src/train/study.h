@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "tilth/transfer.h"
+#include "train/part.h"
 #include "transfer/task.h"
 
 enum { TL_STUDY_LABELS = 32, TL_STUDY_SEEDS = 64, TL_STUDY_KEY = 96, TL_STUDY_ARMS = 5 };
@@ -17,15 +18,22 @@ typedef struct tl_study_arm {
 } tl_study_arm;
 extern const tl_study_arm tl_study_arm_list[TL_STUDY_ARMS];
 
+/* A file of records. */
+typedef struct tl_study_file {
+  tl_task_data records; /* of pictures: a view of theirs */
+  tl_image_data pictures;
+  bool is_pictures;
+} tl_study_file;
+
 typedef struct tl_label_study_state {
   tl_ctx *ctx;
   const tl_study_options *o;
   tl_config *cfg; /* a copy that the arms change */
   const tl_task *task;
   unsigned arms;
-  tl_task_data train, valid, test_file; /* as read; valid: empty if there is no file */
-  tl_task_data test;                    /* a selection of test_file */
-  int64_t labels[TL_STUDY_LABELS];      /* rising */
+  tl_study_file train, valid, test_file; /* valid: empty if there is no file */
+  tl_part test;                          /* of test_file */
+  int64_t labels[TL_STUDY_LABELS];       /* rising */
   int n_labels;
   size_t *order; /* of the training records for order_seed */
   uint64_t order_seed;

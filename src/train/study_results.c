@@ -62,7 +62,7 @@ static tl_status settings(const study *s, json_t **out, tl_err *err) {
   if (st == TL_OK) {
     *out =
         json_pack("{s:s, s:o, s:o, s:I, s:s}", "config", yaml, "labels", labels, "learning_rates",
-                  lrs, "test_size", (json_int_t)s->test.n, "inputs_hash", hash);
+                  lrs, "test_size", (json_int_t)s->test.records.n, "inputs_hash", hash);
     if (!*out) st = tl_fail(err, TL_NOMEM, "%s: out of memory", s->o->out_json);
   }
   free(yaml);
@@ -186,12 +186,12 @@ static json_t *examples(const tl_task_data *d, const tl_predictions *p) {
 tl_status tl_study_show(study *s, const tl_predictions *p, tl_err *err) {
   if (!p->output && !p->text) return TL_OK; /* prompts have only a loss */
   tl_details d;
-  TL_TRY(tl_details_make(&s->test, p, &d, err));
+  TL_TRY(tl_details_make(&s->test.records, p, &d, err));
   char *text = tl_details_json(&d);
   if (text && d.n_labels) json_object_set_new(s->doc, "details", json_loads(text, 0, NULL));
   free(text);
   tl_details_free(&d);
-  json_object_set_new(s->doc, "predictions", examples(&s->test, p));
+  json_object_set_new(s->doc, "predictions", examples(&s->test.records, p));
   return TL_OK;
 }
 
@@ -251,12 +251,13 @@ static json_t *study_json(const study *s) {
   json_t *labels = json_array();
   for (int i = 0; i < s->n_labels; i++) json_array_append_new(labels, json_integer(s->labels[i]));
   json_t *o = json_pack("{s:s, s:I, s:o, s:o, s:{s:s, s:f, s:b}}", "task", s->task->name,
-                        "test_size", (json_int_t)s->test.n, "labels", labels, "arms", arms_json(s),
-                        "metric", "name", s->task->metric, "scale", tl_study_scale(s->task),
-                        "lower", (int)tl_study_lower(s->task));
-  if (s->train.labels.n) json_object_set_new(o, "classes", json_integer(s->train.labels.n));
-  if (s->train.kind == TL_TASK_CLASS)
-    json_object_set_new(o, "majority", json_real(majority(&s->test)));
+                        "test_size", (json_int_t)s->test.records.n, "labels", labels, "arms",
+                        arms_json(s), "metric", "name", s->task->metric, "scale",
+                        tl_study_scale(s->task), "lower", (int)tl_study_lower(s->task));
+  if (s->train.records.labels.n)
+    json_object_set_new(o, "classes", json_integer(s->train.records.labels.n));
+  if (s->train.records.kind == TL_TASK_CLASS)
+    json_object_set_new(o, "majority", json_real(majority(&s->test.records)));
   return o;
 }
 

@@ -143,8 +143,11 @@ tl_status tl_train_given(tl_ctx *ctx, const tl_config *cfg, const tl_given_recor
   *result = (tl_train_result){0};
   tl_trainer *t = calloc(1, sizeof *t);
   if (!t) return tl_fail(err, TL_NOMEM, "trainer: out of memory");
-  *t = (tl_trainer){
-      .ctx = ctx, .cfg = cfg, .opt = &no_options, .learner = &tl_finetuning, .given = given};
+  *t = (tl_trainer){.ctx = ctx,
+                    .cfg = cfg,
+                    .opt = &no_options,
+                    .learner = tl_trainer_learner(cfg),
+                    .given = given};
   tl_status s = tl_trainer_init(t, err);
   if (s == TL_OK) s = tl_trainer_run(t, result, err);
   if (s == TL_OK) fill_result(t, result);

@@ -12,6 +12,7 @@
 #include "train/guard.h"
 #include "train/lm.h"
 #include "train/loader.h"
+#include "train/part.h"
 #include "train/profiler.h"
 
 /* All that changes from step to step, besides weights and optimizer state: plain data, stored as it
@@ -67,8 +68,8 @@ extern const tl_learner tl_pretraining, tl_finetuning, tl_contrastive, tl_imagin
 
 /* Records at hand, to be learnt and predicted without a run folder and without validation. */
 typedef struct tl_given_records {
-  const tl_task_data *train, *test; /* with the same labels; borrowed */
-  tl_predictions *pred;             /* gets those of test; NULL: not wanted */
+  const tl_part *train, *test; /* with the same labels; borrowed */
+  tl_predictions *pred;        /* gets those of test; NULL: not wanted */
 } tl_given_records;
 
 struct tl_trainer {
