@@ -126,9 +126,10 @@ int tl_cmd_report_labels(int argc, char **argv) {
   const tl_opt opts[] = {
       {"from", 0, TL_OPT_STR, &r.set[0].value, "MODEL", "folder of the pretrained model"},
       {"task", 0, TL_OPT_STR, &r.set[1].value, "TASK",
-       "classify, multilabel, regression, tokens, prompt, translate (default classify)"},
+       "classify, multilabel, regression, tokens, prompt, translate, image_classify (default "
+       "classify)"},
       {"data", 0, TL_OPT_STR, &r.set[2].value, "FILE",
-       "labelled records to learn from; aligned lines: a.en,a.de"},
+       "labelled records to learn from; aligned lines: a.en,a.de; pictures: docs/images.md"},
       {"valid", 0, TL_OPT_STR, &r.set[3].value, "FILE",
        "records that choose the learning rates (default: the end of the data)"},
       {"test", 0, TL_OPT_STR, &r.set[4].value, "FILE", "records that all arms are measured on"},
@@ -156,8 +157,8 @@ int tl_cmd_report_labels(int argc, char **argv) {
       .summary =
           "Shows what pretraining was worth on any task of tilth finetune: the score against the\n"
           "number of labels for the pretrained model, for the same network from random weights,\n"
-          "for a frozen random one (each with its own best learning rate) and for naive Bayes, on\n"
-          "the same records; mean, interval over seeds, paired difference.",
+          "for a frozen random one (each with its own best learning rate) and for a simple\n"
+          "baseline, on the same records; mean, interval over seeds, paired difference.",
       .examples =
           "tilth report labels --from MODEL --data train.tsv --test test.tsv --page study.html\n"
           "tilth report labels --from MODEL --task tokens --data train.conll --test test.conll "

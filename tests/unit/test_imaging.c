@@ -14,46 +14,19 @@
 #include "base/file.h"
 #include "base/rng.h"
 #include "tilth/train.h"
+#include "toy_pictures.h"
 #include "train/image_batch.h"
 
-enum { SIDE = 8, PICTURES = 96, TEST = 40, BATCH = 8, BATCHES = 20, PATH = 600 };
+enum { SIDE = TOY_SIDE, PICTURES = 96, TEST = 40, BATCH = 8, BATCHES = 20, PATH = TOY_PATH };
 
 static char g_dir[64] = "/tmp/tilth-imaging-XXXXXX";
 static char g_train[PATH], g_test[PATH];
 
-/* --- pictures: the upper or the lower half is the brighter one, in noise -----------------------
- */
-
-static void write_file(const char *path, const void *data, size_t n) {
-  tl_err err = {TL_OK, ""};
-  if (tl_file_write_atomic(path, data, n, &err) != TL_OK) fail_msg("%s", err.msg);
-}
-
-static void write_set(const char *name, int n, uint64_t seed, char *path) {
-  static uint8_t x[16 + PICTURES * SIDE * SIDE], y[8 + PICTURES];
-  const uint8_t count = (uint8_t)n;
-  memcpy(x, (uint8_t[16]){0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, SIDE, 0, 0, 0, SIDE}, 16);
-  memcpy(y, (uint8_t[8]){0, 0, 8, 1, 0, 0, 0, count}, 8);
-  tl_rng r = tl_rng_make(seed, TL_STREAM_TEST, 0, 0);
-  for (int i = 0; i < n; i++) {
-    y[8 + i] = (uint8_t)(i % 2);
-    for (int p = 0; p < SIDE * SIDE; p++) {
-      bool bright = (p < SIDE * SIDE / 2) == (i % 2 == 0);
-      x[16 + i * SIDE * SIDE + p] = (uint8_t)((bright ? 120 : 30) + tl_rng_below(&r, 100));
-    }
-  }
-  char labels[PATH];
-  snprintf(path, PATH, "%s/%s-images-idx3-ubyte", g_dir, name);
-  snprintf(labels, sizeof labels, "%s/%s-labels-idx1-ubyte", g_dir, name);
-  write_file(path, x, 16 + (size_t)n * SIDE * SIDE);
-  write_file(labels, y, 8 + (size_t)n);
-}
-
 static int make_pictures(void **state) {
   (void)state;
   if (!mkdtemp(g_dir)) return -1;
-  write_set("train", PICTURES, 1, g_train);
-  write_set("test", TEST, 2, g_test);
+  toy_pictures(g_dir, "train", PICTURES, 1, g_train);
+  toy_pictures(g_dir, "test", TEST, 2, g_test);
   return 0;
 }
 
