@@ -115,6 +115,10 @@ tl_node *tl_gather_rows(tl_graph *g, tl_node *x, tl_node *idx);
 tl_node *tl_place_rows(tl_graph *g, tl_node *x, tl_param *fill, tl_node *src);
 /* Mean of rows [q0, q1) of x for each segment of i32 [S, 5]: [S, d]; an empty segment gives 0. */
 tl_node *tl_segment_mean(tl_graph *g, tl_node *x, tl_node *segments);
+/* x [n grid^2, s^2 C], pictures of grid x grid rows, to [n (s grid)^2, C]: each row's columns are s x
+ * s rows in its place, line by line. dim: the dynamic size of the result's rows (tl_graph_dim), 0:
+ * none. */
+tl_node *tl_pixel_shuffle(tl_graph *g, tl_node *x, int64_t grid, int64_t s, int dim);
 /* The activation of a parameter [rows, cols], converted to the graph's type. */
 tl_node *tl_from_param(tl_graph *g, tl_param *p);
 /* Writes columns [k_col, k_col + 2*kv_cols) of x [N, *] (k then v) into rows pos i32 [N] of the
@@ -133,6 +137,10 @@ typedef struct tl_xent_spec {
 tl_node *tl_cross_entropy(tl_graph *g, tl_node *h, tl_node *targets, const tl_xent_spec *spec);
 /* Cross-entropy of logits that are activations: x [N, V], targets i32 [N], negative: ignored. */
 tl_node *tl_softmax_loss(tl_graph *g, tl_node *x, tl_node *targets);
+/* The same with each row's loss times its target's weight, weights f32 [V] (NULL: all 1), and with
+ * smoothed targets in training. */
+tl_node *tl_weighted_softmax_loss(tl_graph *g, tl_node *x, tl_node *targets, tl_node *weights,
+                                  float smoothing);
 /* The same against f32 distributions [N, V]: labels that are smoothed or mixed. */
 tl_node *tl_soft_cross_entropy(tl_graph *g, tl_node *x, tl_node *targets);
 /* x [N, C] against f32 targets [N, C], summed over all elements: the squared error, and the

@@ -1,10 +1,16 @@
 /* Cross-entropy of logits that are activations, x [N, V]: the contrastive loss, where the logits
- * are similarities (the output layer has its own: cross_entropy). Rows with a negative target count
- * nothing. */
+ * are similarities, and that of pixels, whose classes have weights (the output layer of a language
+ * model has its own: cross_entropy). Rows with a negative target count nothing. */
 #include <string.h>
 
 #include "ops/ops.h"
 #include "ops/parallel.h"
+
+enum { IN_X, IN_TARGET, IN_WEIGHTS };
+
+typedef struct attr {
+  float smoothing; /* of the targets in training */
+} attr;
 
 static size_t align64(size_t n) {
   return (n + 63) / 64 * 64;
@@ -12,11 +18,13 @@ static size_t align64(size_t n) {
 
 static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   (void)g;
-  const tl_node *x = n->in[0], *t = n->in[1];
+  const tl_node *x = n->in[IN_X], *t = n->in[IN_TARGET], *w = n->in[IN_WEIGHTS];
   if (x->ndim != 2 || x->dt == TL_I32)
     return tl_fail(err, TL_INTERNAL, "%s must be [N, V]", x->name);
   if (t->dt != TL_I32 || t->dim != x->dim || t->shape[0] != x->shape[0] || tl_cols(t) != 1)
     return tl_fail(err, TL_INTERNAL, "targets must be i32, one per row of %s", x->name);
+  if (w && (w->dt != TL_F32 || tl_max_count(w) != x->shape[1]))
+    return tl_fail(err, TL_INTERNAL, "weights must be f32, one per column of %s", x->name);
   size_t rows = (size_t)x->shape[0], logits = align64(rows * (size_t)x->shape[1] * sizeof(float));
   n->scratch_fwd = logits + align64(rows * sizeof(float)) + rows * sizeof(int32_t);
   n->scratch_bwd = n->scratch_fwd + align64(rows * (size_t)x->shape[1] * tl_dtype_size(x->dt));
@@ -31,6 +39,7 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
 typedef struct job {
   tl_exec *x;
   tl_node *n;
+  float smoothing;
   float *logits, *loss;
   int32_t *hit;
   char *grad;
@@ -40,7 +49,11 @@ typedef struct job {
 static job make_job(tl_exec *x, tl_node *n, bool backward) {
   size_t rows = (size_t)n->in[0]->shape[0], v = (size_t)n->in[0]->shape[1];
   char *at = x->scratch;
-  job j = {.x = x, .n = n, .backward = backward, .logits = (float *)at};
+  job j = {.x = x,
+           .n = n,
+           .smoothing = x->training ? ((const attr *)n->attr)->smoothing : 0,
+           .backward = backward,
+           .logits = (float *)at};
   at += align64(rows * v * sizeof(float));
   j.loss = (float *)at;
   at += align64(rows * sizeof(float));
@@ -50,18 +63,33 @@ static job make_job(tl_exec *x, tl_node *n, bool backward) {
   return j;
 }
 
+/* The losses of rows [begin, end) and their gradients, if grad is theirs, times the weights. */
+static void weigh(const job *j, int64_t begin, int64_t end, void *grad) {
+  const tl_node *in = j->n->in[IN_X];
+  const float *w = j->n->in[IN_WEIGHTS]->data;
+  const int32_t *t = j->n->in[IN_TARGET]->data;
+  int64_t v = in->shape[1];
+  for (int64_t r = begin; r < end; r++) {
+    if (t[r] < 0) continue;
+    void *row = grad ? tl_at(in->dt, grad, (r - begin) * v) : NULL;
+    if (row) j->x->k->row.scale(in->dt, v, w[t[r]], row, row, false);
+    j->loss[r] *= w[t[r]];
+  }
+}
+
 static void rows_of(void *arg, int64_t begin, int64_t end, int worker) {
   (void)worker;
   const job *j = arg;
-  const tl_node *in = j->n->in[0];
+  const tl_node *in = j->n->in[IN_X];
   const tl_row_kernels *k = &j->x->k->row;
   int64_t v = in->shape[1], rows = end - begin;
   float *logits = j->logits + begin * v;
   void *grad = NULL;
   if (j->backward) grad = tl_at(in->dt, j->add ? j->grad : in->grad, begin * v);
   k->convert(in->dt, tl_at(in->dt, in->data, begin * v), TL_F32, logits, rows * v);
-  k->xent(in->dt, rows, v, logits, v, (const int32_t *)j->n->in[1]->data + begin, 0, 0,
+  k->xent(in->dt, rows, v, logits, v, (const int32_t *)j->n->in[1]->data + begin, j->smoothing, 0,
           j->backward ? j->x->loss_scale : 0, grad, v, j->loss + begin, NULL, j->hit + begin);
+  if (j->n->in[IN_WEIGHTS]) weigh(j, begin, end, grad);
   if (j->add) k->acc(in->dt, rows * v, grad, tl_at(in->dt, in->grad, begin * v));
 }
 
@@ -103,23 +131,27 @@ static void cost(const tl_graph *g, const tl_node *n, tl_cost *c) {
   c->bytes_bwd = 2 * count * size;
 }
 
-/* N (at most 256), V */
+/* N (at most 256), V (at most 64 with weights), whether there are weights, smoothing in percent */
 static tl_node *build_case(tl_graph *g, const int64_t *d) {
   int32_t t[256];
+  float w[64];
   for (int64_t i = 0; i < d[0]; i++) t[i] = i % 5 == 4 ? -1 : (int32_t)(i * 3 % d[1]);
-  return tl_softmax_loss(g, tl_case_input(g, d[0], d[1]), tl_case_ints(g, 1, d, t));
+  for (int64_t i = 0; d[2] && i < d[1]; i++) w[i] = 0.25f * (float)(i % 7);
+  return tl_weighted_softmax_loss(g, tl_case_input(g, d[0], d[1]), tl_case_ints(g, 1, d, t),
+                                  d[2] ? tl_case_floats(g, 1, d + 1, w) : NULL, (float)d[3] / 100);
 }
 
-static const int64_t cases[][TL_MAX_CASE_DIMS] = {{1, 1}, {7, 5}, {64, 64}, {130, 33}, {0}};
+static const int64_t cases[][TL_MAX_CASE_DIMS] = {{1, 1},     {7, 5},           {64, 64}, {130, 33},
+                                                  {9, 11, 1}, {200, 33, 1, 10}, {0}};
 
 const tl_op tl_op_softmax_loss = {
     .name = "softmax_loss",
-    .formula = "loss = sum over rows with a target of -log softmax(x)[t]",
+    .formula = "loss = sum over rows with a target of -w[t] log softmax(x)[t]",
     .infer = infer,
     .forward = forward,
     .backward = backward,
     .cost = cost,
-    .bwd_inputs = 3,
+    .bwd_inputs = 7,
     .build_case = build_case,
     .cases = cases,
     .tol = {1e-5f, 1e-2f},
@@ -127,7 +159,12 @@ const tl_op tl_op_softmax_loss = {
     .grad_tol = 5e-3f,
 };
 
+tl_node *tl_weighted_softmax_loss(tl_graph *g, tl_node *x, tl_node *targets, tl_node *weights,
+                                  float smoothing) {
+  tl_node *in[] = {x, targets, weights};
+  return tl_graph_op(g, &tl_op_softmax_loss, in, 3, &(attr){smoothing}, sizeof(attr));
+}
+
 tl_node *tl_softmax_loss(tl_graph *g, tl_node *x, tl_node *targets) {
-  tl_node *in[] = {x, targets};
-  return tl_graph_op(g, &tl_op_softmax_loss, in, 2, NULL, 0);
+  return tl_weighted_softmax_loss(g, x, targets, NULL, 0);
 }
