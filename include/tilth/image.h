@@ -33,8 +33,12 @@ tl_status tl_image_probe(const void *bytes, size_t n, const char *name,
 tl_status tl_image_decode(const void *bytes, size_t n, const char *name,
                           const tl_image_limits *limits, tl_image *out, tl_err *err);
 
-/* A PNG file of m, malloc'ed into *png; palette: n_colours colours RGB, at most 256, for a picture of
- * one channel whose values are their indices (a mask that shows in colours and still holds ids);
+/* The raw values of a grey or palette PNG of at most 8 bits, one channel. */
+tl_status tl_image_decode_ids(const void *bytes, size_t n, const char *name,
+                              const tl_image_limits *limits, tl_image *out, tl_err *err);
+
+/* A PNG file of m, malloc'ed into *png; palette: n_colours colours RGB, at most 256, for a picture
+ * of one channel whose values are their indices (a mask that shows in colours and still holds ids);
  * NULL: none. Errors: USAGE (a palette for three channels, a size of 0), NOMEM. */
 tl_status tl_image_encode_png(const tl_image *m, const uint8_t (*palette)[3], size_t n_colours,
                               uint8_t **png, size_t *n, tl_err *err);
@@ -52,11 +56,25 @@ typedef enum tl_image_format {
 } tl_image_format;
 bool tl_image_format_parse(const char *name, tl_image_format *out);
 
+/* Pictures with a mask each: the class of every pixel. Masks are PNG, grey or with a palette, of at
+ * most 8 bits, whose raw values (a palette's indices) are the classes' numbers. A folder, or a tar
+ * archive's part ("FILE.tar,val": what lies below a folder val), has images/NAME.* with
+ * masks/NAME.png (folders of these names at any depth), or NAME.* with NAME_mask.png; a list (.csv)
+ * has the columns path,mask. */
+enum { TL_MASK_VOID = 255, TL_MASK_CLASSES = 255 }; /* a pixel without a class; the most classes */
+typedef struct tl_mask_options {
+  int32_t void_id; /* the value in files that stands for no class; -1: none */
+  bool optional;   /* pictures without any mask are read alone */
+} tl_mask_options;
+
 typedef struct tl_image_options { /* all zero: the defaults */
   tl_image_format format;
-  bool skip_bad;           /* broken pictures are counted and left out instead of an error */
-  const tl_labels *labels; /* the classes there may be, in their order; NULL: those that occur,
-                              sorted (as numbers where all are) */
+  bool skip_bad;                /* broken pictures are counted and left out instead of an error */
+  const tl_labels *labels;      /* the classes there may be, in their order; NULL: those that occur,
+                                   sorted (as numbers where all are) */
+  const tl_mask_options *masks; /* NULL: pictures with labels, or without any; else with masks, and
+                                   labels are the names of the classes 0, 1, ...; NULL: numbers, up
+                                   to the largest that occurs */
   tl_image_limits limits;
   size_t memory; /* decoded pictures kept in memory, bytes; what is beyond is kept encoded and
                     decoded when asked for; 0: 1 GiB */
@@ -65,12 +83,17 @@ typedef struct tl_image_options { /* all zero: the defaults */
 enum { TL_IMAGE_MAX_BAD = 20 };
 typedef struct tl_image_data {
   tl_task_data records;        /* kind CLASS: text are the pictures' names; label is NULL (and
-                                  labels.n == 0) when there are none */
+                                  labels.n == 0) when there are none. With masks: kind TEXTS, and
+                                  labels are the classes */
   int32_t channels;            /* the most that any picture has */
   int32_t width, height;       /* of the largest picture, each by itself */
   size_t n_decoded;            /* pictures kept decoded */
   size_t n_bad;                /* left out */
   char *bad[TL_IMAGE_MAX_BAD]; /* why, the first of them */
+  struct tl_image_data *masks; /* the pictures' masks, in their order, each of its picture's size;
+                                  NULL: none */
+  bool ids;                    /* these are masks: pixels are classes or TL_MASK_VOID */
+  int32_t void_id;             /* of the files */
   struct tl_image_entry *entry;
   struct tl_image_block *blocks;
   tl_image_limits limits;

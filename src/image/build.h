@@ -19,9 +19,15 @@ typedef struct tl_image_block {
   uint8_t *data;
 } tl_image_block;
 
+/* What of a set of pictures with masks is read. */
+typedef enum tl_image_role { TL_ROLE_ALL, TL_ROLE_PICTURES, TL_ROLE_MASKS } tl_image_role;
+
 typedef struct tl_image_builder {
   const tl_image_options *o;
   const char *path;
+  tl_image_role role; /* not ALL: label is what a picture and its mask have in common */
+  const char *part;   /* the folder in the path of all that is read; NULL: everything */
+  int32_t n_ids;      /* masks: one more than the largest class so far */
   tl_image_data *d;
   size_t cap, used, budget; /* used: bytes of decoded pixels */
   tl_arena names;           /* of the labels */
@@ -42,6 +48,20 @@ tl_status tl_image_bad(tl_image_builder *b, const tl_err *why, tl_err *err);
  * labels) from 0 on. */
 tl_status tl_image_add_block(tl_image_builder *b, const uint8_t *pixels, size_t n,
                              const tl_image *shape, const int32_t *class, tl_err *err);
+
+/* Pictures of b->path into b->d, without numbers of their labels (image_data.c). */
+tl_status tl_image_build(tl_image_builder *b, tl_err *err);
+/* Masks' pixels as they are kept: counts the classes, and makes b's void value TL_MASK_VOID. DATA:
+ * a class that cannot be. */
+tl_status tl_mask_take(tl_image_builder *b, const char *name, tl_image *m, tl_err *err);
+void tl_mask_void(tl_image *m, int32_t void_id); /* the second of these alone */
+/* Whether the file `name`, a path below what is read, is to be read, and what it has in common with
+ * its mask or its picture, appended to key (masks.c). */
+bool tl_mask_wanted(const tl_image_builder *b, const char *name);
+void tl_mask_key(const char *name, tl_buf *key);
+/* tl_image_read with masks. */
+tl_status tl_mask_read(const char *path, const tl_image_options *o, tl_image_data *out,
+                       tl_err *err);
 
 /* The readers. */
 tl_status tl_image_read_folder(tl_image_builder *b, tl_err *err);

@@ -41,17 +41,36 @@ tl_status tl_image_alloc(tl_image *m, const char *name, tl_err *err) {
                              m->height);
 }
 
+static bool is_png(const void *bytes, size_t n) {
+  static const unsigned char png[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+  return n >= sizeof png && !memcmp(bytes, png, sizeof png);
+}
+
+static tl_status check_bytes(size_t n, const char *name, const tl_image_limits *l, tl_err *err) {
+  if (n <= l->max_bytes) return TL_OK;
+  return tl_fail(err, TL_DATA, "%s: %zu bytes; at most %zu are allowed for a picture", name, n,
+                 l->max_bytes);
+}
+
+tl_status tl_image_decode_ids(const void *bytes, size_t n, const char *name,
+                              const tl_image_limits *limits, tl_image *out, tl_err *err) {
+  tl_image_limits l = tl_image_limits_of(limits);
+  *out = (tl_image){0};
+  TL_TRY(check_bytes(n, name, &l, err));
+  tl_status s = is_png(bytes, n) ? tl_image_png_ids(bytes, n, name, &l, out, err)
+                                 : tl_fail(err, TL_DATA, "%s: a mask must be PNG", name);
+  if (s != TL_OK) tl_image_free(out);
+  return s;
+}
+
 static tl_status open_any(const void *bytes, size_t n, const char *name,
                           const tl_image_limits *limits, bool decode, tl_image *out, tl_err *err) {
-  static const unsigned char png[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
   static const unsigned char jpeg[3] = {0xff, 0xd8, 0xff};
   tl_image_limits l = tl_image_limits_of(limits);
   *out = (tl_image){0};
-  if (n > l.max_bytes)
-    return tl_fail(err, TL_DATA, "%s: %zu bytes; at most %zu are allowed for a picture", name, n,
-                   l.max_bytes);
+  TL_TRY(check_bytes(n, name, &l, err));
   tl_status s = TL_OK;
-  if (n >= sizeof png && !memcmp(bytes, png, sizeof png))
+  if (is_png(bytes, n))
     s = tl_image_png(bytes, n, name, &l, decode, out, err);
   else if (n >= sizeof jpeg && !memcmp(bytes, jpeg, sizeof jpeg))
     s = tl_image_jpeg(bytes, n, name, &l, decode, out, err);

@@ -14,6 +14,9 @@ tl_status tl_image_alloc(tl_image *m, const char *name, tl_err *err);
 /* decode false: the size alone. The limits are filled in. */
 tl_status tl_image_png(const void *bytes, size_t n, const char *name, const tl_image_limits *limits,
                        bool decode, tl_image *out, tl_err *err);
+/* The raw values, see tl_image_decode_ids. */
+tl_status tl_image_png_ids(const void *bytes, size_t n, const char *name,
+                           const tl_image_limits *limits, tl_image *out, tl_err *err);
 tl_status tl_image_jpeg(const void *bytes, size_t n, const char *name,
                         const tl_image_limits *limits, bool decode, tl_image *out, tl_err *err);
 

@@ -28,6 +28,16 @@ static void mix_hash(tl_image_builder *b, const char *name, const void *bytes, s
   b->d->records.hash = tl_mix64(b->d->records.hash, h);
 }
 
+/* What a picture has in common with its mask, in place of a label. */
+static tl_status make_key(const tl_image_builder *b, const char *below, tl_buf *key,
+                          const char **label, tl_err *err) {
+  if (b->role == TL_ROLE_ALL) return TL_OK;
+  tl_buf_clear(key);
+  tl_mask_key(below, key);
+  *label = key->data;
+  return tl_buf_check(key, err);
+}
+
 static tl_status add_file(tl_image_builder *b, const char *path, const char *label, tl_err *err) {
   tl_err why = {TL_OK, ""};
   tl_buf bytes = {0};
@@ -41,6 +51,17 @@ static tl_status add_file(tl_image_builder *b, const char *path, const char *lab
     s = tl_image_bad(b, &why, err);
   }
   tl_buf_free(&bytes);
+  return s;
+}
+
+/* A picture in a folder; without masks its label is that of the folder. */
+static tl_status add_found(tl_image_builder *b, const char *path, const char *label, tl_err *err) {
+  const char *below = path + strlen(b->path);
+  if (!is_picture(path) || !tl_mask_wanted(b, below)) return TL_OK;
+  tl_buf key = {0};
+  tl_status s = make_key(b, below, &key, &label, err);
+  if (s == TL_OK) s = add_file(b, path, label, err);
+  tl_buf_free(&key);
   return s;
 }
 
@@ -59,8 +80,8 @@ static tl_status add_folder(tl_image_builder *b, const char *dir, const char *la
       s = tl_fail(err, TL_NOMEM, "%s: out of memory", dir);
     else if (tl_is_dir(path))
       s = add_folder(b, path, label ? label : names.name[i], depth + 1, err);
-    else if (is_picture(path))
-      s = add_file(b, path, label, err);
+    else
+      s = add_found(b, path, label, err);
     free(path);
   }
   tl_names_free(&names);
@@ -71,9 +92,12 @@ tl_status tl_image_read_folder(tl_image_builder *b, tl_err *err) {
   return add_folder(b, b->path, NULL, 0, err);
 }
 
-/* The cells of the first line that name the columns: "text=NAME,label=label" for tl_task_read. */
-static tl_status list_columns(const char *path, char *columns, size_t size, bool *header,
+/* The cells of the first line that name the columns: "text=NAME,label=label" for tl_task_read, or
+ * with masks "text=NAME,text_b=mask". */
+static tl_status list_columns(const tl_image_builder *b, char *columns, size_t size, bool *header,
                               tl_err *err) {
+  const char *path = b->path, *second = b->role == TL_ROLE_ALL ? "label" : "mask";
+  const char *role = b->role == TL_ROLE_ALL ? "label" : "text_b";
   static const char *const known[] = {"path", "file", "image", "filename", "file_name"};
   char line[256] = "";
   *header = false;
@@ -81,25 +105,39 @@ static tl_status list_columns(const char *path, char *columns, size_t size, bool
   if (!f) return tl_fail_errno(err, "%s", path);
   if (fgets(line, sizeof line, f)) line[strcspn(line, "\r\n")] = 0;
   fclose(f);
-  snprintf(columns, size, "text=1,label=2");
+  snprintf(columns, size, "text=1,%s=2", role);
   for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
     size_t n = strlen(known[i]);
     char *at = strstr(line, known[i]);
     bool cell = at && (at == line || at[-1] == ',' || at[-1] == '\t') && strchr(",\t", at[n]) &&
-                strstr(line, "label");
+                strstr(line, second);
     if (!cell) continue;
     *header = true;
-    snprintf(columns, size, "text=%s,label=label", known[i]);
+    snprintf(columns, size, "text=%s,%s=%s", known[i], role, second);
   }
   return TL_OK;
+}
+
+/* Row i of a list; rows of masks and their pictures have the row's number in common. */
+static tl_status add_row(tl_image_builder *b, const char *dir, const tl_task_data *list, size_t i,
+                         tl_err *err) {
+  char key[24];
+  bool labels = b->role == TL_ROLE_ALL;
+  const char *name = b->role == TL_ROLE_MASKS ? list->text_b[i] : list->text[i];
+  snprintf(key, sizeof key, "%zu", i);
+  char *path = name[0] == '/' ? strdup(name) : tl_path_join(dir, name);
+  tl_status s = path ? add_file(b, path, labels ? list->labels.name[list->label[i]] : key, err)
+                     : tl_fail(err, TL_NOMEM, "%s: out of memory", b->path);
+  free(path);
+  return s;
 }
 
 tl_status tl_image_read_csv(tl_image_builder *b, tl_err *err) {
   char columns[64];
   bool header = false;
   tl_task_data list;
-  TL_TRY(list_columns(b->path, columns, sizeof columns, &header, err));
-  tl_task_options o = {.kind = TL_TASK_CLASS,
+  TL_TRY(list_columns(b, columns, sizeof columns, &header, err));
+  tl_task_options o = {.kind = b->role == TL_ROLE_ALL ? TL_TASK_CLASS : TL_TASK_PAIR,
                        .format = has_extension(b->path, ".tsv") ? TL_TASK_TSV : TL_TASK_CSV,
                        .columns = columns,
                        .header = header ? TL_HEADER_YES : TL_HEADER_NO,
@@ -108,13 +146,7 @@ tl_status tl_image_read_csv(tl_image_builder *b, tl_err *err) {
   const char *slash = strrchr(b->path, '/');
   char *dir = slash ? strndup(b->path, (size_t)(slash - b->path)) : strdup(".");
   tl_status s = dir ? TL_OK : tl_fail(err, TL_NOMEM, "%s: out of memory", b->path);
-  for (size_t i = 0; s == TL_OK && i < list.n; i++) {
-    bool absolute = list.text[i][0] == '/';
-    char *path = absolute ? strdup(list.text[i]) : tl_path_join(dir, list.text[i]);
-    s = path ? add_file(b, path, list.labels.name[list.label[i]], err)
-             : tl_fail(err, TL_NOMEM, "%s: out of memory", b->path);
-    free(path);
-  }
+  for (size_t i = 0; s == TL_OK && i < list.n; i++) s = add_row(b, dir, &list, i, err);
   free(dir);
   tl_task_data_free(&list);
   return s;
@@ -178,15 +210,29 @@ static tl_status take_member(tl_image_builder *b, tl_members *m, sample *w, tl_e
   return tl_buf_check(&w->name, err);
 }
 
+/* Of pictures with masks. */
+static tl_status take_paired(tl_image_builder *b, tl_members *m, sample *w, tl_err *err) {
+  tl_image_limits l = tl_image_limits_of(&b->o->limits);
+  const char *label = NULL;
+  if (!is_picture(m->name) || !tl_mask_wanted(b, m->name)) return TL_OK;
+  tl_buf_clear(&w->name);
+  tl_buf_printf(&w->name, "%s:%s", m->path, m->name);
+  TL_TRY(tl_buf_check(&w->name, err));
+  TL_TRY(make_key(b, m->name, &w->key, &label, err));
+  TL_TRY(tl_members_read(m, l.max_bytes, &w->picture, err));
+  mix_hash(b, m->name, w->picture.data, w->picture.len);
+  return tl_image_add(b, w->name.data, label, w->picture.data, w->picture.len, false, err);
+}
+
 static tl_status read_tar(tl_image_builder *b, const char *path, tl_err *err) {
   tl_members m;
   sample w = {0};
-  bool more = true;
+  bool more = true, paired = b->role != TL_ROLE_ALL;
   TL_TRY(tl_members_open(&m, path, TL_MEMBERS_TAR, err));
   tl_status s = TL_OK;
   while (s == TL_OK && (s = tl_members_next(&m, &more, err)) == TL_OK && more)
-    s = take_member(b, &m, &w, err);
-  if (s == TL_OK) s = flush(b, &w, err);
+    s = paired ? take_paired(b, &m, &w, err) : take_member(b, &m, &w, err);
+  if (s == TL_OK && !paired) s = flush(b, &w, err);
   tl_members_close(&m);
   tl_buf_free(&w.key);
   tl_buf_free(&w.name);

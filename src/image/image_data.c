@@ -120,9 +120,15 @@ tl_status tl_image_add(tl_image_builder *b, const char *name, const char *label,
   tl_err why = {TL_OK, ""};
   tl_image m;
   tl_image_entry e;
-  if (tl_image_decode(bytes, n, name, &b->o->limits, &m, &why) != TL_OK)
+  bool masks = b->role == TL_ROLE_MASKS;
+  tl_status s = masks ? tl_image_decode_ids(bytes, n, name, &b->o->limits, &m, &why)
+                      : tl_image_decode(bytes, n, name, &b->o->limits, &m, &why);
+  if (s == TL_OK && masks) s = tl_mask_take(b, name, &m, &why);
+  if (s != TL_OK) {
+    tl_image_free(&m);
     return tl_image_bad(b, &why, err);
-  tl_status s = keep_one(b, &m, bytes, n, file, &e, err);
+  }
+  s = keep_one(b, &m, bytes, n, file, &e, err);
   tl_image_free(&m);
   return s == TL_OK ? push(b, name, label, &e, err) : s;
 }
@@ -224,22 +230,32 @@ static tl_image_format guess(const char *path) {
   return TL_IMAGES_AUTO;
 }
 
+tl_status tl_image_build(tl_image_builder *b, tl_err *err) {
+  tl_image_format f = b->o->format == TL_IMAGES_AUTO ? guess(b->path) : b->o->format;
+  *b->d = (tl_image_data){.records = {.kind = TL_TASK_CLASS},
+                          .limits = tl_image_limits_of(&b->o->limits),
+                          .ids = b->role == TL_ROLE_MASKS};
+  if ((unsigned)f >= N_READERS || f == TL_IMAGES_AUTO)
+    return tl_fail(err, tl_file_exists(b->path) ? TL_CONFIG : TL_NOINPUT,
+                   "%s: %s; expected a folder, .csv, .tar, .npz, .bin (CIFAR-10) or an idx file",
+                   b->path,
+                   tl_file_exists(b->path) ? "not known as a set of pictures by its name"
+                                           : "no such file or folder");
+  if (b->role != TL_ROLE_ALL && f != TL_IMAGES_FOLDER && f != TL_IMAGES_TAR && f != TL_IMAGES_CSV)
+    return tl_fail(err, TL_CONFIG,
+                   "%s: pictures with masks are read from a folder, .csv or .tar, not from \"%s\"",
+                   b->path, readers[f].name);
+  if (b->budget == 0) b->budget = b->o->memory ? b->o->memory : default_memory;
+  return readers[f].read(b, err);
+}
+
 tl_status tl_image_read(const char *path, const tl_image_options *options, tl_image_data *out,
                         tl_err *err) {
   static const tl_image_options defaults;
   const tl_image_options *o = options ? options : &defaults;
-  tl_image_format f = o->format == TL_IMAGES_AUTO ? guess(path) : o->format;
-  *out =
-      (tl_image_data){.records = {.kind = TL_TASK_CLASS}, .limits = tl_image_limits_of(&o->limits)};
-  if ((unsigned)f >= N_READERS || f == TL_IMAGES_AUTO)
-    return tl_fail(err, tl_file_exists(path) ? TL_CONFIG : TL_NOINPUT,
-                   "%s: %s; expected a folder, .csv, .tar, .npz, .bin (CIFAR-10) or an idx file",
-                   path,
-                   tl_file_exists(path) ? "not known as a set of pictures by its name"
-                                        : "no such file or folder");
-  tl_image_builder b = {
-      .o = o, .path = path, .d = out, .budget = o->memory ? o->memory : default_memory};
-  tl_status s = readers[f].read(&b, err);
+  if (o->masks) return tl_mask_read(path, o, out, err);
+  tl_image_builder b = {.o = o, .path = path, .d = out};
+  tl_status s = tl_image_build(&b, err);
   if (s == TL_OK && out->records.n == 0)
     s = tl_fail(err, TL_DATA, "%s: no pictures (%zu broken)%s%s", path, out->n_bad,
                 out->n_bad ? ": " : "", out->n_bad && out->bad[0] ? out->bad[0] : "");
@@ -259,6 +275,8 @@ void tl_image_data_free(tl_image_data *d) {
     free(k);
   }
   free(d->entry);
+  if (d->masks) tl_image_data_free(d->masks);
+  free(d->masks);
   tl_task_data_free(&d->records);
   *d = (tl_image_data){0};
 }
@@ -284,10 +302,12 @@ static tl_status set_channels(tl_image *m, int32_t channels, const char *name, t
 static tl_status decode_again(const tl_image_data *d, size_t i, tl_image *out, tl_err *err) {
   const tl_image_entry *e = &d->entry[i];
   const char *name = d->records.text[i];
-  if (e->bytes) return tl_image_decode(e->bytes, e->n_bytes, name, &d->limits, out, err);
+  tl_status (*decode)(const void *, size_t, const char *, const tl_image_limits *, tl_image *,
+                      tl_err *) = d->ids ? tl_image_decode_ids : tl_image_decode;
+  if (e->bytes) return decode(e->bytes, e->n_bytes, name, &d->limits, out, err);
   tl_buf bytes = {0};
   tl_status s = tl_file_read(name, d->limits.max_bytes, &bytes, err);
-  if (s == TL_OK) s = tl_image_decode(bytes.data, bytes.len, name, &d->limits, out, err);
+  if (s == TL_OK) s = decode(bytes.data, bytes.len, name, &d->limits, out, err);
   tl_buf_free(&bytes);
   return s;
 }
@@ -302,6 +322,7 @@ tl_status tl_image_get(const tl_image_data *d, size_t i, int32_t channels, tl_im
     memcpy(out->pixels, e->pixels, (size_t)e->width * (size_t)e->height * (size_t)e->channels);
   } else {
     TL_TRY(decode_again(d, i, out, err));
+    if (d->ids) tl_mask_void(out, d->void_id);
   }
   tl_status s = set_channels(out, channels, name, err);
   if (s != TL_OK) tl_image_free(out);

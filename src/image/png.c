@@ -51,19 +51,68 @@ static tl_status decode_pixels(spng_ctx *c, const struct spng_ihdr *h, const cha
   return s;
 }
 
-tl_status tl_image_png(const void *bytes, size_t n, const char *name, const tl_image_limits *limits,
-                       bool decode, tl_image *out, tl_err *err) {
-  struct spng_ihdr h;
-  spng_ctx *c = spng_ctx_new(0);
+/* Rows of samples of 1, 2, 4 or 8 bits, the leftmost in the highest bits. */
+static void unpack(const uint8_t *raw, int bits, tl_image *out) {
+  size_t w = (size_t)out->width, line = (w * (size_t)bits + 7) / 8, per_byte = (size_t)(8 / bits);
+  for (size_t y = 0; y < (size_t)out->height; y++)
+    for (size_t x = 0; x < w; x++) {
+      unsigned shift = (unsigned)(per_byte - 1 - x % per_byte) * (unsigned)bits;
+      unsigned value = raw[y * line + x / per_byte] >> shift;
+      out->pixels[y * w + x] = (uint8_t)(value & ((1u << bits) - 1));
+    }
+}
+
+static tl_status decode_ids(spng_ctx *c, const struct spng_ihdr *h, const char *name, tl_image *out,
+                            tl_err *err) {
+  bool palette = h->color_type == SPNG_COLOR_TYPE_INDEXED;
+  if ((!palette && h->color_type != SPNG_COLOR_TYPE_GRAYSCALE) || h->bit_depth > 8)
+    return tl_fail(err, TL_DATA,
+                   "%s: a mask must be grey or have a palette, with at most 8 bits a pixel, whose "
+                   "values are the classes; this one has %s",
+                   name, h->bit_depth > 8 ? "16 bits" : "colours");
+  size_t size = 0;
+  int code = spng_decoded_image_size(c, SPNG_FMT_PNG, &size);
+  if (code) return png_fail(code, name, "header", err);
+  uint8_t *raw = malloc(size);
+  if (!raw) return tl_fail(err, TL_NOMEM, "%s: out of memory for %zu bytes of pixels", name, size);
+  code = spng_decode_image(c, raw, size, SPNG_FMT_PNG, 0);
+  if (!code) code = spng_decode_chunks(c);
+  tl_status s = code ? png_fail(code, name, "data", err) : tl_image_alloc(out, name, err);
+  if (s == TL_OK) unpack(raw, h->bit_depth, out);
+  free(raw);
+  return s;
+}
+
+static tl_status open_png(const void *bytes, size_t n, const char *name, spng_ctx **out,
+                          struct spng_ihdr *h, tl_err *err) {
+  spng_ctx *c = *out = spng_ctx_new(0);
   if (!c) return tl_fail(err, TL_NOMEM, "%s: out of memory", name);
   spng_set_chunk_limits(c, CHUNK_LIMIT, CHUNK_LIMIT);
   spng_set_crc_action(c, SPNG_CRC_ERROR, SPNG_CRC_ERROR);
   int code = spng_set_png_buffer(c, bytes, n);
-  if (!code) code = spng_get_ihdr(c, &h);
-  tl_status s =
-      code ? png_fail(code, name, "header", err)
-           : tl_image_check_size(h.width, h.height, channels_of(&h), name, limits, out, err);
+  if (!code) code = spng_get_ihdr(c, h);
+  return code ? png_fail(code, name, "header", err) : TL_OK;
+}
+
+tl_status tl_image_png(const void *bytes, size_t n, const char *name, const tl_image_limits *limits,
+                       bool decode, tl_image *out, tl_err *err) {
+  struct spng_ihdr h;
+  spng_ctx *c;
+  tl_status s = open_png(bytes, n, name, &c, &h, err);
+  if (s == TL_OK)
+    s = tl_image_check_size(h.width, h.height, channels_of(&h), name, limits, out, err);
   if (s == TL_OK && decode) s = decode_pixels(c, &h, name, out, err);
+  spng_ctx_free(c);
+  return s;
+}
+
+tl_status tl_image_png_ids(const void *bytes, size_t n, const char *name,
+                           const tl_image_limits *limits, tl_image *out, tl_err *err) {
+  struct spng_ihdr h;
+  spng_ctx *c;
+  tl_status s = open_png(bytes, n, name, &c, &h, err);
+  if (s == TL_OK) s = tl_image_check_size(h.width, h.height, 1, name, limits, out, err);
+  if (s == TL_OK) s = decode_ids(c, &h, name, out, err);
   spng_ctx_free(c);
   return s;
 }
