@@ -21,6 +21,8 @@ typedef enum tl_crop {
 typedef struct tl_augment {
   int32_t size, channels; /* of the result */
   tl_crop crop;
+  bool whole; /* the whole picture is stretched to size x size, not its middle; "resized" then draws
+                 parts of the picture's own proportions */
   int32_t pad;
   double crop_min; /* smallest part of the area */
   double flip;     /* left to right */
@@ -38,6 +40,13 @@ void tl_augment_from(const tl_config *c, int32_t size, int32_t channels, bool tr
 /* out: f32 [channels][size][size]. m has a->channels. NOMEM. */
 tl_status tl_augment_run(const tl_augment *a, const tl_image *m, uint64_t seed, uint64_t position,
                          float *out, tl_err *err);
+
+/* The same for a picture and its mask, u8 classes and TL_MASK_VOID of m's size: what moves pixels
+ * moves both (the mask's are never mixed: the nearest counts). classes: i32 [side][side], -1: void,
+ * empty borders and what cutout emptied too; side divides a->size. */
+tl_status tl_augment_pair(const tl_augment *a, const tl_image *m, const tl_image *mask,
+                          int32_t side, uint64_t seed, uint64_t position, float *out,
+                          int32_t *classes, tl_err *err);
 
 /* Mixing of two pictures of a batch and their labels. */
 typedef struct tl_mix {

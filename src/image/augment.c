@@ -66,6 +66,19 @@ static void shrink_row(const tl_image *m, int32_t y, const taps *tx, int32_t siz
     }
 }
 
+/* The nearest pixels of the mask. */
+static void crop_ids(tl_canvas *c, double x0, double y0, double w, double h) {
+  const tl_image *m = c->mask;
+  for (int32_t y = 0; m && y < c->size; y++)
+    for (int32_t x = 0; x < c->size; x++) {
+      int32_t u = (int32_t)(x0 + (x + 0.5) * w / c->size);
+      int32_t v = (int32_t)(y0 + (y + 0.5) * h / c->size);
+      u = u < m->width ? u : m->width - 1;
+      v = v < m->height ? v : m->height - 1;
+      c->ids[y * c->size + x] = m->pixels[(size_t)v * (size_t)m->width + (size_t)u];
+    }
+}
+
 tl_status tl_canvas_crop(tl_canvas *c, const tl_image *m, double x0, double y0, double w, double h,
                          tl_err *err) {
   int32_t size = c->size, row = size * c->channels;
@@ -102,7 +115,12 @@ tl_status tl_canvas_crop(tl_canvas *c, const tl_image *m, double x0, double y0, 
   free(weights);
   free(t);
   free(rows);
+  crop_ids(c, x0, y0, w, h);
   return TL_OK;
+}
+
+static tl_status whole(tl_canvas *c, const tl_image *m, tl_err *err) {
+  return tl_canvas_crop(c, m, 0, 0, m->width, m->height, err);
 }
 
 static tl_status centre(tl_canvas *c, const tl_image *m, tl_err *err) {
@@ -110,18 +128,21 @@ static tl_status centre(tl_canvas *c, const tl_image *m, tl_err *err) {
   return tl_canvas_crop(c, m, (m->width - side) / 2, (m->height - side) / 2, side, side, err);
 }
 
-/* A part of at least crop_min of the area, at most 4:3 wide or high. */
-static tl_status resized(tl_canvas *c, const tl_image *m, double least, tl_rng *r, tl_err *err) {
+/* A part of at least crop_min of the area, at most 4:3 as wide or high as a square, or (whole) as
+ * the picture's own proportions. */
+static tl_status resized(tl_canvas *c, const tl_augment *a, const tl_image *m, tl_rng *r,
+                         tl_err *err) {
+  double base = a->whole ? (double)m->width / m->height : 1, least = a->crop_min;
   double area = (double)m->width * m->height;
   for (int attempt = 0; attempt < 10; attempt++) {
     double part = area * tl_rng_range(r, least, 1);
-    double ratio = exp(tl_rng_range(r, log(3.0 / 4), log(4.0 / 3)));
+    double ratio = base * exp(tl_rng_range(r, log(3.0 / 4), log(4.0 / 3)));
     double w = sqrt(part * ratio), h = sqrt(part / ratio);
     double u = (double)tl_rng_f32(r), v = (double)tl_rng_f32(r);
     if (w <= m->width && h <= m->height)
       return tl_canvas_crop(c, m, u * (m->width - w), v * (m->height - h), w, h, err);
   }
-  return centre(c, m, err);
+  return a->whole ? whole(c, m, err) : centre(c, m, err);
 }
 
 static void shift(tl_canvas *c, int32_t dx, int32_t dy) {
@@ -132,29 +153,43 @@ static void shift(tl_canvas *c, int32_t dx, int32_t dy) {
         int32_t u = x + dx, v = y + dy;
         bool inside = u >= 0 && u < n && v >= 0 && v < n;
         c->spare[(y * n + x) * ch + k] = inside ? c->px[(v * n + u) * ch + k] : 0;
+        if (c->mask) c->spare_ids[y * n + x] = inside ? c->ids[v * n + u] : TL_MASK_VOID;
       }
-  float *t = c->px;
+  tl_canvas_swap(c);
+}
+
+void tl_canvas_swap(tl_canvas *c) {
+  float *px = c->px;
+  uint8_t *ids = c->ids;
   c->px = c->spare;
-  c->spare = t;
+  c->spare = px;
+  c->ids = c->spare_ids;
+  c->spare_ids = ids;
 }
 
 static void flip(tl_canvas *c) {
   int32_t n = c->size, ch = c->channels;
   for (int32_t y = 0; y < n; y++)
-    for (int32_t x = 0; x < n / 2; x++)
+    for (int32_t x = 0; x < n / 2; x++) {
+      if (c->mask) {
+        uint8_t *a = &c->ids[y * n + x], *b = &c->ids[y * n + n - 1 - x], t = *a;
+        *a = *b;
+        *b = t;
+      }
       for (int32_t k = 0; k < ch; k++) {
         float *a = &c->px[(y * n + x) * ch + k], *b = &c->px[(y * n + n - 1 - x) * ch + k], t = *a;
         *a = *b;
         *b = t;
       }
+    }
 }
 
 static tl_status geometry(tl_canvas *c, const tl_augment *a, const tl_image *m, tl_rng *r,
                           tl_err *err) {
   if (a->crop == TL_CROP_RESIZED) {
-    TL_TRY(resized(c, m, a->crop_min, r, err));
+    TL_TRY(resized(c, a, m, r, err));
   } else {
-    TL_TRY(centre(c, m, err));
+    TL_TRY(a->whole ? whole(c, m, err) : centre(c, m, err));
     if (a->crop == TL_CROP_PAD && a->pad > 0) {
       int32_t span = 2 * a->pad + 1;
       int32_t dx = (int32_t)tl_rng_below(r, (uint64_t)span) - a->pad;
@@ -199,24 +234,56 @@ static void cut_out(float *out, int32_t size, int32_t channels, int32_t x0, int3
       }
 }
 
+/* Empties a square and makes its classes void. */
+static void cut(tl_canvas *c, const tl_augment *a, tl_rng *r, float *out) {
+  int32_t x0 = (int32_t)tl_rng_below(r, (uint64_t)a->size) - a->cutout / 2;
+  int32_t y0 = (int32_t)tl_rng_below(r, (uint64_t)a->size) - a->cutout / 2;
+  int32_t x1 = x0 + a->cutout, y1 = y0 + a->cutout;
+  cut_out(out, a->size, a->channels, x0, y0, x1, y1, NULL);
+  for (int32_t y = y0 < 0 ? 0 : y0; c->mask && y < y1 && y < a->size; y++)
+    for (int32_t x = x0 < 0 ? 0 : x0; x < x1 && x < a->size; x++)
+      c->ids[y * a->size + x] = TL_MASK_VOID;
+}
+
+/* The canvas has room for the picture, and the mask if there is one. */
+static tl_status augment(tl_canvas *c, const tl_augment *a, const tl_image *m, uint64_t seed,
+                         uint64_t position, float *out, tl_err *err) {
+  tl_rng r = tl_rng_make(tl_mix64(seed, position), TL_STREAM_AUGMENT, 0, 0);
+  TL_TRY(geometry(c, a, m, &r, err));
+  colours(c, a, &r);
+  write_out(c, a, out);
+  if (a->cutout > 0) cut(c, a, &r, out);
+  return TL_OK;
+}
+
 tl_status tl_augment_run(const tl_augment *a, const tl_image *m, uint64_t seed, uint64_t position,
                          float *out, tl_err *err) {
   size_t n = (size_t)a->size * (size_t)a->size * (size_t)a->channels;
   float *memory = malloc(2 * n * sizeof *memory);
   if (!memory) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
-  tl_canvas c = {a->size, a->channels, memory, memory + n};
-  tl_rng r = tl_rng_make(tl_mix64(seed, position), TL_STREAM_AUGMENT, 0, 0);
-  tl_status s = geometry(&c, a, m, &r, err);
-  if (s == TL_OK) {
-    colours(&c, a, &r);
-    write_out(&c, a, out);
-    if (a->cutout > 0) {
-      int32_t x = (int32_t)tl_rng_below(&r, (uint64_t)a->size) - a->cutout / 2;
-      int32_t y = (int32_t)tl_rng_below(&r, (uint64_t)a->size) - a->cutout / 2;
-      cut_out(out, a->size, a->channels, x, y, x + a->cutout, y + a->cutout, NULL);
-    }
-  }
+  tl_canvas c = {.size = a->size, .channels = a->channels, .px = memory, .spare = memory + n};
+  tl_status s = augment(&c, a, m, seed, position, out, err);
   free(memory);
+  return s;
+}
+
+tl_status tl_augment_pair(const tl_augment *a, const tl_image *m, const tl_image *mask,
+                          int32_t side, uint64_t seed, uint64_t position, float *out,
+                          int32_t *classes, tl_err *err) {
+  size_t pixels = (size_t)a->size * (size_t)a->size, n = pixels * (size_t)a->channels;
+  float *memory = malloc(2 * n * sizeof *memory);
+  uint8_t *ids = malloc(2 * pixels);
+  tl_canvas c = {a->size, a->channels, memory, memory + n, mask, ids, ids + pixels};
+  tl_status s = memory && ids ? augment(&c, a, m, seed, position, out, err)
+                              : tl_fail(err, TL_NOMEM, "pictures: out of memory");
+  int32_t step = a->size / side;
+  for (int32_t y = 0; s == TL_OK && y < side; y++)
+    for (int32_t x = 0; x < side; x++) {
+      uint8_t id = c.ids[(y * step + step / 2) * a->size + x * step + step / 2];
+      classes[y * side + x] = id == TL_MASK_VOID ? -1 : id;
+    }
+  free(memory);
+  free(ids);
   return s;
 }
 

@@ -7,13 +7,16 @@
 
 typedef struct tl_canvas {
   int32_t size, channels;
-  float *px, *spare; /* [size * size * channels] each */
+  float *px, *spare;        /* [size * size * channels] each */
+  const tl_image *mask;     /* of the picture; NULL: none, and no ids */
+  uint8_t *ids, *spare_ids; /* its classes [size * size] each: they go where the pixels go */
 } tl_canvas;
 
 /* A part of m, stretched to the canvas: a triangle filter as wide as the reduction, so that fine
  * patterns do not turn into false ones. */
 tl_status tl_canvas_crop(tl_canvas *c, const tl_image *m, double x0, double y0, double w, double h,
                          tl_err *err);
+void tl_canvas_swap(tl_canvas *c); /* what was written to the spare ones becomes the picture */
 double tl_rng_range(tl_rng *r, double lo, double hi);
 static inline bool tl_rng_chance(tl_rng *r, double p) {
   return (double)tl_rng_f32(r) < p; /* always draws: later draws stay where they are */

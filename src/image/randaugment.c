@@ -14,6 +14,13 @@ static float sample(const tl_canvas *c, int32_t u, int32_t v, int32_t k) {
   return in ? c->px[(v * c->size + u) * c->channels + k] : 0.5f;
 }
 
+/* The class nearest to a place. */
+static uint8_t sample_id(const tl_canvas *c, double u, double v) {
+  int32_t x = (int32_t)floor(u + 0.5), y = (int32_t)floor(v + 0.5);
+  bool in = x >= 0 && x < c->size && y >= 0 && y < c->size;
+  return in ? c->ids[y * c->size + x] : TL_MASK_VOID;
+}
+
 static void warp(tl_canvas *c, const affine *t) {
   int32_t n = c->size, ch = c->channels;
   double mid = (n - 1) / 2.0;
@@ -21,6 +28,7 @@ static void warp(tl_canvas *c, const affine *t) {
     for (int32_t x = 0; x < n; x++) {
       double u = t->a * (x - mid) + t->b * (y - mid) + t->e * n + mid;
       double v = t->c * (x - mid) + t->d * (y - mid) + t->f * n + mid;
+      if (c->mask) c->spare_ids[y * n + x] = sample_id(c, u, v);
       int32_t u0 = (int32_t)floor(u), v0 = (int32_t)floor(v);
       float p = (float)(u - u0), q = (float)(v - v0);
       for (int32_t k = 0; k < ch; k++)
@@ -28,9 +36,7 @@ static void warp(tl_canvas *c, const affine *t) {
             (1 - q) * ((1 - p) * sample(c, u0, v0, k) + p * sample(c, u0 + 1, v0, k)) +
             q * ((1 - p) * sample(c, u0, v0 + 1, k) + p * sample(c, u0 + 1, v0 + 1, k));
     }
-  float *old = c->px;
-  c->px = c->spare;
-  c->spare = old;
+  tl_canvas_swap(c);
 }
 
 static void auto_contrast(tl_canvas *c) {

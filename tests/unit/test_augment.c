@@ -296,6 +296,103 @@ static void threads_do_not_matter(void **state) {
   tl_image_free(&m);
 }
 
+/* --- masks -------------------------------------------------------------------------------------
+ */
+
+enum { MASK_W = 40, MASK_H = 30, MASK_S = 24 };
+
+/* Red where the class is 1, green where it is 0; void in a corner. */
+static void coloured(tl_image *m, tl_image *mask) {
+  *m = (tl_image){MASK_W, MASK_H, CH, malloc(MASK_W * MASK_H * CH)};
+  *mask = (tl_image){MASK_W, MASK_H, 1, malloc(MASK_W * MASK_H)};
+  for (int y = 0; y < MASK_H; y++)
+    for (int x = 0; x < MASK_W; x++) {
+      bool red = x < 14 || y > 2 * x / 3;
+      mask->pixels[y * MASK_W + x] = x > 35 && y < 4 ? TL_MASK_VOID : red;
+      memcpy(m->pixels + (y * MASK_W + x) * CH, (uint8_t[3]){red ? 255 : 0, red ? 0 : 255, 9}, CH);
+    }
+}
+
+/* Share of the pixels with a class whose colour says the same, over `rounds` positions. */
+static double agreement(const tl_augment *a, int32_t side, int rounds, double *voids) {
+  static float out[CH * MASK_S * MASK_S];
+  int32_t classes[MASK_S * MASK_S], step = MASK_S / side;
+  tl_image m, mask;
+  tl_err err = {TL_OK, ""};
+  double same = 0, all = 0, none = 0;
+  coloured(&m, &mask);
+  for (int at = 0; at < rounds; at++) {
+    if (tl_augment_pair(a, &m, &mask, side, 3, (uint64_t)at, out, classes, &err) != TL_OK)
+      fail_msg("%s", err.msg);
+    for (int i = 0; i < side * side; i++) {
+      int p = (i / side * step + step / 2) * MASK_S + i % side * step + step / 2;
+      none += classes[i] < 0;
+      if (classes[i] < 0) continue;
+      assert_in_range(classes[i], 0, 1);
+      same += (out[p] > out[MASK_S * MASK_S + p]) == (classes[i] == 1);
+      all++;
+    }
+  }
+  *voids = none / (none + all);
+  tl_image_free(&m);
+  tl_image_free(&mask);
+  return same / all;
+}
+
+static void a_mask_goes_where_its_picture_goes(void **state) {
+  (void)state;
+  const tl_augment plain = {.size = MASK_S, .channels = CH, .whole = true};
+  tl_augment a = plain;
+  double voids;
+  assert_true(agreement(&plain, MASK_S, 1, &voids) > 0.97);
+  assert_true(voids > 0.005 && voids < 0.03);
+  assert_true(agreement(&plain, MASK_S / 3, 1, &voids) > 0.95);
+  a.flip = 0.5;
+  assert_true(agreement(&a, MASK_S, 20, &voids) > 0.97);
+  a.crop = TL_CROP_RESIZED;
+  a.crop_min = 0.3;
+  assert_true(agreement(&a, MASK_S, 50, &voids) > 0.95);
+  a.crop = TL_CROP_PAD;
+  a.pad = 6;
+  assert_true(agreement(&a, MASK_S, 50, &voids) > 0.97);
+  assert_true(voids > 0.1); /* the borders that came in */
+  a = plain;
+  a.cutout = 12;
+  agreement(&a, MASK_S, 50, &voids);
+  assert_true(voids > 0.1);
+  a = plain;
+  a.ops = 2; /* some of them change colours so that they say nothing */
+  a.magnitude = 0.5;
+  assert_true(agreement(&a, MASK_S, 300, &voids) > 0.85);
+  assert_true(voids > 0.02);
+}
+
+/* A picture drawn with its mask is the same as without. */
+static void a_mask_changes_nothing_of_its_picture(void **state) {
+  (void)state;
+  static float alone[CH * MASK_S * MASK_S], paired[CH * MASK_S * MASK_S];
+  int32_t classes[MASK_S * MASK_S];
+  tl_image m, mask;
+  tl_err err = {TL_OK, ""};
+  const tl_augment a = {.size = MASK_S,
+                        .channels = CH,
+                        .crop = TL_CROP_RESIZED,
+                        .crop_min = 0.2,
+                        .flip = 0.5,
+                        .jitter = 0.3,
+                        .cutout = 4,
+                        .ops = 2,
+                        .magnitude = 0.4};
+  coloured(&m, &mask);
+  for (uint64_t at = 0; at < 30; at++) {
+    run(&a, &m, 5, at, alone);
+    assert_int_equal(tl_augment_pair(&a, &m, &mask, MASK_S, 5, at, paired, classes, &err), TL_OK);
+    assert_memory_equal(alone, paired, sizeof alone);
+  }
+  tl_image_free(&m);
+  tl_image_free(&mask);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_asked_for_changes_nothing),
                                      cmocka_unit_test(flipping_twice_is_nothing),
@@ -304,6 +401,8 @@ int main(void) {
                                      cmocka_unit_test(cutting_out_empties_a_square),
                                      cmocka_unit_test(colours_change_as_asked),
                                      cmocka_unit_test(mixing_says_what_is_left),
+                                     cmocka_unit_test(a_mask_goes_where_its_picture_goes),
+                                     cmocka_unit_test(a_mask_changes_nothing_of_its_picture),
                                      cmocka_unit_test(threads_do_not_matter)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
