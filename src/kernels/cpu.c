@@ -52,6 +52,7 @@ static void init_rung(tl_kernels *k, tl_cpu_level rung) {
   case TL_CPU_REF:
     tl_row_init_ref(&k->row);
     tl_optim_init_ref(&k->optim);
+    tl_route_init_ref(&k->route);
     tl_attn_init_ref(k->attn);
     tl_gemm_init_ref(k->gemm);
     break;
@@ -59,12 +60,14 @@ static void init_rung(tl_kernels *k, tl_cpu_level rung) {
   case TL_CPU_AVX2:
     tl_row_init_avx2(&k->row);
     tl_optim_init_avx2(&k->optim);
+    tl_route_init_avx2(&k->route);
     tl_attn_init_avx2(k->attn);
     tl_gemm_init_avx2(k->gemm);
     break;
   case TL_CPU_AVX512:
     tl_row_init_avx512(&k->row);
     tl_optim_init_avx512(&k->optim);
+    tl_route_init_avx512(&k->route);
     tl_attn_init_avx512(k->attn);
     tl_gemm_init_avx512(k->gemm);
     break;

@@ -174,6 +174,25 @@ typedef struct tl_attn_kernels {
   void (*backward)(const tl_attn_args *a, const tl_segment *s, int kv_head, void *scratch);
 } tl_attn_kernels;
 
+/* Routing by agreement (Sabour et al., 2017) of one picture, all f32: n_in capsules below predict
+ * each of n_out capsules above, u [n_in][n_out][d]. */
+typedef struct tl_route {
+  int64_t n_in, n_out, d;
+  float *u;
+} tl_route;
+
+typedef struct tl_route_kernels {
+  /* b [n_in][n_out] adds u_ij . v_j (v NULL: b stays as it is); sets c = softmax of b over the
+   * capsules above, and s [n_out][d] = sum over i of c_ij u_ij. */
+  void (*vote)(const tl_route *r, const float *v, float *b, float *c, float *s);
+  /* From ds: sets db [n_in][n_out], the gradient of b = c_ij (u_ij . ds_j - sum over k of c_ik
+   * u_ik . ds_k), plus `later` [n_in][n_out] (may be NULL), and dv = sum over i of db_ij u_ij. */
+  void (*vote_bwd)(const tl_route *r, const float *c, const float *ds, const float *later,
+                   float *db, float *dv);
+  /* Sets u_ij = sum over t < n of weight[t][i][j] vector[t][j]. */
+  void (*mix)(const tl_route *r, int n, const float *weight, const float *vector);
+} tl_route_kernels;
+
 /* Matrix product micro-kernels; driven by gemm.h, which owns blocking, packing and threads. */
 typedef struct tl_gemm_kernels {
   int mr, nr, kc;   /* tile of C in registers; k block */
@@ -198,6 +217,7 @@ typedef struct tl_kernels {
   tl_optim_kernels optim;
   tl_attn_kernels attn[2]; /* by dtype: TL_F32, TL_BF16 */
   tl_gemm_kernels gemm[2]; /* by dtype: TL_F32, TL_BF16 */
+  tl_route_kernels route;
 } tl_kernels;
 
 /* The compute type that "f32", "bf16" or "auto" stands for: auto is bf16 where it is faster. */
@@ -220,6 +240,9 @@ void tl_attn_init_ref(tl_attn_kernels k[2]);
 void tl_attn_init_avx2(tl_attn_kernels k[2]);
 void tl_attn_init_avx512(tl_attn_kernels k[2]);
 void tl_attn_init_avx512bf16(tl_attn_kernels k[2]);
+void tl_route_init_ref(tl_route_kernels *k);
+void tl_route_init_avx2(tl_route_kernels *k);
+void tl_route_init_avx512(tl_route_kernels *k);
 void tl_gemm_init_ref(tl_gemm_kernels k[2]);
 void tl_gemm_init_avx2(tl_gemm_kernels k[2]);
 void tl_gemm_init_avx512(tl_gemm_kernels k[2]);

@@ -119,6 +119,23 @@ tl_node *tl_segment_mean(tl_graph *g, tl_node *x, tl_node *segments);
  * s rows in its place, line by line. dim: the dynamic size of the result's rows (tl_graph_dim), 0:
  * none. */
 tl_node *tl_pixel_shuffle(tl_graph *g, tl_node *x, int64_t grid, int64_t s, int dim);
+/* The capsules of x, `width` columns each, with lengths brought below 1: |x| x / (1 + |x|^2). */
+tl_node *tl_squash(tl_graph *g, tl_node *x, int64_t width);
+/* Capsules v f32 [N, n_out * d_out] from the n_in capsules of d_in columns that u has for each of
+ * N pictures, in any number of rows: predictions u_i W_i, routed by agreement. Row i * d_in + k of
+ * w [n_in * d_in, n_out * d_out] belongs to column k of capsule i. */
+typedef struct tl_routing_spec {
+  tl_param *w;
+  int64_t n_in, d_in, n_out, d_out;
+  int iterations; /* 1 .. 16; 3 as published */
+  int dim;        /* the dynamic number of pictures, 0 if static */
+} tl_routing_spec;
+tl_node *tl_routing(tl_graph *g, tl_node *u, const tl_routing_spec *spec);
+/* Of the capsules of each row of v (f32) the one with the largest of its targets f32 [N, capsules];
+ * where all targets are 0 the longest; the others 0. Of the graph's type. */
+tl_node *tl_capsule_mask(tl_graph *g, tl_node *v, tl_node *targets);
+/* The longest of `capsules` vectors of `width` values; the first of equals. */
+int64_t tl_longest_capsule(const float *v, int64_t capsules, int64_t width);
 /* The activation of a parameter [rows, cols], converted to the graph's type. */
 tl_node *tl_from_param(tl_graph *g, tl_param *p);
 /* Writes columns [k_col, k_col + 2*kv_cols) of x [N, *] (k then v) into rows pos i32 [N] of the
@@ -147,6 +164,10 @@ tl_node *tl_soft_cross_entropy(tl_graph *g, tl_node *x, tl_node *targets);
  * cross-entropy of independent labels in [0, 1] (CORRECT counts the labels on the right side). */
 tl_node *tl_squared_error(tl_graph *g, tl_node *x, tl_node *targets);
 tl_node *tl_sigmoid_cross_entropy(tl_graph *g, tl_node *x, tl_node *targets);
+/* The margin loss of capsules v (f32) against f32 shares of the classes [N, capsules], and weight
+ * times the sum of (y - pictures)^2; y NULL: without. y [N, P]; pictures have N * P values. */
+tl_node *tl_capsule_loss(tl_graph *g, tl_node *v, tl_node *targets, tl_node *y, tl_node *pictures,
+                         double weight);
 /* sum(x * r) for an f32 input r of x's shape: the loss of the gradient tests. */
 tl_node *tl_inner(tl_graph *g, tl_node *x, tl_node *r);
 

@@ -2,6 +2,7 @@
 #include "kernels/row_fast.inl"
 #include "kernels/act_fast.inl"
 #include "kernels/norm_fast.inl"
+#include "kernels/route_fast.inl"
 #include "kernels/xent_fast.inl"
 #include "kernels/optim_fast.inl"
 
@@ -14,4 +15,8 @@ void tl_row_init_avx2(tl_row_kernels *k) {
 
 void tl_optim_init_avx2(tl_optim_kernels *k) {
   init_optim(k);
+}
+
+void tl_route_init_avx2(tl_route_kernels *k) {
+  init_route(k);
 }
