@@ -1,5 +1,5 @@
-/* The loss of a network of capsules (Sabour et al., 2017). Of v [N, C w], C capsules of w columns
- * with lengths l, against the shares t [N, C] of the classes:
+/* The loss of a network of capsules (Sabour et al., 2017). Of the lengths l [N, C] of the classes'
+ * capsules, against the classes' shares t [N, C]:
  *
  *   sum of t max(0, m+ - l)^2 + lambda (1 - t) max(0, l - m-)^2,  m+ = 0.9, m- = 0.1, lambda = 0.5
  *
@@ -14,7 +14,7 @@
 #define M_MINUS 0.1
 #define LAMBDA 0.5
 
-enum { IN_V, IN_TARGETS, IN_Y, IN_PICTURES };
+enum { IN_L, IN_TARGETS, IN_Y, IN_PICTURES, GRAIN = 4 };
 
 /* In scratch, by row. */
 typedef struct row_loss {
@@ -24,60 +24,49 @@ typedef struct row_loss {
 
 static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   (void)g;
-  const tl_node *v = n->in[IN_V], *t = n->in[IN_TARGETS], *y = n->in[IN_Y], *x = n->in[IN_PICTURES];
-  if (v->ndim != 2 || v->dt != TL_F32)
-    return tl_fail(err, TL_INTERNAL, "%s must be f32 [N, d]", v->name);
-  if (t->dt != TL_F32 || t->dim != v->dim || t->shape[0] != v->shape[0] || tl_cols(t) < 1 ||
-      v->shape[1] % tl_cols(t))
-    return tl_fail(err, TL_INTERNAL, "targets must be f32, a row for each of %s", v->name);
-  if (y && (y->dim != v->dim || y->shape[0] != v->shape[0] || !x || x->dt == TL_I32 ||
+  const tl_node *l = n->in[IN_L], *t = n->in[IN_TARGETS], *y = n->in[IN_Y], *x = n->in[IN_PICTURES];
+  if (l->ndim != 2 || l->dt != TL_F32)
+    return tl_fail(err, TL_INTERNAL, "%s must be f32 [N, C]", l->name);
+  if (t->dt != TL_F32 || t->dim != l->dim || t->shape[0] != l->shape[0] || tl_cols(t) != tl_cols(l))
+    return tl_fail(err, TL_INTERNAL, "targets must be f32 with the shape of %s", l->name);
+  if (y && (y->dim != l->dim || y->shape[0] != l->shape[0] || !x || x->dt == TL_I32 ||
             tl_max_count(x) != tl_max_count(y)))
     return tl_fail(err, TL_INTERNAL, "reconstructions %s and pictures differ in shape", y->name);
   n->dt = TL_F32;
   n->dim = 0;
   n->ndim = 1;
-  n->scratch_fwd = (size_t)v->shape[0] * sizeof(row_loss);
   n->shape[0] = TL_LOSS_N;
+  n->scratch_fwd = (size_t)l->shape[0] * sizeof(row_loss);
   return TL_OK;
-}
-
-static double length_of(const float *v, int64_t n) {
-  double q = 0;
-  for (int64_t k = 0; k < n; k++) q += (double)v[k] * (double)v[k];
-  return sqrt(q);
 }
 
 typedef struct job {
   tl_exec *x;
   tl_node *n;
-  int64_t capsules, width, pixels;
+  int64_t classes, pixels;
   double weight;
 } job;
 
 static job make_job(tl_exec *x, tl_node *n) {
-  int64_t capsules = tl_cols(n->in[IN_TARGETS]);
   return (job){.x = x,
                .n = n,
-               .capsules = capsules,
-               .width = n->in[IN_V]->shape[1] / capsules,
+               .classes = tl_cols(n->in[IN_L]),
                .pixels = n->in[IN_Y] ? tl_cols(n->in[IN_Y]) : 0,
                .weight = *(const double *)n->attr};
 }
 
 static row_loss loss_of(const job *j, int64_t row) {
-  const float *t = (const float *)j->n->in[IN_TARGETS]->data + row * j->capsules;
-  const float *v = (const float *)j->n->in[IN_V]->data + row * j->capsules * j->width;
+  const float *t = (const float *)j->n->in[IN_TARGETS]->data + row * j->classes;
+  const float *l = (const float *)j->n->in[IN_L]->data + row * j->classes;
   row_loss r = {0};
-  double longest = -1;
-  int64_t best = 0, truth = 0;
-  for (int64_t c = 0; c < j->capsules; c++) {
-    double l = length_of(v + c * j->width, j->width), share = (double)t[c];
-    double missing = fmax(0, M_PLUS - l), wrong = fmax(0, l - M_MINUS);
-    r.margin += share * missing * missing + LAMBDA * (1 - share) * wrong * wrong;
-    if (l > longest) longest = l, best = c;
+  int64_t longest = 0, truth = 0;
+  for (int64_t c = 0; c < j->classes; c++) {
+    double missing = fmax(0, M_PLUS - (double)l[c]), wrong = fmax(0, (double)l[c] - M_MINUS);
+    r.margin += (double)t[c] * missing * missing + LAMBDA * (1 - (double)t[c]) * wrong * wrong;
+    if (l[c] > l[longest]) longest = c;
     if (t[c] > t[truth]) truth = c;
   }
-  r.hit = best == truth;
+  r.hit = longest == truth;
   for (int64_t i = row * j->pixels; i < (row + 1) * j->pixels; i++) {
     double d = (double)tl_value(j->n->in[IN_Y], i) - (double)tl_value(j->n->in[IN_PICTURES], i);
     r.error += d * d;
@@ -93,9 +82,9 @@ static void forward_rows(void *arg, int64_t begin, int64_t end, int worker) {
 
 static void forward(tl_exec *x, tl_node *n) {
   job j = make_job(x, n);
-  int64_t rows = tl_rows(x->g, n->in[IN_V]);
+  int64_t rows = tl_rows(x->g, n->in[IN_L]);
   double margin = 0, error = 0, hits = 0;
-  tl_parallel_ranges(x->ctx, rows, 4, forward_rows, &j);
+  tl_parallel_ranges(x->ctx, rows, GRAIN, forward_rows, &j);
   for (int64_t i = 0; i < rows; i++) {
     const row_loss *r = (const row_loss *)x->scratch + i;
     margin += r->margin;
@@ -109,20 +98,14 @@ static void forward(tl_exec *x, tl_node *n) {
   y[TL_LOSS_CORRECT] = (float)hits;
 }
 
-/* dv = slope(l) v / l; 0 where l is. */
 static void margin_gradient(const job *j, int64_t row) {
-  const float *t = (const float *)j->n->in[IN_TARGETS]->data + row * j->capsules;
-  int64_t at = row * j->capsules * j->width;
-  const float *v = (const float *)j->n->in[IN_V]->data + at;
-  float *dv = (float *)j->n->in[IN_V]->grad + at;
-  bool add = tl_grad_adds(j->x, j->n, IN_V);
-  for (int64_t c = 0; c < j->capsules; c++) {
-    double l = length_of(v + c * j->width, j->width), share = (double)t[c];
-    double slope =
-        -2 * share * fmax(0, M_PLUS - l) + 2 * LAMBDA * (1 - share) * fmax(0, l - M_MINUS);
-    double scale = l > 0 ? (double)j->x->loss_scale * slope / l : 0;
-    for (int64_t k = c * j->width; k < (c + 1) * j->width; k++)
-      dv[k] = (float)(scale * (double)v[k]) + (add ? dv[k] : 0);
+  const float *t = j->n->in[IN_TARGETS]->data, *l = j->n->in[IN_L]->data;
+  float *dl = j->n->in[IN_L]->grad;
+  bool add = tl_grad_adds(j->x, j->n, IN_L);
+  for (int64_t i = row * j->classes; i < (row + 1) * j->classes; i++) {
+    double slope = 2 * LAMBDA * (1 - (double)t[i]) * fmax(0, (double)l[i] - M_MINUS) -
+                   2 * (double)t[i] * fmax(0, M_PLUS - (double)l[i]);
+    dl[i] = j->x->loss_scale * (float)slope + (add ? dl[i] : 0);
   }
 }
 
@@ -146,47 +129,45 @@ static void backward_rows(void *arg, int64_t begin, int64_t end, int worker) {
   (void)worker;
   const job *j = arg;
   for (int64_t r = begin; r < end; r++) {
-    if (tl_wants_grad(j->n, IN_V)) margin_gradient(j, r);
+    if (tl_wants_grad(j->n, IN_L)) margin_gradient(j, r);
     if (tl_wants_grad(j->n, IN_Y)) error_gradient(j, r);
   }
 }
 
 static void backward(tl_exec *x, tl_node *n) {
   job j = make_job(x, n);
-  tl_parallel_ranges(x->ctx, tl_rows(x->g, n->in[IN_V]), 4, backward_rows, &j);
+  tl_parallel_ranges(x->ctx, tl_rows(x->g, n->in[IN_L]), GRAIN, backward_rows, &j);
 }
 
 static void cost(const tl_graph *g, const tl_node *n, tl_cost *c) {
   const tl_node *y = n->in[IN_Y];
-  double v = (double)tl_count(g, n->in[IN_V]), pixels = y ? (double)tl_count(g, y) : 0;
+  double l = (double)tl_count(g, n->in[IN_L]), pixels = y ? (double)tl_count(g, y) : 0;
   double size = y ? (double)tl_dtype_size(y->dt) : 0;
-  c->flops_fwd = 2 * v + 3 * pixels;
-  c->flops_bwd = 4 * v + 3 * pixels;
-  c->bytes_fwd = 4 * v + 2 * pixels * size;
-  c->bytes_bwd = 8 * v + 3 * pixels * size;
+  c->flops_fwd = 6 * l + 3 * pixels;
+  c->flops_bwd = 8 * l + 3 * pixels;
+  c->bytes_fwd = 8 * l + 2 * pixels * size;
+  c->bytes_bwd = 12 * l + 3 * pixels * size;
 }
 
-/* rows (at most 32), capsules (at most 10), columns, values of a picture (at most 32, 0: none); v
- * comes from a routing over one capsule */
+/* rows (at most 32), classes (at most 10), values of a picture (at most 32, 0: none) */
 static tl_node *build_case(tl_graph *g, const int64_t *d) {
-  float t[320] = {0}, pictures[1024];
+  float t[320], pictures[1024];
   for (int64_t r = 0; r < d[0]; r++)
     for (int64_t c = 0; c < d[1]; c++) t[r * d[1] + c] = c == r % d[1] ? 0.8f : 0.1f;
   for (int i = 0; i < 1024; i++) pictures[i] = (float)(i * 7 % 16) / 16; /* exact in bf16 */
-  tl_routing_spec s = {.n_in = 1, .d_in = 4, .n_out = d[1], .d_out = d[2], .iterations = 1};
-  int64_t w[] = {4, d[1] * d[2]}, shape[] = {d[0], d[3]};
-  tl_node *x = tl_case_input(g, d[0], 4), *y = d[3] ? tl_case_input(g, d[0], d[3]) : NULL;
-  s.w = tl_case_param(g, 2, w, 0, 1);
-  tl_node *v = tl_routing(g, x, &s), *targets = tl_case_floats(g, 2, d, t);
-  return tl_capsule_loss(g, v, targets, y, y ? tl_case_floats(g, 2, shape, pictures) : NULL, 0.05);
+  int64_t shape[] = {d[0], d[2]};
+  tl_node *l = tl_capsule_length(g, tl_case_capsules(g, d[0], d[1], 16), 16);
+  tl_node *targets = tl_case_floats(g, 2, d, t);
+  if (!d[2]) return tl_capsule_loss(g, l, targets, NULL, NULL, 0);
+  tl_node *y = tl_case_input(g, d[0], d[2]);
+  return tl_capsule_loss(g, l, targets, y, tl_case_floats(g, 2, shape, pictures), 0.05);
 }
 
-static const int64_t cases[][TL_MAX_CASE_DIMS] = {{1, 1, 1}, {7, 3, 5, 9}, {32, 10, 16, 32}, {0}};
+static const int64_t cases[][TL_MAX_CASE_DIMS] = {{1, 1}, {7, 3, 9}, {32, 10, 32}, {0}};
 
 const tl_op tl_op_capsule_loss = {
     .name = "capsule_loss",
-    .formula =
-        "loss = sum of t max(0, 0.9 - |v|)^2 + (1 - t) max(0, |v| - 0.1)^2 / 2 + w (y - x)^2",
+    .formula = "loss = sum of t max(0, 0.9 - l)^2 + (1 - t) max(0, l - 0.1)^2 / 2 + w (y - x)^2",
     .infer = infer,
     .forward = forward,
     .backward = backward,
@@ -199,8 +180,8 @@ const tl_op tl_op_capsule_loss = {
     .grad_tol = 5e-3f,
 };
 
-tl_node *tl_capsule_loss(tl_graph *g, tl_node *v, tl_node *targets, tl_node *y, tl_node *pictures,
+tl_node *tl_capsule_loss(tl_graph *g, tl_node *l, tl_node *targets, tl_node *y, tl_node *pictures,
                          double weight) {
-  tl_node *in[] = {v, targets, y, pictures};
+  tl_node *in[] = {l, targets, y, pictures};
   return tl_graph_op(g, &tl_op_capsule_loss, in, y ? 4 : 2, &weight, sizeof weight);
 }

@@ -17,7 +17,7 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   return TL_OK;
 }
 
-int64_t tl_longest_capsule(const float *v, int64_t capsules, int64_t width) {
+static int64_t longest_capsule(const float *v, int64_t capsules, int64_t width) {
   int64_t best = 0;
   double longest = -1;
   for (int64_t c = 0; c < capsules; c++) {
@@ -38,7 +38,7 @@ static int64_t kept(const tl_node *n, int64_t row) {
   for (int64_t c = 1; c < capsules; c++)
     if (t[c] > t[best]) best = c;
   if (t[best] > 0) return best;
-  return tl_longest_capsule((const float *)n->in[0]->data + row * n->shape[1], capsules, width);
+  return longest_capsule((const float *)n->in[0]->data + row * n->shape[1], capsules, width);
 }
 
 typedef struct job {
@@ -89,16 +89,13 @@ static void cost(const tl_graph *g, const tl_node *n, tl_cost *c) {
   c->bytes_fwd = c->bytes_bwd = bytes;
 }
 
-/* rows (at most 64), capsules (at most 16), columns; f32 from a routing over one capsule */
+/* rows (at most 64), capsules (at most 16), columns */
 static tl_node *build_case(tl_graph *g, const int64_t *d) {
   float t[1024] = {0};
   for (int64_t r = 0; r < d[0]; r++)
     for (int64_t c = 0; c < d[1] && r % 3; c++) t[r * d[1] + c] = (float)((r + c) % d[1]);
-  tl_routing_spec s = {.n_in = 1, .d_in = 4, .n_out = d[1], .d_out = d[2], .iterations = 1};
-  int64_t w[] = {4, d[1] * d[2]};
-  tl_node *x = tl_case_input(g, d[0], 4);
-  s.w = tl_case_param(g, 2, w, 0, 1);
-  return tl_capsule_mask(g, tl_routing(g, x, &s), tl_case_floats(g, 2, d, t));
+  tl_node *targets = tl_case_floats(g, 2, d, t);
+  return tl_capsule_mask(g, tl_case_capsules(g, d[0], d[1], d[2]), targets);
 }
 
 static const int64_t cases[][TL_MAX_CASE_DIMS] = {{1, 1, 1}, {7, 3, 5}, {64, 10, 16}, {0}};

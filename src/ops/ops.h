@@ -134,8 +134,10 @@ tl_node *tl_routing(tl_graph *g, tl_node *u, const tl_routing_spec *spec);
 /* Of the capsules of each row of v (f32) the one with the largest of its targets f32 [N, capsules];
  * where all targets are 0 the longest; the others 0. Of the graph's type. */
 tl_node *tl_capsule_mask(tl_graph *g, tl_node *v, tl_node *targets);
-/* The longest of `capsules` vectors of `width` values; the first of equals. */
-int64_t tl_longest_capsule(const float *v, int64_t capsules, int64_t width);
+/* Lengths [N, capsules] of the capsules of v (f32), `width` columns each. */
+tl_node *tl_capsule_length(tl_graph *g, tl_node *v, int64_t width);
+/* For test cases: f32 capsules [rows, capsules * width] from tl_routing over one capsule. */
+tl_node *tl_case_capsules(tl_graph *g, int64_t rows, int64_t capsules, int64_t width);
 /* The activation of a parameter [rows, cols], converted to the graph's type. */
 tl_node *tl_from_param(tl_graph *g, tl_param *p);
 /* Writes columns [k_col, k_col + 2*kv_cols) of x [N, *] (k then v) into rows pos i32 [N] of the
@@ -164,9 +166,9 @@ tl_node *tl_soft_cross_entropy(tl_graph *g, tl_node *x, tl_node *targets);
  * cross-entropy of independent labels in [0, 1] (CORRECT counts the labels on the right side). */
 tl_node *tl_squared_error(tl_graph *g, tl_node *x, tl_node *targets);
 tl_node *tl_sigmoid_cross_entropy(tl_graph *g, tl_node *x, tl_node *targets);
-/* The margin loss of capsules v (f32) against f32 shares of the classes [N, capsules], and weight
- * times the sum of (y - pictures)^2; y NULL: without. y [N, P]; pictures have N * P values. */
-tl_node *tl_capsule_loss(tl_graph *g, tl_node *v, tl_node *targets, tl_node *y, tl_node *pictures,
+/* The margin loss of lengths l f32 [N, classes] against f32 shares of the classes, and weight times
+ * the sum of (y - pictures)^2; y NULL: without. y [N, P]; pictures have N * P values. */
+tl_node *tl_capsule_loss(tl_graph *g, tl_node *l, tl_node *targets, tl_node *y, tl_node *pictures,
                          double weight);
 /* sum(x * r) for an f32 input r of x's shape: the loss of the gradient tests. */
 tl_node *tl_inner(tl_graph *g, tl_node *x, tl_node *r);

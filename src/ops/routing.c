@@ -386,3 +386,11 @@ tl_node *tl_routing(tl_graph *g, tl_node *u, const tl_routing_spec *spec) {
   attr a = {.spec = *spec};
   return tl_graph_op(g, &tl_op_routing, in, 2, &a, sizeof a);
 }
+
+tl_node *tl_case_capsules(tl_graph *g, int64_t rows, int64_t capsules, int64_t width) {
+  tl_routing_spec s = {.n_in = 1, .d_in = 4, .n_out = capsules, .d_out = width, .iterations = 1};
+  int64_t w[] = {4, capsules * width};
+  tl_node *x = tl_case_input(g, rows, 4);
+  s.w = tl_case_param(g, 2, w, 0, 1);
+  return tl_routing(g, x, &s);
+}
