@@ -92,6 +92,12 @@ enum {
 };
 tl_status tl_tokenizer_encode_with(const tl_tokenizer *t, unsigned flags, const char *text,
                                    size_t len, uint32_t **ids, size_t *n, size_t *cap, tl_err *err);
+/* The tokens that belong around texts: those that the file's post_processor puts before and after
+ * one text (pair false) or before, between and after two. Tokenizers made here: TL_TOK_BOS before,
+ * TL_TOK_EOS between and after. A file that puts nothing around texts has TL_TOK_EOS between two
+ * all the same. *n of them (maybe 0), borrowed. */
+typedef enum tl_around { TL_AROUND_BEFORE, TL_AROUND_BETWEEN, TL_AROUND_AFTER } tl_around;
+const uint32_t *tl_tokenizer_around(const tl_tokenizer *t, bool pair, tl_around place, size_t *n);
 /* *text: malloc'ed, NUL-terminated, freed by the caller. Byte-level tokenizers give back the exact
  * bytes. Special tokens are left out when skip_special. Ids out of range: DATA. */
 tl_status tl_tokenizer_decode(const tl_tokenizer *t, const uint32_t *ids, size_t n,

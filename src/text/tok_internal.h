@@ -114,8 +114,7 @@ struct tl_tokenizer {
   bool ignore_merges;      /* byte level: a word that is a token is not looked at further */
   struct tok_pipe *pipe;   /* chains of steps, where the file needs them */
   struct tok_added *added; /* what is found in text before the model sees it */
-  tl_ids head, tail;       /* what the file's post_processor puts around a text */
-  bool wraps;              /* head and tail are those of the file */
+  tl_ids around[2][3];     /* [one text, two][tl_around] */
   tl_buf source;           /* the file */
 };
 
@@ -304,8 +303,9 @@ tl_status tok_pipe_encode(const tl_tokenizer *t, const unsigned char *p, size_t 
 /* Appends the normal form of a text. */
 tl_status tok_pipe_normal(const tl_tokenizer *t, const char *s, size_t len, tl_buf *out,
                           tl_err *err);
-/* tok_post.c: head and tail. */
+/* tok_post.c: `around`, from a file or, for a tokenizer made here, from its special tokens. */
 tl_status tok_post_read(tl_tokenizer *t, const json_t *root, tl_err *err);
+tl_status tok_post_make(tl_tokenizer *t, tl_err *err);
 
 /* tok_json.c: writing. */
 void tok_json_string(tl_buf *b, const char *s);

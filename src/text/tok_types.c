@@ -58,6 +58,7 @@ static tl_status train(tl_tokenizer *t, tl_ctx *ctx, const tl_tokenizer_train_op
   }
   tl_status s = t->type->train(t, ctx, &w, o->vocab_size, err);
   tok_words_free(&w);
+  if (s == TL_OK) s = tok_post_make(t, err);
   return s == TL_OK ? tok_finish(t, err) : s;
 }
 
@@ -87,12 +88,15 @@ static tl_status encode_stretch(const tl_tokenizer *t, const unsigned char *p, s
   return t->type->encode(t, p, len, out, err);
 }
 
-/* What stands before (or after) a text. */
-static void put_around(const tl_tokenizer *t, bool tail, tl_ids *out) {
-  const tl_ids *v = tail ? &t->tail : &t->head;
-  int id = t->special[tail ? TL_TOK_EOS : TL_TOK_BOS];
-  for (size_t i = 0; i < v->len; i++) tl_ids_push(out, v->data[i]);
-  if (!t->wraps && id >= 0) tl_ids_push(out, (uint32_t)id);
+const uint32_t *tl_tokenizer_around(const tl_tokenizer *t, bool pair, tl_around place, size_t *n) {
+  *n = t->around[pair][place].len;
+  return t->around[pair][place].data;
+}
+
+static void put_around(const tl_tokenizer *t, tl_around place, tl_ids *out) {
+  size_t n;
+  const uint32_t *id = tl_tokenizer_around(t, false, place, &n);
+  for (size_t i = 0; i < n; i++) tl_ids_push(out, id[i]);
 }
 
 tl_status tl_tokenizer_encode_with(const tl_tokenizer *t, unsigned flags, const char *text,
@@ -101,11 +105,11 @@ tl_status tl_tokenizer_encode_with(const tl_tokenizer *t, unsigned flags, const 
   const unsigned char *p = (const unsigned char *)text;
   tl_ids v = {.data = *ids, .len = *n, .cap = *cap};
   tl_status s = TL_OK;
-  if (flags & TL_ENCODE_WRAP) put_around(t, false, &v);
+  if (flags & TL_ENCODE_WRAP) put_around(t, TL_AROUND_BEFORE, &v);
   if (len > 0)
     s = tok_added_split(t, false, flags & TL_ENCODE_PARSE, p, len, true, encode_stretch, &flags, &v,
                         err);
-  if (flags & TL_ENCODE_WRAP) put_around(t, true, &v);
+  if (flags & TL_ENCODE_WRAP) put_around(t, TL_AROUND_AFTER, &v);
   if (s == TL_OK && v.oom) s = tok_nomem(err);
   *ids = v.data;
   *cap = v.cap;

@@ -115,8 +115,7 @@ void tl_tokenizer_free(tl_tokenizer *t) {
   tok_trie_free(&t->trie_cont);
   tok_pipe_free(t->pipe);
   tok_added_free(t->added);
-  tl_ids_free(&t->head);
-  tl_ids_free(&t->tail);
+  for (int i = 0; i < 6; i++) tl_ids_free(&t->around[i / 3][i % 3]);
   tl_buf_free(&t->source);
   free(t);
 }

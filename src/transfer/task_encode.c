@@ -4,6 +4,8 @@
 
 #include "transfer/task.h"
 
+enum { MIN_TEXT = 4 }; /* tokens of a text that must fit beside what is put around it */
+
 typedef struct encoder {
   const tl_task *task;
   const tl_tokenizer *tok;
@@ -12,7 +14,7 @@ typedef struct encoder {
   tl_task_samples *out;
   int64_t tokens_cap, samples_cap, targets_cap; /* elements */
   int64_t n_tokens, n_targets;
-  int bos, eos;
+  int bos, eos;     /* of prompts and translations */
   bool spaces;      /* the tokenizer makes the space before a word a part of it */
   uint32_t *ids[2]; /* of the first and the second text */
   size_t n_ids[2], cap_ids[2];
@@ -65,6 +67,22 @@ static void push_ids(encoder *e, int which, size_t from, size_t to) {
   for (size_t i = from; i < to; i++) push(e, (int32_t)e->ids[which][i]);
 }
 
+/* What the tokenizer puts around one text or two. */
+static void push_around(encoder *e, bool pair, tl_around place) {
+  size_t n;
+  const uint32_t *id = tl_tokenizer_around(e->tok, pair, place, &n);
+  for (size_t i = 0; i < n; i++) push(e, (int32_t)id[i]);
+}
+
+static int64_t count_around(const encoder *e, bool pair) {
+  size_t n, sum = 0;
+  for (int place = TL_AROUND_BEFORE; place <= TL_AROUND_AFTER; place++) {
+    tl_tokenizer_around(e->tok, pair, (tl_around)place, &n);
+    sum += n;
+  }
+  return (int64_t)sum;
+}
+
 static int32_t row_now(const encoder *e) {
   return (int32_t)(e->n_tokens - e->out->start[e->out->n]);
 }
@@ -89,11 +107,11 @@ static tl_status encode_text(encoder *e, int which, const char *text, size_t len
                              &e->cap_ids[which], err);
 }
 
-/* [bos] a [eos], or [bos] a [eos] b [eos]. */
+/* A text, or two, with what the tokenizer puts around them. */
 static tl_status add_sequence(encoder *e, size_t i, tl_err *err) {
   const tl_task_data *d = e->d;
   bool pair = d->text_b != NULL;
-  int64_t specials = (e->bos >= 0) + (1 + pair) * (e->eos >= 0), room = e->o.max_len - specials;
+  int64_t specials = count_around(e, pair), room = e->o.max_len - specials;
   TL_TRY(encode_text(e, 0, d->text[i], strlen(d->text[i]), err));
   if (pair) TL_TRY(encode_text(e, 1, d->text_b[i], strlen(d->text_b[i]), err));
   int64_t a = (int64_t)e->n_ids[0], b = pair ? (int64_t)e->n_ids[1] : 0;
@@ -103,15 +121,14 @@ static tl_status add_sequence(encoder *e, size_t i, tl_err *err) {
     b = b < least ? b : least;
     a = a < room - b ? a : room - b;
   }
-  TL_TRY(begin_sample(e, i, a + b + specials, err));
-  push(e, e->bos);
+  TL_TRY(begin_sample(e, i, a + b + specials + 1, err));
+  push_around(e, pair, TL_AROUND_BEFORE);
   push_ids(e, 0, 0, (size_t)a);
-  push(e, e->eos);
+  push_around(e, pair, TL_AROUND_BETWEEN);
   int32_t second = pair ? row_now(e) : -1;
-  if (pair) {
-    push_ids(e, 1, 0, (size_t)b);
-    push(e, e->eos);
-  }
+  if (pair) push_ids(e, 1, 0, (size_t)b);
+  push_around(e, pair, TL_AROUND_AFTER);
+  if (row_now(e) == e->o.learned.n) push(e, e->eos); /* an empty text */
   int32_t last = row_now(e) - 1;
   if (last < e->o.learned.n)
     return tl_fail(err, TL_DATA, "line %u: the text has no token in this tokenizer",
@@ -131,11 +148,11 @@ static tl_status encode_word(encoder *e, const char *word, bool inner, tl_err *e
   return encode_text(e, 0, spaced, len + 1, err);
 }
 
-/* [bos] words [eos], a target at the first token of each word. Windows end where the next word does
- * not fit. */
+/* Words with what the tokenizer puts around a text, a target at the first token of each. Windows
+ * end where the next word does not fit. */
 static tl_status add_words(encoder *e, size_t i, tl_err *err) {
   const tl_task_data *d = e->d;
-  int64_t specials = (e->bos >= 0) + (e->eos >= 0), room = e->o.max_len - specials, used = 0;
+  int64_t room = e->o.max_len - count_around(e, false), used = 0;
   const char *word = d->text[i];
   bool open = false, windowed = false;
   for (size_t w = d->first[i]; w < d->first[i + 1]; w++, word = tl_task_next_word(word)) {
@@ -143,14 +160,14 @@ static tl_status add_words(encoder *e, size_t i, tl_err *err) {
     int64_t n = (int64_t)e->n_ids[0];
     if (n > room) n = room;
     if (open && used + n > room) {
-      push(e, e->eos);
+      push_around(e, false, TL_AROUND_AFTER);
       end_sample(e, -1);
       open = false;
       windowed = true;
     }
     if (!open) {
       TL_TRY(begin_sample(e, i, e->o.max_len, err));
-      push(e, e->bos);
+      push_around(e, false, TL_AROUND_BEFORE);
       open = true;
       used = 0;
     }
@@ -162,7 +179,7 @@ static tl_status add_words(encoder *e, size_t i, tl_err *err) {
   if (!open || row_now(e) == e->o.learned.n)
     return tl_fail(err, TL_DATA, "line %u: the sentence has no token in this tokenizer",
                    d->line ? d->line[i] : (unsigned)i + 1);
-  push(e, e->eos);
+  push_around(e, false, TL_AROUND_AFTER);
   end_sample(e, -1);
   e->out->n_cut += windowed;
   return TL_OK;
@@ -243,12 +260,17 @@ tl_status tl_task_encode(const tl_task *t, const tl_tokenizer *tok, const tl_tas
                .spaces = !strcmp(tl_tokenizer_type(tok), "bpe") ||
                          !strcmp(tl_tokenizer_type(tok), "bytes")};
   tl_status s = TL_OK;
+  int64_t around = count_around(&e, d->text_b && t->records != TL_TASK_PAIR);
   e.o.max_len -= o->learned.n;
   if (e.o.max_len < 8)
     s = tl_fail(err, TL_CONFIG,
                 "task.max_len leaves %lld tokens for a text beside %d learned rows: at least 8 are "
                 "needed",
                 (long long)e.o.max_len, o->learned.n);
+  else if (around > e.o.max_len - MIN_TEXT)
+    s = tl_fail(err, TL_CONFIG,
+                "task.max_len: the tokenizer puts %lld tokens around a text, of at most %lld",
+                (long long)around, (long long)e.o.max_len);
   if (t->seq2seq && e.eos < 0)
     s = tl_fail(err, TL_CONFIG, "the tokenizer has no token that ends a text: it cannot translate");
   if (t->seq2seq) e.bos = tl_model_start(o->model, tok);

@@ -173,6 +173,57 @@ static void bad_content_is_named(void **state) {
   }
 }
 
+/* What is put before, between and after two texts (docs of transformers: RoBERTa has `</s></s>`).
+ */
+static void pairs_are_put_together_as_the_file_says(void **state) {
+  (void)state;
+#define ROBERTA "{\"type\":\"%s\",\"sep\":[\"</s>\",1],\"cls\":[\"<s>\",0]}"
+#define TEMPLATE                                                                                   \
+  "{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"A\"}}],\"pair\":[%s],"     \
+  "\"special_tokens\":{\"x\":{\"ids\":[4,1]}}}"
+#define A "{\"Sequence\":{\"id\":\"A\"}}"
+#define B "{\"Sequence\":{\"id\":\"B\"}}"
+#define X "{\"SpecialToken\":{\"id\":\"x\"}}"
+  static const struct {
+    const char *post, *more, *want; /* ids before, between and after; "" is an error */
+  } cases[] = {
+      {ROBERTA, "RobertaProcessing", "0;1 1;1;"},
+      {ROBERTA, "BertProcessing", "0;1;1;"},
+      {TEMPLATE, A "," X "," B "," X, ";4 1;4 1;"},
+      {TEMPLATE, X "," A "," B, "4 1;;;"},
+      {"%snull", "", ";1;;"},
+      {TEMPLATE, B "," A, ""},
+      {TEMPLATE, A "," A, ""},
+      {TEMPLATE, A "," B "," B, ""},
+      {TEMPLATE, "{}", ""},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    tl_buf b = {0}, have = {0};
+    tl_buf_puts(
+        &b,
+        "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":0,\"content\":\"<s>\",\"special\":true},"
+        "{\"id\":1,\"content\":\"</s>\",\"special\":true}],\"pre_tokenizer\":{\"type\":"
+        "\"Whitespace\"},\"model\":{\"type\":\"WordLevel\",\"unk_token\":\"u\",\"vocab\":"
+        "{\"<s>\":0,\"</s>\":1,\"a\":2,\"u\":3,\"x\":4}},\"post_processor\":");
+    tl_buf_printf(&b, cases[i].post, cases[i].more);
+    tl_buf_puts(&b, "}");
+    tl_tokenizer *t = NULL;
+    tl_err err = {TL_OK, ""};
+    tl_status s = load_bytes(b.data, b.len, &t, &err);
+    if (s != (*cases[i].want ? TL_OK : TL_DATA)) fail_msg("case %zu: %s", i, err.msg);
+    for (int place = 0; t && place < 3; place++) {
+      size_t n;
+      const uint32_t *id = tl_tokenizer_around(t, true, (tl_around)place, &n);
+      for (size_t k = 0; k < n; k++) tl_buf_printf(&have, k ? " %u" : "%u", id[k]);
+      tl_buf_puts(&have, ";");
+    }
+    if (t) assert_string_equal(have.data, cases[i].want);
+    tl_tokenizer_free(t);
+    tl_buf_free(&b);
+    tl_buf_free(&have);
+  }
+}
+
 static void missing_files_are_no_input(void **state) {
   (void)state;
   tl_tokenizer *t = NULL;
@@ -272,6 +323,7 @@ int main(void) {
       cmocka_unit_test(truncated_files_are_errors),
       cmocka_unit_test(mutated_files_do_no_harm),
       cmocka_unit_test(bad_content_is_named),
+      cmocka_unit_test(pairs_are_put_together_as_the_file_says),
       cmocka_unit_test(missing_files_are_no_input),
       cmocka_unit_test(deep_nesting_is_an_error),
       cmocka_unit_test(long_words_are_quick),
