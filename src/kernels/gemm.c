@@ -173,14 +173,24 @@ static gemm_job make_job(tl_ctx *ctx, const tl_gemm_args *a) {
   return job;
 }
 
-/* Packs A[i0 .. i0+m)[k0 .. k0+kn) into a panel of mc rows. */
+/* Packs A[i0 .. i0+m)[k0 .. k0+kn) into a panel of mc rows. Behind the panel lies what a source
+ * gives. */
 static void pack_a_block(const gemm_job *job, int64_t i0, int64_t m, int64_t k0, int64_t kn,
-                         void *dst) {
+                         char *dst) {
   const tl_gemm_args *a = &job->a;
   const struct tl_gemm_impl *impl = tl_gemm_impl_of(job->g);
-  int64_t at = a->a_trans ? k0 * a->lda + i0 : i0 * a->lda + k0;
+  int64_t at = a->a_trans ? k0 * a->lda + i0 : i0 * a->lda + k0, ld = a->lda;
   const char *src = (const char *)a->a + at * (int64_t)tl_dtype_size(a->dt);
-  (a->a_trans ? impl->pack_rows : impl->pack_cols)(a->dt, src, a->lda, kn, m, job->mc, dst);
+  if (a->a_source) {
+    char *rows = dst + TL_GEMM_A_BYTES;
+    ld = a->a_trans ? m : kn;
+    if (a->a_trans)
+      a->a_source->copy(a->a_source->from, k0, kn, i0, m, rows, ld);
+    else
+      a->a_source->copy(a->a_source->from, i0, m, k0, kn, rows, ld);
+    src = rows;
+  }
+  (a->a_trans ? impl->pack_rows : impl->pack_cols)(a->dt, src, ld, kn, m, job->mc, dst);
 }
 
 /* Rows [i0, i1) and columns [j0, j1) of C. */
@@ -212,7 +222,7 @@ static void panel_block(const gemm_job *job, const tile *t, int64_t j, int64_t k
   int n = (int)min64(g->nr, t->j1 - j);
   bool last = kb == job->k_blocks - 1, direct = job->direct && n == g->nr;
   tl_gemm_block b = {.kc = min64(job->kc, a->K - k0), .b = b_panel(job, j, k0), .next = next};
-  b.rs = a->lda * tl_gemm_elem(g), b.cs = g->k_group * tl_gemm_elem(g);
+  b.rs = (a->a_source ? job->kc : a->lda) * tl_gemm_elem(g), b.cs = g->k_group * tl_gemm_elem(g);
   if (job->pack_a) b.rs = b.cs, b.cs *= job->mc;
   b.ldc = direct ? a->ldc : g->nr;
   if (direct && job->stream)
@@ -239,12 +249,16 @@ static void panel_block(const gemm_job *job, const tile *t, int64_t j, int64_t k
 static void gemm_tile(const gemm_job *job, tile t, const char *then, char *scratch) {
   const tl_gemm_args *a = &job->a;
   const tl_gemm_kernels *g = job->g;
-  char *a_block = scratch + TL_GEMM_MC * TL_GEMM_NC * sizeof(float);
+  char *a_block = scratch + TL_GEMM_SUMS_BYTES;
   for (int64_t kb = 0; kb < job->k_blocks; kb++) {
     int64_t k0 = kb * job->kc;
     const char *a_base = (const char *)a->a + (t.i0 * a->lda + k0) * tl_gemm_elem(g);
     if (job->pack_a) {
       pack_a_block(job, t.i0, t.i1 - t.i0, k0, min64(job->kc, a->K - k0), a_block);
+      a_base = a_block;
+    } else if (a->a_source) {
+      a->a_source->copy(a->a_source->from, t.i0, t.i1 - t.i0, k0, min64(job->kc, a->K - k0),
+                        a_block, job->kc);
       a_base = a_block;
     }
     const char *last_next = kb + 1 < job->k_blocks ? b_panel(job, t.j0, k0 + job->kc) : then;

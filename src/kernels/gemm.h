@@ -33,13 +33,23 @@ void tl_gemm_pack(tl_ctx *ctx, const tl_gemm_pack_args *a); /* on all threads */
 /* In the caller; with stream, whole panels are written past the caches. */
 void tl_gemm_pack_here(const tl_kernels *k, const tl_gemm_pack_args *a, bool stream);
 
+/* Rows that are made when they are needed (convolution: windows of a picture): copies columns
+ * [col0, col0 + cols) of rows [row0, row0 + rows) to dst [rows][cols] with row stride ld. */
+typedef struct tl_gemm_source {
+  void (*copy)(const void *from, int64_t row0, int64_t rows, int64_t col0, int64_t cols, void *dst,
+               int64_t ld);
+  const void *from;
+} tl_gemm_source;
+
 typedef struct tl_gemm_args {
   int64_t M, N, K;
   tl_dtype dt;   /* type of A and of the packed B: TL_F32 or TL_BF16 (A must have it) */
   const void *a; /* [M, K], row stride lda; when a_trans [K, M], row stride lda */
   int64_t lda;
   bool a_trans;
-  const void *b_packed; /* from tl_gemm_pack, or NULL: */
+  const tl_gemm_source *a_source; /* in place of a and lda: gives [M, K], when a_trans [K, M], of
+                                     dt; not for batches */
+  const void *b_packed;           /* from tl_gemm_pack, or NULL: */
   const void
       *b; /* unpacked [K, N] of type dt, row stride ldb (when b_trans [N, K]), packed in `work` */
   int64_t ldb;

@@ -11,8 +11,13 @@
 /* Tile of C that one task computes, at most; MC is a multiple of every mr, NC of every nr. KC_BYTES
  * / size of a panel element is the longest k block. */
 enum { TL_GEMM_MC = 96, TL_GEMM_NC = 384, TL_GEMM_KC_BYTES = 1536 };
-/* Per worker: partial sums of one tile of C, then a packed block of A. */
-enum { TL_GEMM_SCRATCH_BYTES = TL_GEMM_MC * TL_GEMM_NC * 4 + TL_GEMM_MC * TL_GEMM_KC_BYTES };
+/* Per worker: partial sums of one tile of C, a packed block of A, and what its source gave (two
+ * types of at most the size of a panel element). */
+enum {
+  TL_GEMM_SUMS_BYTES = TL_GEMM_MC * TL_GEMM_NC * 4,
+  TL_GEMM_A_BYTES = TL_GEMM_MC * TL_GEMM_KC_BYTES,
+  TL_GEMM_SCRATCH_BYTES = TL_GEMM_SUMS_BYTES + 2 * TL_GEMM_A_BYTES
+};
 
 /* What becomes of the sums: set C, add to C, or set it past the caches (c and ldc in whole cache
  * lines; a fence must follow). */

@@ -47,6 +47,19 @@ tl_node *tl_dora(tl_graph *g, tl_node *u, const tl_dora_spec *spec);
 void tl_lora_norms(const tl_param *w, int64_t begin, int64_t end, float *norm);
 /* One weight [out, in], optional bias, no activation. */
 tl_node *tl_linear1(tl_graph *g, tl_node *x, tl_param *w, tl_param *b);
+/* Convolution of pictures whose pixels are the rows of x [n * height * width, in], in reading
+ * order: y [n * h * w, out] with h = (height + 2 pad - kernel) / stride + 1 and w likewise; pixels
+ * outside are 0. w is [out, in, kernel, kernel], as PyTorch has it; b may be NULL. */
+typedef struct tl_conv_spec {
+  int64_t height, width;
+  int64_t kernel, stride, pad;
+  tl_param *w, *b;
+} tl_conv_spec;
+tl_node *tl_conv2d(tl_graph *g, tl_node *x, const tl_conv_spec *spec);
+/* Pixels of one side of what a convolution (or pooling) of this many gives. */
+static inline int64_t tl_conv_side(int64_t side, int64_t kernel, int64_t stride, int64_t pad) {
+  return (side + 2 * pad - kernel) / stride + 1;
+}
 /* y [.., M, N] = alpha op(a) op(b) over equal leading axes (ndim 2 or 3). */
 tl_node *tl_matmul(tl_graph *g, tl_node *a, tl_node *b, bool trans_a, bool trans_b, float alpha);
 tl_node *tl_add(tl_graph *g, tl_node *a, tl_node *b);

@@ -56,7 +56,6 @@ static tl_image_feed *open_feed(const tl_image_data *d, const size_t *index, uin
       .augment = {.size = SIDE, .channels = 1, .crop = TL_CROP_PAD, .pad = 1, .ops = 1},
       .mix = {0.5, 0.5},
       .smoothing = 0.1,
-
       .model = {.type = "vit", .image_size = SIDE, .patch = 4, .channels = 1}};
   if (tl_image_feed_new(&o, &f, &err) != TL_OK) fail_msg("%s", err.msg);
   return f;
