@@ -39,10 +39,12 @@ typedef struct tl_npy {
   int64_t n; /* numbers */
   const unsigned char *data;
 } tl_npy;
-/* bytes: a whole .npy file, borrowed by *out; what: its name in messages. DATA unless every byte is
- * accounted for. */
+/* bytes: a whole .npy file, borrowed by *out; what: its name in messages. Types: f2, f4, f8, i1 to
+ * i8, u1 to u8, b1, c8. DATA unless every byte is accounted for. */
 tl_status tl_npy_parse(const char *what, const unsigned char *bytes, size_t n, tl_npy *out,
                        tl_err *err);
+/* Number i in the order that they are stored in; 0 of complex ones. */
+double tl_npy_at(const tl_npy *a, int64_t i);
 /* Sets out[n] in the last-axis-contiguous order. DATA for complex numbers. */
 tl_status tl_npy_read_f32(const tl_npy *a, float *out, tl_err *err);
 

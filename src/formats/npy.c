@@ -90,16 +90,18 @@ static tl_status read_type(cursor *c, tl_npy *a, tl_err *err) {
   } kinds[] = {{'f', "248"}, {'i', "1248"}, {'u', "1248"}, {'b', "1"}, {'c', "8"}};
   char d[8];
   TL_TRY(quoted(c, d, sizeof d, err));
-  if (strlen(d) != 3 || !strchr("<>|=", d[0]))
-    return bad(c, "a type that is not a plain number (objects are never read)", err);
-  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+  bool form = strlen(d) == 3 && strchr("<>|=", d[0]);
+  for (size_t i = 0; form && i < sizeof kinds / sizeof *kinds; i++)
     if (kinds[i].kind == d[1] && strchr(kinds[i].sizes, d[2])) {
       a->kind = d[1];
       a->item = d[2] - '0';
       a->big_endian = d[0] == '>';
       return TL_OK;
     }
-  return bad(c, "a type that is not a plain number (objects are never read)", err);
+  return tl_fail(
+      err, TL_DATA,
+      "%s: an array of type \"%s\", which is not a plain number (objects are never read)", c->what,
+      d);
 }
 
 static tl_status read_shape(cursor *c, tl_npy *a, tl_err *err) {
@@ -172,36 +174,32 @@ tl_status tl_npy_parse(const char *what, const unsigned char *bytes, size_t n, t
   uint64_t size;
   if (__builtin_mul_overflow((uint64_t)out->n, (uint64_t)out->item, &size) ||
       size != n - begin - len)
-    return tl_fail(err, TL_DATA, "%s: %zu bytes of data; the header speaks of %lld numbers of %d",
+    return tl_fail(err, TL_DATA, "%s: %zu bytes of data; the header speaks of %lld elements of %d",
                    what, n - begin - len, (long long)out->n, out->item);
   out->data = bytes + begin + len;
   return TL_OK;
 }
 
-static uint64_t number_bits(const tl_npy *a, int64_t i) {
+double tl_npy_at(const tl_npy *a, int64_t i) {
   const unsigned char *p = a->data + i * a->item;
   uint64_t v = 0;
   for (int k = 0; k < a->item; k++) v |= (uint64_t)p[a->big_endian ? a->item - 1 - k : k] << 8 * k;
-  return v;
-}
-
-static float number(const tl_npy *a, int64_t i) {
-  uint64_t v = number_bits(a, i);
   uint32_t low = (uint32_t)v;
   float f;
   double d;
-  if (a->kind == 'f' && a->item == 2) return tl_half_to_f32((uint16_t)v);
+  if (a->kind == 'c') return 0;
+  if (a->kind == 'f' && a->item == 2) return (double)tl_half_to_f32((uint16_t)v);
   if (a->kind == 'f' && a->item == 4) {
     memcpy(&f, &low, 4);
-    return f;
+    return (double)f;
   }
   if (a->kind == 'f') {
     memcpy(&d, &v, 8);
-    return (float)d;
+    return d;
   }
-  if (a->kind != 'i') return (float)v;
+  if (a->kind != 'i') return (double)v;
   int shift = 64 - 8 * a->item;
-  return (float)((int64_t)(v << shift) >> shift);
+  return (double)((int64_t)(v << shift) >> shift);
 }
 
 tl_status tl_npy_read_f32(const tl_npy *a, float *out, tl_err *err) {
@@ -211,7 +209,7 @@ tl_status tl_npy_read_f32(const tl_npy *a, float *out, tl_err *err) {
     int64_t from = 0;
     if (a->fortran)
       for (int d = a->ndim - 1; d >= 0; d--) from = from * a->shape[d] + at[d];
-    out[i] = number(a, a->fortran ? from : i);
+    out[i] = (float)tl_npy_at(a, a->fortran ? from : i);
     for (int d = a->ndim - 1; d >= 0 && ++at[d] == a->shape[d]; d--) at[d] = 0;
   }
   return TL_OK;

@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "image/decode.h"
+#include "tilth/npy.h"
 
 /* A picture: its pixels, or what they are decoded from (bytes, or a file). */
 typedef struct tl_image_entry {
@@ -92,24 +93,11 @@ tl_status tl_members_file(const char *path, size_t max, tl_buf *out, tl_err *err
 /* --- arrays -------------------------------------------------------------------------------------
  */
 
-/* An array in memory, of numpy's types or IDX's. */
-typedef struct tl_array {
-  int ndim;
-  size_t shape[4], n; /* n: elements */
-  size_t item;        /* bytes of one */
-  char type;          /* 'u', 'i', 'f', 'b' as numpy has them */
-  bool big_endian;
-  const uint8_t *data;
-} tl_array;
-/* DATA: damaged, truncated, longer than its shape, an unsupported type. */
-tl_status tl_array_npy(const char *name, const uint8_t *bytes, size_t n, tl_array *out,
-                       tl_err *err);
-tl_status tl_array_idx(const char *name, const uint8_t *bytes, size_t n, tl_array *out,
-                       tl_err *err);
-double tl_array_at(const tl_array *a, size_t i);
+/* An IDX file as an array. DATA: damaged, truncated, longer than its shape, an unsupported type. */
+tl_status tl_idx_parse(const char *name, const uint8_t *bytes, size_t n, tl_npy *out, tl_err *err);
 /* Pictures [n, h, w] or [n, h, w, 1 or 3] (or [n, 3, h, w]) of 8 or 16 bits, or floats in 0 .. 1,
  * and labels [n] or [n, 1] (NULL: none) of whole numbers. */
-tl_status tl_image_add_arrays(tl_image_builder *b, const char *name, const tl_array *x,
-                              const char *label_name, const tl_array *y, tl_err *err);
+tl_status tl_image_add_arrays(tl_image_builder *b, const char *name, const tl_npy *x,
+                              const char *label_name, const tl_npy *y, tl_err *err);
 
 #endif

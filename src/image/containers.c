@@ -32,12 +32,12 @@ tl_status tl_image_read_idx(tl_image_builder *b, tl_err *err) {
   char *images = comma ? strndup(b->path, (size_t)(comma - b->path)) : strdup(b->path);
   char *labels = comma ? strdup(comma + 1) : labels_beside(b->path);
   tl_buf x = {0}, y = {0};
-  tl_array ax, ay;
+  tl_npy ax, ay;
   tl_status s = images ? tl_members_file(images, max_file, &x, err)
                        : tl_fail(err, TL_NOMEM, "%s: out of memory", b->path);
-  if (s == TL_OK) s = tl_array_idx(images, (const uint8_t *)x.data, x.len, &ax, err);
+  if (s == TL_OK) s = tl_idx_parse(images, (const uint8_t *)x.data, x.len, &ax, err);
   if (s == TL_OK && labels) s = tl_members_file(labels, max_file, &y, err);
-  if (s == TL_OK && labels) s = tl_array_idx(labels, (const uint8_t *)y.data, y.len, &ay, err);
+  if (s == TL_OK && labels) s = tl_idx_parse(labels, (const uint8_t *)y.data, y.len, &ay, err);
   if (s == TL_OK) s = tl_image_add_arrays(b, images, &ax, labels, labels ? &ay : NULL, err);
   if (s == TL_OK) mix_hash(b, x.data, x.len);
   if (s == TL_OK) mix_hash(b, y.data, y.len);
@@ -132,11 +132,11 @@ tl_status tl_image_read_npz(tl_image_builder *b, tl_err *err) {
   const char *comma = strchr(b->path, ','), *part = comma ? comma + 1 : "";
   char *file = comma ? strndup(b->path, (size_t)(comma - b->path)) : strdup(b->path);
   tl_buf x = {0}, y = {0};
-  tl_array ax, ay;
+  tl_npy ax, ay;
   tl_status s = file ? load_npz(file, part, &x, &y, err)
                      : tl_fail(err, TL_NOMEM, "%s: out of memory", b->path);
-  if (s == TL_OK) s = tl_array_npy(b->path, (const uint8_t *)x.data, x.len, &ax, err);
-  if (s == TL_OK && y.len) s = tl_array_npy(b->path, (const uint8_t *)y.data, y.len, &ay, err);
+  if (s == TL_OK) s = tl_npy_parse(b->path, (const uint8_t *)x.data, x.len, &ax, err);
+  if (s == TL_OK && y.len) s = tl_npy_parse(b->path, (const uint8_t *)y.data, y.len, &ay, err);
   if (s == TL_OK) s = tl_image_add_arrays(b, b->path, &ax, b->path, y.len ? &ay : NULL, err);
   if (s == TL_OK) mix_hash(b, x.data, x.len);
   if (s == TL_OK) mix_hash(b, y.data, y.len);

@@ -492,8 +492,12 @@ static void test_npz(void **state) {
       {"short_images.npy", make_npy("|u1", "(3, 2, 3)", x, sizeof x)},
       {"huge_images.npy", make_npy("|u1", "(4294967296, 4294967296, 4294967296)", x, sizeof x)},
       {"object_images.npy", make_npy("|O", "(2, 2, 3)", x, sizeof x)},
+      {"complex_images.npy", make_npy("<c8", "(1, 1, 1)", x, 8)},
+      {"columns_images.npy", make_npy("|u1", "(2, 2, 3)", x, sizeof x)},
+      {"axes_images.npy", make_npy("|u1", "(1, 1, 1, 3, 4)", x, sizeof x)},
       {"few_images.npy", make_npy("|u1", "(2, 2, 3)", x, sizeof x)},
       {"few_labels.npy", make_npy("<i8", "(1,)", y, 8)}};
+  memcpy(strstr(m[8].data.data + 10, "False"), "True ", 5);
   write_archive("x.npz", true, m, sizeof m / sizeof *m);
   tl_image_data d = must_read("x.npz,train", NULL);
   tl_image p;
@@ -520,6 +524,9 @@ static void test_npz(void **state) {
   must_fail("x.npz,short", NULL, TL_DATA, "18 elements");
   must_fail("x.npz,huge", NULL, TL_DATA, "overflows");
   must_fail("x.npz,object", NULL, TL_DATA, "|O");
+  must_fail("x.npz,complex", NULL, TL_DATA, "expected pictures");
+  must_fail("x.npz,columns", NULL, TL_DATA, "fortran_order");
+  must_fail("x.npz,axes", NULL, TL_DATA, "expected pictures");
   must_fail("x.npz,few", NULL, TL_DATA, "1 labels");
   free_members(m, sizeof m / sizeof *m);
 }
