@@ -128,9 +128,9 @@ tl_node *tl_gather_rows(tl_graph *g, tl_node *x, tl_node *idx);
 tl_node *tl_place_rows(tl_graph *g, tl_node *x, tl_param *fill, tl_node *src);
 /* Mean of rows [q0, q1) of x for each segment of i32 [S, 5]: [S, d]; an empty segment gives 0. */
 tl_node *tl_segment_mean(tl_graph *g, tl_node *x, tl_node *segments);
-/* x [n grid^2, s^2 C], pictures of grid x grid rows, to [n (s grid)^2, C]: each row's columns are s x
- * s rows in its place, line by line. dim: the dynamic size of the result's rows (tl_graph_dim), 0:
- * none. */
+/* x [n grid^2, s^2 C], pictures of grid x grid rows, to [n (s grid)^2, C]: each row's columns are s
+ * x s rows in its place, line by line. dim: the dynamic size of the result's rows (tl_graph_dim),
+ * 0: none. */
 tl_node *tl_pixel_shuffle(tl_graph *g, tl_node *x, int64_t grid, int64_t s, int dim);
 /* The capsules of x, `width` columns each, with lengths brought below 1: |x| x / (1 + |x|^2). */
 tl_node *tl_squash(tl_graph *g, tl_node *x, int64_t width);
@@ -183,6 +183,9 @@ tl_node *tl_sigmoid_cross_entropy(tl_graph *g, tl_node *x, tl_node *targets);
  * the sum of (y - pictures)^2; y NULL: without. y [N, P]; pictures have N * P values. */
 tl_node *tl_capsule_loss(tl_graph *g, tl_node *l, tl_node *targets, tl_node *y, tl_node *pictures,
                          double weight);
+/* Of correlations c [D, D]: scale times (the sum of (1 - c[i][i])^2, and `off` times that of the
+ * other elements' squares); TL_LOSS_COUNT is 1. */
+tl_node *tl_barlow_loss(tl_graph *g, tl_node *c, float off, float scale);
 /* sum(x * r) for an f32 input r of x's shape: the loss of the gradient tests. */
 tl_node *tl_inner(tl_graph *g, tl_node *x, tl_node *r);
 

@@ -41,6 +41,7 @@ struct tl_optim {
   int n_tensors;
   tl_muon *muon;
   float lr_scale, ema_decay; /* of the step that runs */
+  bool ema_set;              /* ema_decay is the caller's */
   tl_adamw_args adam;
 };
 
@@ -132,6 +133,17 @@ static float *take(tl_optim *o, int i, const char *kind, int64_t *used) {
   return o->state + at;
 }
 
+/* The average of parameter i: the teacher's weight, where there is one. */
+static float *take_average(tl_optim *o, int i, int64_t *used) {
+  if (!o->opt.teacher) return take(o, i, "ema", used);
+  tl_param *p = o->ps->p[i];
+  float *data = tl_params_find(o->opt.teacher, p->name)->data;
+  if (o->state)
+    o->tensor[o->n_tensors++] =
+        (tl_optim_tensor){tl_arena_printf(&o->arena, "ema/%s", p->name), p, data};
+  return data;
+}
+
 static int64_t bind_state(tl_optim *o) {
   int64_t used = 0;
   for (int i = 0; i < o->ps->n; i++) {
@@ -139,12 +151,23 @@ static int64_t bind_state(tl_optim *o) {
     if (s->rule == RULE_NONE) continue;
     s->m = take(o, i, s->rule == RULE_ADAMW ? "adam.m" : "momentum", &used);
     if (s->rule == RULE_ADAMW) s->v = take(o, i, "adam.v", &used);
-    if (o->opt.ema > 0) s->ema = take(o, i, "ema", &used);
+    if (o->opt.ema > 0) s->ema = take_average(o, i, &used);
   }
   return used;
 }
 
+static tl_status check_teacher(const tl_optim *o, tl_err *err) {
+  for (int i = 0; o->opt.teacher && i < o->ps->n; i++) {
+    const tl_param *p = o->ps->p[i], *q = tl_params_find(o->opt.teacher, p->name);
+    if (o->slot[i].rule != RULE_NONE && (!q || q->n != p->n))
+      return tl_fail(err, TL_INTERNAL, "optimizer: the teacher has no weight %s of this size",
+                     p->name);
+  }
+  return TL_OK;
+}
+
 static tl_status alloc_state(tl_optim *o, tl_err *err) {
+  TL_TRY(check_teacher(o, err));
   o->state_bytes = (size_t)bind_state(o) * sizeof(float);
   o->state = tl_slab_alloc(o->state_bytes ? o->state_bytes : sizeof(float));
   if (!o->state)
@@ -285,13 +308,19 @@ void tl_optim_step(tl_optim *o, int64_t step, float lr_scale, float grad_scale) 
                             .bias2 = (float)-expm1((double)step * log((double)opt->beta2))};
   /* A shorter memory at first, so that the initial weights are forgotten. */
   float ramp = (float)((1.0 + (double)step) / (10.0 + (double)step));
-  o->ema_decay = opt->ema < ramp ? opt->ema : ramp;
+  if (!o->ema_set) o->ema_decay = opt->ema < ramp ? opt->ema : ramp;
   tl_parallel(o->ctx->pool, o->n_elementwise, step_part, o);
   if (o->muon) {
     step_matrices(o);
     tl_parallel(o->ctx->pool, o->n_parts - o->n_elementwise, muon_part, o);
   }
   tl_params_followed(o->ctx, o->ps);
+  if (opt->teacher) tl_params_changed(opt->teacher);
+}
+
+void tl_optim_set_ema(tl_optim *o, float decay) {
+  o->ema_decay = decay;
+  o->ema_set = true;
 }
 
 static void swap_row(const tl_optim *o, int param, int64_t at, int64_t n) {
@@ -310,7 +339,7 @@ static void swap_part(void *arg, int64_t task, int worker) {
 }
 
 void tl_optim_swap_ema(tl_optim *o) {
-  if (!(o->opt.ema > 0)) return;
+  if (!(o->opt.ema > 0) || o->opt.teacher) return;
   tl_parallel(o->ctx->pool, o->n_parts, swap_part, o);
   tl_params_changed(o->ps);
 }

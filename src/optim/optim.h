@@ -28,12 +28,14 @@ typedef struct tl_optim_options {
   float beta1, beta2, eps; /* adamw */
   float momentum;          /* muon, sgd */
   float weight_decay, ema; /* ema: decay of the averaged weights, 0: none kept */
+  tl_params *teacher;      /* with ema: the average is the weights of these names; or NULL */
 } tl_optim_options;
 
 typedef struct tl_optim tl_optim;
 
 /* For the trainable parameters of ps, which must be allocated and keep their trainability. Borrows
- * ctx and ps. With ema the average starts at the current values. Errors: NOMEM. */
+ * ctx, ps and the teacher, a store that has every one of them too. With ema the average starts at
+ * the current values. Errors: NOMEM; INTERNAL: the teacher lacks one. */
 tl_status tl_optim_new(tl_ctx *ctx, tl_params *ps, const tl_optim_options *options, tl_optim **out,
                        tl_err *err);
 void tl_optim_free(tl_optim *o); /* NULL is allowed */
@@ -51,8 +53,11 @@ double tl_grad_norm(tl_ctx *ctx, const tl_params *ps);
 double tl_grad_sum_sq(tl_ctx *ctx, const tl_param *p); /* of one weight's gradient; 0: none */
 
 /* Exchanges the weights with their average: once before an evaluation, once after. No step may come
- * between. Nothing without ema. */
+ * between. Nothing without ema, and nothing with a teacher, which is there besides. */
 void tl_optim_swap_ema(tl_optim *o);
+/* The average's decay from the next step on, as it is: without the shorter memory that ema has in
+ * the first steps. For a teacher's schedule. */
+void tl_optim_set_ema(tl_optim *o, float decay);
 
 /* The state, for checkpoints: with it, the parameters and the step number, a run resumes with the
  * same bits. Names are "adam.m/NAME", "adam.v/NAME", "momentum/NAME" and "ema/NAME". */

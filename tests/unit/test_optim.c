@@ -403,6 +403,46 @@ static void ema_averages_and_swaps(void **state) {
   teardown(&b);
 }
 
+/* A teacher's weights are the average itself, at the decay that was set, and stay in their place.
+ */
+static void a_teacher_follows(void **state) {
+  (void)state;
+  bench b, twin;
+  tl_err err = {0};
+  tl_optim_options opt = with_type(TL_OPTIM_ADAMW);
+  setup(&b, 2, &opt);
+  setup(&twin, 2, &opt);
+  tl_optim_free(b.o);
+  opt.ema = 0.9f;
+  opt.teacher = &twin.ps;
+  memset(twin.ps.values, 0, (size_t)twin.ps.n_values * sizeof(float));
+  assert_int_equal(tl_optim_new(b.ctx, &b.ps, &opt, &b.o, &err), TL_OK);
+  float *w = &b.ps.p[1]->data[40000], *v = &twin.ps.p[1]->data[40000];
+  double avg = (double)*w;
+  assert_true(*v == *w);
+  for (int step = 1; step <= 6; step++) {
+    uint64_t version = twin.ps.version;
+    fill_grads(&b, (uint32_t)step);
+    tl_optim_set_ema(b.o, 0.75f);
+    tl_optim_step(b.o, step, 1, 1);
+    avg = 0.75 * avg + 0.25 * (double)*w;
+    assert_true(twin.ps.version > version);
+  }
+  assert_near(*v, avg, 1e-6);
+  float live = *w;
+  tl_optim_swap_ema(b.o);
+  assert_true(*w == live);
+  int found = 0;
+  for (int i = 0; i < tl_optim_n_tensors(b.o); i++)
+    found += tl_optim_tensor_at(b.o, i)->data == twin.ps.p[1]->data;
+  assert_int_equal(found, 1);
+  tl_optim *none = NULL;
+  twin.ps.p[1]->name = "another";
+  assert_int_equal(tl_optim_new(b.ctx, &b.ps, &opt, &none, &err), TL_INTERNAL);
+  teardown(&b);
+  teardown(&twin);
+}
+
 /* --- initial values ------------------------------------------------------------------------- */
 
 static void normal_numbers_are_the_same_on_every_level(void **state) {
@@ -566,6 +606,7 @@ int main(void) {
       cmocka_unit_test(same_bits_on_any_number_of_threads),
       cmocka_unit_test(gradient_norm_is_the_norm),
       cmocka_unit_test(ema_averages_and_swaps),
+      cmocka_unit_test(a_teacher_follows),
       cmocka_unit_test(normal_numbers_are_the_same_on_every_level),
       cmocka_unit_test(initial_values_depend_on_seed_and_name_alone),
       cmocka_unit_test(packs_follow_the_update),
