@@ -41,6 +41,14 @@ typedef struct tl_dropout {
   float p; /* 0: no dropout */
 } tl_dropout;
 
+/* pre = x scale[j] + shift[j] (+ residual) of each column j, f(pre) = max(pre, 0) with relu, else
+ * pre. */
+typedef struct tl_affine {
+  const float *scale, *shift; /* [d] */
+  const void *residual;       /* as x; NULL: none */
+  bool relu;
+} tl_affine;
+
 typedef struct tl_row_kernels {
   void (*convert)(tl_dtype from, const void *x, tl_dtype to, void *y, int64_t n);
   void (*add)(tl_dtype dt, int64_t n, const void *a, const void *b,
@@ -89,6 +97,18 @@ typedef struct tl_row_kernels {
                   void *y, bool add);
   /* out[d] (f32) ADDS the column sums of x [rows, d], rows in order. */
   void (*col_sum)(tl_dtype dt, int64_t rows, int64_t d, const void *x, int64_t ldx, float *out);
+  /* sum[j] and sum_sq[j] ADD those of x - at[j] over the rows of each column, rows in order. */
+  void (*moments)(tl_dtype dt, int64_t rows, int64_t d, const void *x, const float *at, float *sum,
+                  float *sum_sq);
+  /* y = f(pre). Backward, with dpre = dy f'(pre): sum[j] and sum_x[j] ADD those of dpre and of
+   * dpre (x - at[j]); then dx = a[j] dpre + b[j] x + c[j], and dres = dpre, both set or added to,
+   * both may be NULL. dx may be dy unless it adds. */
+  void (*affine)(tl_dtype dt, int64_t rows, int64_t d, const tl_affine *f, const void *x, void *y);
+  void (*affine_sums)(tl_dtype dt, int64_t rows, int64_t d, const tl_affine *f, const void *x,
+                      const void *dy, const float *at, float *sum, float *sum_x);
+  void (*affine_bwd)(tl_dtype dt, int64_t rows, int64_t d, const tl_affine *f, const void *x,
+                     const void *dy, const float *a, const float *b, const float *c, void *dx,
+                     bool dx_add, void *dres, bool dres_add);
   /* Cross-entropy of f32 logits [rows, v] (row stride ld), in place: target[r] < 0 is ignored (its
    * gradient row becomes 0, loss 0). With smoothing s the target distribution is
    * (1-s) onehot + s/v; z adds z_coef * log(Z)^2. Sets loss[r] (without the z part), zloss[r] (may

@@ -60,6 +60,23 @@ tl_node *tl_conv2d(tl_graph *g, tl_node *x, const tl_conv_spec *spec);
 static inline int64_t tl_conv_side(int64_t side, int64_t kernel, int64_t stride, int64_t pad) {
   return (side + 2 * pad - kernel) / stride + 1;
 }
+/* The largest of each window, [n * h * w, channels]; sides as of a convolution, 2 pad <= kernel. */
+typedef struct tl_pool_spec {
+  int64_t height, width;
+  int64_t kernel, stride, pad;
+} tl_pool_spec;
+tl_node *tl_max_pool(tl_graph *g, tl_node *x, const tl_pool_spec *spec);
+/* y = f((x - mean) / sqrt(var + eps) * gain + bias + residual), f = max(., 0) with relu; mean and
+ * var of each column of x [N, d]. In training they are the batch's, and the running ones follow:
+ * running (+)= momentum (batch's - running), with the unbiased variance. Otherwise those are used;
+ * without them (both NULL) always the batch's. */
+typedef struct tl_batch_norm_spec {
+  tl_param *gain, *bias, *mean, *var; /* [d]; mean and var (running) are written in training */
+  float eps, momentum;
+  bool relu;
+  tl_node *residual; /* [N, d] or NULL */
+} tl_batch_norm_spec;
+tl_node *tl_batch_norm(tl_graph *g, tl_node *x, const tl_batch_norm_spec *spec);
 /* y [.., M, N] = alpha op(a) op(b) over equal leading axes (ndim 2 or 3). */
 tl_node *tl_matmul(tl_graph *g, tl_node *a, tl_node *b, bool trans_a, bool trans_b, float alpha);
 tl_node *tl_add(tl_graph *g, tl_node *a, tl_node *b);

@@ -178,6 +178,15 @@ static void run_col_sum(const kernels *k, tl_dtype dt, int64_t n, int variant, i
   k->row->col_sum(dt, variant ? 0 : ROWS, n, b->x[0], n + 2, b->f[3]);
 }
 
+static void run_affine(const kernels *k, tl_dtype dt, int64_t n, int variant, io *b) {
+  tl_affine f = {b->f[0], b->f[1], variant ? b->x[1] : NULL, variant};
+  k->row->moments(dt, ROWS, n, b->x[0], b->f[0], b->f[2], b->f[2] + n);
+  k->row->affine(dt, ROWS, n, &f, b->x[0], b->x[2]);
+  k->row->affine_sums(dt, ROWS, n, &f, b->x[0], b->x[3], b->f[1], b->f[3], b->f[3] + n);
+  k->row->affine_bwd(dt, ROWS, n, &f, b->x[0], b->x[3], b->f[0], b->f[1], b->f[0], b->x[2], variant,
+                     variant ? b->x[3] : NULL, false);
+}
+
 static void run_adamw(const kernels *k, tl_dtype dt, int64_t n, int variant, io *b) {
   tl_adamw_args a = {.lr = 0.01f,
                      .beta1 = 0.9f,
@@ -217,6 +226,7 @@ static const row_case row_cases[] = {
     {"rope", run_rope, 1e-5f, 1e-6f},
     {"dropout", run_dropout, 2e-6f, 2e-7f},
     {"col_sum", run_col_sum, 0, 0},
+    {"affine", run_affine, 2e-5f, 2e-6f},
     {"adamw", run_adamw, 1e-7f, 1e-6f},
     {"sgd", run_sgd, 1e-7f, 1e-6f},
 };

@@ -2,6 +2,7 @@
 #include "kernels/row_fast.inl"
 #include "kernels/act_fast.inl"
 #include "kernels/norm_fast.inl"
+#include "kernels/column_fast.inl"
 #include "kernels/route_fast.inl"
 #include "kernels/xent_fast.inl"
 #include "kernels/optim_fast.inl"
@@ -10,6 +11,7 @@ void tl_row_init_avx2(tl_row_kernels *k) {
   init_elementwise(k);
   init_act(k);
   init_norm(k);
+  init_column(k);
   k->xent = xent_fast;
 }
 

@@ -30,6 +30,7 @@ float tl_ref_act_slope(tl_act f, float x);
 void tl_ref_init_elementwise(tl_row_kernels *k);
 void tl_ref_init_act(tl_row_kernels *k);
 void tl_ref_init_norm(tl_row_kernels *k);
+void tl_ref_init_column(tl_row_kernels *k);
 void tl_ref_init_xent(tl_row_kernels *k);
 
 #endif

@@ -90,5 +90,6 @@ void tl_row_init_ref(tl_row_kernels *k) {
   tl_ref_init_elementwise(k);
   tl_ref_init_act(k);
   tl_ref_init_norm(k);
+  tl_ref_init_column(k);
   tl_ref_init_xent(k);
 }
