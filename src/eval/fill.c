@@ -98,6 +98,7 @@ tl_status tl_fill(tl_ctx *ctx, const char *model_dir, const char *text, int n, t
                 "%s: a decoder (%s) sees only what comes before a mask; use "
                 "`tilth generate`",
                 model_dir, f.model->arch->name);
+  if (s == TL_OK) s = tl_model_without_rows(&f.model->c, model_dir, err);
   if (s == TL_OK) s = tl_model_tokenizer(model_dir, &f.tok, err);
   if (s == TL_OK && tl_tokenizer_vocab_size(f.tok) > f.model->c.vocab)
     s = tl_fail(err, TL_CONFIG, "%s: the tokenizer has more tokens than the model", model_dir);

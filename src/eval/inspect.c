@@ -364,6 +364,7 @@ static tl_status open_model(inspection *x, const char *dir, tl_err *err) {
   tl_model_config c;
   TL_TRY(tl_model_tokenizer(dir, &x->tok, err));
   TL_TRY(tl_model_read_config(dir, &c, err));
+  TL_TRY(tl_model_without_rows(&c, dir, err));
   c.dropout = c.attention_dropout = 0;
   TL_TRY(tl_model_new(&c, 0, true, &x->model, err));
   TL_TRY(tl_model_read_weights(x->model, dir, err));

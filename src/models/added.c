@@ -29,6 +29,15 @@ tl_learned_rows tl_model_learned_rows(const tl_model *m) {
                            .keys = (int32_t)m->c.prefix};
 }
 
+tl_status tl_model_without_rows(const tl_model_config *c, const char *dir, tl_err *err) {
+  if (c->prefix + c->prompt == 0) return TL_OK;
+  return tl_fail(err, TL_CONFIG,
+                 "%s: the model reads each text behind %lld learned rows (adapt.method %s), which "
+                 "this cannot place; use the commands for its task (tilth predict, translate, "
+                 "generate, embed)",
+                 dir, (long long)(c->prefix + c->prompt), c->prefix ? "prefix" : "prompt");
+}
+
 static void declare_prefix(tl_model *m, tl_declare *d, int i) {
   tl_self_attention *a = &m->block[i].attn;
   char name[32];

@@ -226,6 +226,11 @@ static tl_status fill(job *j, const char *dir, const char *path, const tl_conver
   if (tl_file_exists(path) && !o->overwrite)
     return tl_fail(err, TL_CREATE, "%s exists; give another place, or --overwrite", path);
   TL_TRY(tl_model_load(dir, false, &j->m, err));
+  if (j->m->c.adapter + j->m->c.prefix + j->m->c.prompt > 0)
+    return tl_fail(err, TL_CONFIG,
+                   "%s: GGUF has no place for what was added to the model (adapters, a prefix, a "
+                   "prompt); export its base, or adapt with lora and `tilth merge`",
+                   dir);
   TL_TRY(choose(j, dir, err));
   put_keys(j, dir);
   TL_TRY(tl_gguf_put_tokenizer(j->w, dir, j->m->c.vocab, err));

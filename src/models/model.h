@@ -186,6 +186,8 @@ typedef struct tl_learned_rows {
   int32_t keys;     /* those of a prefix: n or 0 */
 } tl_learned_rows;
 tl_learned_rows tl_model_learned_rows(const tl_model *m);
+/* For what reads texts without them: CONFIG if the model in dir has learned rows. */
+tl_status tl_model_without_rows(const tl_model_config *c, const char *dir, tl_err *err);
 void tl_model_declare_added(tl_model *m, tl_declare *d);
 /* Rows of the token embedding, those of a prompt included. */
 tl_node *tl_model_embed(const tl_model *m, tl_graph *g, tl_node *tokens);

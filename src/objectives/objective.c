@@ -1,5 +1,6 @@
 #include "objectives/objective.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +58,31 @@ void tl_batch_free(tl_batch *b) {
   *b = (tl_batch){0};
 }
 
+/* T5's tokenizers have sentinels of their own, <extra_id_0> and so on, each an id lower than the
+ * one before (some files count upwards). Sets those of *a, if there are any. */
+static bool own_sentinels(const tl_objective *o, const tl_tokenizer *t, tl_objective_args *a) {
+  int first = 0, step = -1, n = 0;
+  char name[32];
+  for (; n < o->sentinels; n++) {
+    snprintf(name, sizeof name, "<extra_id_%d>", n);
+    int id = tl_tokenizer_id(t, name);
+    if (n == 0) first = id;
+    if (n == 1 && id == first + 1) step = 1;
+    if (id < 0 || id != first + step * n) break;
+  }
+  if (n == 0) return false;
+  a->has_sentinels = true;
+  a->sentinel = first;
+  a->sentinel_step = step;
+  a->n_sentinels = n;
+  return true;
+}
+
+int tl_objective_more_tokens(const tl_objective *o, const tl_tokenizer *t) {
+  tl_objective_args a;
+  return own_sentinels(o, t, &a) ? 0 : o->sentinels;
+}
+
 tl_status tl_objective_args_from(const tl_objective *o, const tl_config *c, const tl_tokenizer *t,
                                  tl_objective_args *a, tl_err *err) {
   *a = (tl_objective_args){.seed = (uint64_t)c->run.seed,
@@ -75,6 +101,7 @@ tl_status tl_objective_args_from(const tl_objective *o, const tl_config *c, cons
                            .n_sentinels = o->sentinels,
                            .word_starts = tl_tokenizer_word_starts(t)};
   if (a->rate_end == 0) a->rate_end = a->rate;
+  own_sentinels(o, t, a);
   for (int role = 0; role < TL_TOK_N_SPECIAL; role++)
     if (tl_tokenizer_special(t, role) >= a->n_special)
       a->n_special = tl_tokenizer_special(t, role) + 1;
@@ -100,7 +127,9 @@ tl_status tl_objective_args_from(const tl_objective *o, const tl_config *c, cons
 
 tl_status tl_objective_sentinels(const tl_objective *o, tl_objective_args *a, int64_t model_vocab,
                                  tl_err *err) {
+  if (a->has_sentinels) return TL_OK;
   a->sentinel = (int)model_vocab - 1;
+  a->sentinel_step = -1;
   if (o->sentinels == 0 || model_vocab - a->vocab >= o->sentinels) return TL_OK;
   return tl_fail(
       err, TL_CONFIG,

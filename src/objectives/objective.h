@@ -53,7 +53,9 @@ typedef struct tl_objective_args {
   int span;
   bool whole_word;
   int vocab, mask_id, bos, eos;
-  int sentinel, n_sentinels;  /* the id of the first; the next ones lie below it */
+  int sentinel, n_sentinels;  /* the id of the first */
+  int sentinel_step;          /* from one to the next: -1 or 1 */
+  bool has_sentinels;         /* these are the tokenizer's own */
   int n_special;              /* tokens with an id below it are never hidden or drawn */
   const uint8_t *word_starts; /* [vocab] */
   bool causal;                /* hybrid: what this micro-batch is (tl_objective_begin) */
@@ -66,7 +68,8 @@ typedef struct tl_objective {
   bool decoder; /* works with a causal architecture */
   bool seq2seq; /* is for encoder-decoders */
   bool needs_mask;
-  int sentinels; /* tokens that it needs besides the tokenizer's: the last ids of the model */
+  int sentinels; /* tokens that stand for hidden spans: the tokenizer's <extra_id_0> ..., or, where
+                    it has none, the last ids of the model */
   /* Appends one sample to the batch (room is guaranteed for n tokens). */
   void (*add)(const tl_objective_args *a, const tl_sample *s, tl_batch *b);
 } tl_objective;
@@ -75,7 +78,10 @@ const tl_objective *tl_objective_find(const char *name); /* NULL if unknown */
 /* Arguments from the configuration; CONFIG if the tokenizer lacks what the objective needs. */
 tl_status tl_objective_args_from(const tl_objective *o, const tl_config *c, const tl_tokenizer *t,
                                  tl_objective_args *out, tl_err *err);
-/* Which of a model's tokens are the sentinels. CONFIG when it has too few besides the tokenizer's.
+/* How many ids the model needs besides the tokenizer's. */
+int tl_objective_more_tokens(const tl_objective *o, const tl_tokenizer *t);
+/* Which of a model's tokens are the sentinels, unless the tokenizer has them. CONFIG when it has
+ * too few besides the tokenizer's.
  */
 tl_status tl_objective_sentinels(const tl_objective *o, tl_objective_args *a, int64_t model_vocab,
                                  tl_err *err);

@@ -87,7 +87,8 @@ tl_status tl_evaluate(tl_ctx *ctx, const char *model_dir, const char *data_dir,
   tl_dataset *data = NULL;
   tl_tokenizer *tok = NULL;
   TL_TRY(tl_model_load(model_dir, false, &m, err));
-  tl_status s = tl_dataset_open(data_dir, false, &data, err);
+  tl_status s = tl_model_without_rows(&m->c, model_dir, err);
+  if (s == TL_OK) s = tl_dataset_open(data_dir, false, &data, err);
   if (s == TL_OK) s = tl_tokenizer_load(data_dir, &tok, err);
   if (s == TL_OK) s = check_tokenizer(model_dir, data, err);
   if (s == TL_OK && tl_tokenizer_vocab_size(tok) > m->c.vocab)

@@ -65,6 +65,7 @@ static tl_status make_batches(tl_trainer *t, tl_err *err) {
 static tl_status config_from_model(const tl_config *c, int64_t vocab, tl_model_config *mc,
                                    tl_err *err) {
   TL_TRY(tl_model_read_config(c->model.from, mc, err));
+  TL_TRY(tl_model_without_rows(mc, c->model.from, err));
   if (vocab > mc->vocab)
     return tl_fail(err, TL_CONFIG,
                    "%s: the text's tokenizer and the objective need %lld ids, the model has %lld; "
@@ -84,7 +85,7 @@ static tl_status make_model(tl_trainer *t, int64_t vocab, tl_err *err) {
   tl_model_config mc;
   bool goes_on = *c->model.from != 0;
   t->objective = tl_objective_find(c->objective.type);
-  vocab += t->objective->sentinels;
+  vocab += tl_objective_more_tokens(t->objective, t->tok);
   TL_TRY(goes_on ? config_from_model(c, vocab, &mc, err)
                  : tl_model_config_from(c, vocab, c->train.seq_len, &mc, err));
   TL_TRY(tl_model_alloc(&mc, true, NULL, NULL, &t->model, err));

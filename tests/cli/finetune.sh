@@ -91,6 +91,18 @@ for task in classify multilabel regression tokens prompt translate simcse; do
   done
 done
 
+# What reads texts without the learned rows says so.
+for rows in prefix prompt; do
+  model=$(echo runs/prompt-$rows-*/model)
+  check 78 train model.from="$model" data.text=text.txt data.unit=file data.split=tail data.val_fraction=0.1 \
+    data.tokenizer=bytes train.steps=2
+  holds err "learned rows (adapt.method $rows)"
+  check 78 inspect "$model" --text text.txt
+  holds err "learned rows (adapt.method $rows)"
+  check 78 export "$model" --to gguf -o x.gguf
+  holds err 'GGUF has no place'
+done
+
 # Several adapters on one base, named by their folders or with --adapter; merged.
 a=$(echo runs/classify-lora-*/model)
 check 0 predict "$a" --data classify.tsv --json --dtype f32

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <math.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -34,6 +35,7 @@ static tl_objective_args args(void) {
                              .bos = 1,
                              .eos = 2,
                              .sentinel = VOCAB + 99,
+                             .sentinel_step = -1,
                              .n_sentinels = 100,
                              .word_starts = g_word_starts};
 }
@@ -449,6 +451,29 @@ static void arguments_come_from_the_configuration(void **state) {
   tl_ctx_free(ctx);
 }
 
+static void sentinels_of_t5_are_the_tokenizers_own(void **state) {
+  (void)state;
+  tl_tokenizer *tok = NULL;
+  tl_config *cfg = NULL;
+  tl_objective_args a;
+  const tl_objective *o = &tl_objective_span_corruption;
+  assert_int_equal(
+      tl_tokenizer_load(TL_SOURCE_DIR "/tests/golden/tokenizer/chain-t5.json", &tok, NULL), TL_OK);
+  assert_int_equal(tl_config_new(&cfg, NULL), TL_OK);
+  assert_int_equal(tl_objective_more_tokens(o, tok), 0);
+  assert_int_equal(tl_objective_args_from(o, cfg, tok, &a, NULL), TL_OK);
+  /* no id is left besides the tokenizer's, and none is needed */
+  assert_int_equal(tl_objective_sentinels(o, &a, tl_tokenizer_vocab_size(tok), NULL), TL_OK);
+  assert_int_equal(a.n_sentinels, 10);
+  for (int k = 0; k < a.n_sentinels; k++) {
+    char name[32];
+    snprintf(name, sizeof name, "<extra_id_%d>", k);
+    assert_int_equal(a.sentinel + k * a.sentinel_step, tl_tokenizer_id(tok, name));
+  }
+  tl_config_free(cfg);
+  tl_tokenizer_free(tok);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(next_token_predicts_inside_documents),
@@ -463,6 +488,7 @@ int main(void) {
       cmocka_unit_test(pairs_fit_their_window),
       cmocka_unit_test(hybrid_draws_its_causal_share),
       cmocka_unit_test(arguments_come_from_the_configuration),
+      cmocka_unit_test(sentinels_of_t5_are_the_tokenizers_own),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
