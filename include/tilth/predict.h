@@ -28,12 +28,15 @@ void tl_score_signature(const char *name, char *out, size_t size);
 /* Of all records of a set, in their order. */
 typedef struct tl_predictions {
   int n_outputs;
-  size_t n;       /* rows: records, or (tokens) words */
-  float *output;  /* [n][n_outputs] probabilities (several labels: of each), or values; NULL for
-                     prompts */
-  int32_t *label; /* [n] the most likely class or tag (several labels: of no use) */
-  char **text;    /* [n] translations; NULL for other tasks */
-  double loss;    /* mean over the targets in nats; NaN without targets */
+  size_t n;          /* rows: records, or (tokens) words */
+  float *output;     /* [n][n_outputs] probabilities (several labels: of each), or values; NULL for
+                        prompts */
+  int32_t *label;    /* [n] the most likely class or tag (several labels: of no use) */
+  char **text;       /* [n] translations; NULL for other tasks */
+  uint64_t *pixels;  /* masks: [n][n_outputs][3], in each picture the pixels that are rightly of a
+                        class, predicted as it, and truly of it; NULL for other tasks */
+  size_t *confusion; /* masks: [n_outputs][n_outputs] pixels of all pictures; row: truth */
+  double loss;       /* mean over the targets in nats; NaN without targets */
 } tl_predictions;
 void tl_predictions_free(tl_predictions *p);
 

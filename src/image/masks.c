@@ -72,7 +72,7 @@ tl_status tl_mask_take(tl_image_builder *b, const char *name, tl_image *m, tl_er
     if (m->pixels[i] != void_id && m->pixels[i] > top) top = m->pixels[i];
   if (top >= most)
     return tl_fail(err, TL_DATA,
-                   "%s: class %d in the mask; expected 0 to %d%s (image.void names the value of "
+                   "%s: class %d in the mask; expected 0 to %d%s (image.void_id names the value of "
                    "pixels without a class)",
                    name, top, most - 1, b->o->labels ? ", the classes there are" : "");
   if (top >= b->n_ids) b->n_ids = top + 1;

@@ -115,14 +115,19 @@ TL_ARCHS(TL_ARCH_DECLARE)
 #undef TL_ARCH_DECLARE
 
 /* A model's task head (task_head.h); kind TL_HEAD_NONE: a language model. */
-typedef enum tl_head_kind { TL_HEAD_NONE, TL_HEAD_SEQUENCE, TL_HEAD_TOKENS } tl_head_kind;
+typedef enum tl_head_kind {
+  TL_HEAD_NONE,
+  TL_HEAD_SEQUENCE,
+  TL_HEAD_TOKENS,
+  TL_HEAD_MASKS,
+} tl_head_kind;
 typedef struct tl_task_head {
   tl_head_kind kind;
   int n_outputs;
   char *const *name; /* [n_outputs] of the labels; NULL: not known */
   char problem[32];  /* Hugging Face's problem_type; "": not said */
-  double dropout;
-  tl_param *pool_w, *pool_b, *w, *b; /* pooler and b may be NULL */
+  double dropout, smoothing;
+  tl_param *pool_w, *pool_b, *w, *b; /* pooler (masks: what spreads rows out) and b may be NULL */
 } tl_task_head;
 
 typedef struct tl_block {

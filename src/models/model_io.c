@@ -39,7 +39,10 @@ static void write_task(const tl_model *m, json_t *o) {
   const tl_task_head *h = &m->task;
   char class_name[64], key[16];
   const char *what = m->arch->image ? "Image" : h->kind == TL_HEAD_SEQUENCE ? "Sequence" : "Token";
-  snprintf(class_name, sizeof class_name, "%sFor%sClassification", m->arch->task.hf_stem, what);
+  if (h->kind == TL_HEAD_MASKS)
+    snprintf(class_name, sizeof class_name, "%sForSemanticSegmentation", m->arch->task.hf_stem);
+  else
+    snprintf(class_name, sizeof class_name, "%sFor%sClassification", m->arch->task.hf_stem, what);
   json_object_set_new(o, "architectures", json_pack("[s]", class_name));
   if (*h->problem) json_object_set_new(o, "problem_type", json_string(h->problem));
   json_t *names = json_object(), *ids = json_object();
@@ -324,6 +327,7 @@ tl_status tl_model_read_task(const char *dir, tl_hf_task *out, tl_err *err) {
   if (name && strstr(name, "ForSequenceClassification")) out->kind = TL_HEAD_SEQUENCE;
   if (name && strstr(name, "ForImageClassification")) out->kind = TL_HEAD_SEQUENCE;
   if (name && strstr(name, "ForTokenClassification")) out->kind = TL_HEAD_TOKENS;
+  if (name && strstr(name, "ForSemanticSegmentation")) out->kind = TL_HEAD_MASKS;
   if (problem) snprintf(out->problem, sizeof out->problem, "%s", problem);
   json_decref(o);
   free(path);

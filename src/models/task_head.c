@@ -14,6 +14,11 @@ static void declare_layers(tl_model *m, tl_declare *d, const tl_task_head_option
   h->n_outputs = o->n_outputs;
   h->dropout = o->dropout;
   snprintf(h->problem, sizeof h->problem, "%s", o->problem ? o->problem : "");
+  h->smoothing = o->smoothing;
+  if (o->kind == TL_HEAD_MASKS) {
+    tl_mask_head_declare(m, d);
+    return;
+  }
   if (m->arch->declare_classes) {
     m->arch->declare_classes(m, d);
     return;

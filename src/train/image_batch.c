@@ -11,6 +11,7 @@ typedef struct slot {
   uint64_t position;
   bool ready;
   float *patches, *targets, *pictures;
+  int32_t *classes;
 } slot;
 
 struct tl_image_feed {
@@ -34,11 +35,19 @@ static size_t record_at(const tl_image_feed *f, uint64_t position) {
   return f->o.index[i];
 }
 
-static tl_status load_picture(tl_image_feed *f, uint64_t position, float *out, tl_err *err) {
-  tl_image m;
-  TL_TRY(tl_image_get(f->o.data, record_at(f, position), f->o.augment.channels, &m, err));
-  tl_status s = tl_augment_run(&f->o.augment, &m, f->o.seed, position, out, err);
+static tl_status load_picture(tl_image_feed *f, uint64_t position, float *out, int32_t *classes,
+                              tl_err *err) {
+  tl_image m, mask = {0};
+  size_t at = record_at(f, position);
+  TL_TRY(tl_image_get(f->o.data, at, f->o.augment.channels, &m, err));
+  tl_status s = classes ? tl_image_get(f->o.data->masks, at, 1, &mask, err) : TL_OK;
+  if (s == TL_OK && classes)
+    s = tl_augment_pair(&f->o.augment, &m, &mask, (int32_t)f->o.side, f->o.seed, position, out,
+                        classes, err);
+  else if (s == TL_OK)
+    s = tl_augment_run(&f->o.augment, &m, f->o.seed, position, out, err);
   tl_image_free(&m);
+  tl_image_free(&mask);
   return s;
 }
 
@@ -69,13 +78,18 @@ static tl_status make(tl_image_feed *f, slot *s, tl_err *err) {
   tl_status first = TL_OK;
   float *mixed = malloc((size_t)f->values * sizeof *mixed);
   if (!mixed) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
+  int64_t pixels = f->o.side * f->o.side;
   for (int64_t i = 0; i < f->o.batch; i++) {
     float *to = s->pictures + i * f->values;
-    tl_status one = load_picture(f, s->position + (uint64_t)i, to, first == TL_OK ? err : NULL);
+    int32_t *classes = pixels ? s->classes + i * pixels : NULL;
+    tl_status one =
+        load_picture(f, s->position + (uint64_t)i, to, classes, first == TL_OK ? err : NULL);
     if (one != TL_OK) memset(to, 0, (size_t)f->values * sizeof *to);
+    if (one != TL_OK && pixels) memset(classes, 0xff, (size_t)pixels * sizeof *classes);
+    if (pixels) tl_picture_rows(&f->o.model, to, s->patches + i * f->values);
     if (first == TL_OK) first = one;
   }
-  mix(f, s, mixed);
+  if (!pixels) mix(f, s, mixed);
   free(mixed);
   return first;
 }
@@ -120,7 +134,8 @@ static tl_status alloc(tl_image_feed *f, tl_err *err) {
     s->patches = malloc(values);
     s->pictures = malloc(values);
     s->targets = malloc(n * (size_t)f->outputs * sizeof(float));
-    if (!s->patches || !s->pictures || !s->targets)
+    s->classes = malloc((n * (size_t)(f->o.side * f->o.side) + 1) * sizeof *s->classes);
+    if (!s->patches || !s->pictures || !s->targets || !s->classes)
       return tl_fail(err, TL_NOMEM, "pictures: out of memory for batches of %zu", n);
   }
   return TL_OK;
@@ -155,6 +170,7 @@ void tl_image_feed_free(tl_image_feed *f) {
     free(f->slot[i].patches);
     free(f->slot[i].pictures);
     free(f->slot[i].targets);
+    free(f->slot[i].classes);
   }
   free(f->slot);
   pthread_cond_destroy(&f->change);
@@ -180,7 +196,8 @@ tl_image_batch tl_image_feed_get(tl_image_feed *f, uint64_t position) {
     f->made = f->asked;
   }
   pthread_mutex_unlock(&f->lock);
-  return (tl_image_batch){s->patches, s->targets};
+  if (f->o.side) return (tl_image_batch){.patches = s->patches, .classes = s->classes};
+  return (tl_image_batch){.patches = s->patches, .targets = s->targets};
 }
 
 tl_status tl_image_feed_error(tl_image_feed *f, tl_err *err) {

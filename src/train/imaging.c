@@ -1,5 +1,5 @@
-/* Fine-tuning on pictures as the loop sees it: one label each, a picture model with its head, from
- * random weights too. */
+/* Fine-tuning on pictures as the loop sees it: one label each or a mask, a picture model with its
+ * head, from random weights too. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "train/finetune.h"
 #include "train/image_batch.h"
 #include "train/part.h"
-#include "transfer/image_graph.h"
+#include "transfer/mask.h"
 
 typedef struct tl_image_run {
   const tl_task *task;
@@ -22,6 +22,10 @@ typedef struct tl_image_run {
   tl_image_batch *micro; /* [accum] */
   tl_scores scores;      /* of the last evaluation */
 } tl_image_run;
+
+static bool has_masks(const tl_image_run *r) {
+  return r->task->head == TL_HEAD_MASKS;
+}
 
 /* --- data --------------------------------------------------------------------------------------
  */
@@ -71,8 +75,8 @@ static tl_status read_data(tl_trainer *t, tl_err *err) {
   TL_TRY(read_file(t, c->task.train, NULL, &r->file[0], err));
   const tl_labels *labels = &r->file[0].records.labels;
   if (labels->n < 2)
-    return tl_fail(err, TL_DATA, "%s: only one label occurs, \"%s\"; there is nothing to learn",
-                   c->task.train, labels->name[0]);
+    return tl_fail(err, TL_DATA, "%s: only one %s occurs, \"%s\"; there is nothing to learn",
+                   c->task.train, has_masks(r) ? "class" : "label", labels->name[0]);
   if (*c->task.valid) {
     TL_TRY(read_file(t, c->task.valid, labels, &r->file[1], err));
     TL_TRY(take(&r->file[1], NULL, r->file[1].records.n, &r->valid, err));
@@ -112,7 +116,8 @@ static tl_status model_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
     mc->channels = c->image.channels ? c->image.channels : d->channels;
   }
   if (!tl_arch_find(mc->type)->image)
-    return tl_fail(err, TL_CONFIG, "task.type image_classify needs model.type=vit, not %s",
+    return tl_fail(err, TL_CONFIG,
+                   "task.type %s needs a model of pictures (model.type=vit), not %s", c->task.type,
                    mc->type);
   mc->dropout = c->task.dropout;
   mc->attention_dropout = 0;
@@ -130,10 +135,12 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
                             .name = (const char *const *)labels->name,
                             .problem = r->task->problem,
                             .dropout = c->task.dropout,
+                            .smoothing = c->task.label_smoothing,
                             .extra = adapt,
                             .user = &r->adapt};
   TL_TRY(tl_model_new_task(&mc, &o, (uint64_t)c->run.seed, true, &t->model, err));
   tl_augment_from(c, (int32_t)mc.image_size, (int32_t)mc.channels, false, &r->plain);
+  r->plain.whole = has_masks(r);
   if (*c->task.from) {
     TL_TRY(tl_image_read_preprocessor(c->task.from, &r->plain, err));
     if (!c->task.random) TL_TRY(tl_model_read_weights(t->model, c->task.from, err));
@@ -156,8 +163,10 @@ static tl_status make_feed(tl_trainer *t, tl_err *err) {
                              .seed = (uint64_t)c->run.seed,
                              .mix = {c->image.mixup, c->image.cutmix},
                              .smoothing = c->task.label_smoothing,
+                             .side = r->graph.side,
                              .model = t->model->c};
   tl_augment_from(c, r->plain.size, r->plain.channels, true, &o.augment);
+  o.augment.whole = r->plain.whole;
   memcpy(o.augment.mean, r->plain.mean, sizeof o.augment.mean);
   memcpy(o.augment.std, r->plain.std, sizeof o.augment.std);
   return tl_image_feed_new(&o, &r->feed, err);
@@ -178,11 +187,17 @@ static tl_status init(tl_trainer *t, tl_err *err) {
                    "adapt.method %s is for texts; use full, probe, last, bitfit, lora "
                    "or dora",
                    c->adapt.method);
+  if (has_masks(r) && (c->image.mixup > 0 || c->image.cutmix > 0))
+    return tl_fail(err, TL_CONFIG,
+                   "image.mixup and image.cutmix mix labels of pictures; with masks leave them 0");
   TL_TRY(read_data(t, err));
   TL_TRY(make_model(t, err));
   TL_TRY(tl_image_graph_new(t->ctx, t->model, tl_kernels_dtype(t->ctx->k, c->run.dtype),
                             c->train.batch, true, &r->graph, err));
   TL_TRY(make_feed(t, err));
+  if (has_masks(r) && !strcmp(c->image.class_weights, "balanced"))
+    TL_TRY(tl_mask_balance(r->train.pictures, r->train.index, r->train.records.n,
+                           r->train.records.labels.n, r->graph.weights->data, err));
   t->g = r->graph.g;
   t->val_ready = r->valid.records.n > 0;
   tl_finetune_plan(t, (int64_t)r->train.records.n);
@@ -193,13 +208,19 @@ static tl_status init(tl_trainer *t, tl_err *err) {
  */
 
 static int64_t load(tl_trainer *t, int64_t m, uint64_t position) {
-  t->image->micro[m] = tl_image_feed_get(t->image->feed, position);
-  return t->cfg->train.batch;
+  const tl_image_run *r = t->image;
+  const tl_image_batch b = r->micro[m] = tl_image_feed_get(r->feed, position);
+  if (!b.classes) return t->cfg->train.batch;
+  int64_t pixels = t->cfg->train.batch * r->graph.side * r->graph.side, targets = 0;
+  for (int64_t i = 0; i < pixels; i++) targets += b.classes[i] >= 0;
+  return targets;
 }
 
 static tl_lm_loss run(tl_trainer *t, int64_t m, const tl_pass *pass, tl_run_size *size) {
   tl_image_run *r = t->image;
-  tl_image_graph_set(&r->graph, t->cfg->train.batch, r->micro[m].patches, r->micro[m].targets);
+  const tl_image_batch *b = &r->micro[m];
+  tl_image_graph_set(&r->graph, t->cfg->train.batch, b->patches,
+                     b->classes ? (const void *)b->classes : b->targets);
   const float *l = tl_image_graph_run(&r->graph, pass);
   *size = (tl_run_size){r->graph.n * r->graph.n_rows, r->graph.n};
   return (tl_lm_loss){l[TL_LOSS_SUM], l[TL_LOSS_Z], l[TL_LOSS_COUNT], l[TL_LOSS_CORRECT]};
@@ -211,8 +232,12 @@ static tl_status score(tl_trainer *t, const tl_part *p, bool final, tl_scores *o
   tl_predictions pred;
   tl_image_run *r = t->image;
   TL_TRY(tl_image_feed_error(r->feed, err));
-  TL_TRY(tl_image_graph_predict(&r->graph, p->pictures, p->index, p->records.n, &r->plain, &pred,
-                                err));
+  if (has_masks(r))
+    TL_TRY(tl_mask_predict(&r->graph, p->pictures, p->index, p->records.n, &r->plain, NULL, NULL,
+                           &pred, err));
+  else
+    TL_TRY(tl_image_graph_predict(&r->graph, p->pictures, p->index, p->records.n, &r->plain, &pred,
+                                  err));
   tl_status s = tl_task_scores(r->task, &p->records, &pred, final && !t->given,
                                (uint64_t)t->cfg->run.seed, out, err);
   if (s == TL_OK && keep)
@@ -227,7 +252,7 @@ static tl_status evaluate(tl_trainer *t, tl_eval_result *e, tl_err *err) {
   double start = tl_now();
   TL_TRY(score(t, &r->valid, false, &r->scores, NULL, err));
   *e = (tl_eval_result){.loss = tl_scores_find(&r->scores, "loss"), .bpb = NAN};
-  e->accuracy = tl_scores_find(&r->scores, "accuracy");
+  e->accuracy = tl_scores_find(&r->scores, has_masks(r) ? "pixel_accuracy" : "accuracy");
   e->perplexity = exp(e->loss);
   e->criterion = -tl_scores_find(&r->scores, r->task->metric);
   e->targets = r->valid.records.n;

@@ -17,8 +17,8 @@ tl_status tl_part_take(const tl_task_data *records, const tl_image_data *picture
                        const size_t *order, size_t n, tl_part *out, tl_err *err);
 void tl_part_free(tl_part *p);
 
-/* A file of labelled pictures as the section `image` says. labels: those there may be; NULL: those
- * that occur. */
+/* A file of pictures with labels, or (task.type image_segment) with masks, as the section `image`
+ * says. labels: those there may be; NULL: those that occur, and of masks those of image.classes. */
 tl_status tl_part_read_pictures(const tl_config *c, const char *path, const tl_labels *labels,
                                 tl_image_data *out, tl_err *err);
 

@@ -71,7 +71,8 @@ tl_status tl_trainer_check(const tl_config *c, tl_err *err) {
 
 const tl_learner *tl_trainer_learner(const tl_config *c) {
   if (!*c->task.train) return &tl_pretraining;
-  if (!strcmp(c->task.type, "image_classify")) return &tl_imaging;
+  if (!strcmp(c->task.type, "image_classify") || !strcmp(c->task.type, "image_segment"))
+    return &tl_imaging;
   return strcmp(c->task.type, "simcse") ? &tl_finetuning : &tl_contrastive;
 }
 

@@ -37,7 +37,8 @@ static void make_inputs(tl_image_graph *p) {
   tl_graph *g = p->g;
   int64_t pictures[] = {p->room * p->shape.rows, p->shape.cols}, rows = p->room * p->n_rows;
   int64_t segments[] = {p->room, sizeof(tl_segment) / sizeof(int32_t)};
-  int64_t targets[] = {p->room, p->model->task.n_outputs};
+  int64_t outputs = p->model->task.n_outputs, targets[] = {p->room, outputs};
+  int64_t pixels = p->room * p->side * p->side, parts = p->room * tl_mask_rows(p->model);
   p->dim_images = tl_graph_dim(g, p->room);
   int dim_pictures = tl_graph_dim_times(g, p->dim_images, p->shape.rows);
   int dim_rows = tl_graph_dim_times(g, p->dim_images, p->n_rows);
@@ -47,18 +48,37 @@ static void make_inputs(tl_image_graph *p) {
                     .pos = tl_graph_input(g, "positions", TL_I32, 1, &rows, dim_rows),
                     .patch_rows = tl_graph_input(g, "rows", TL_I32, 1, &rows, dim_rows),
                     .segments = tl_graph_input(g, "segments", TL_I32, 2, segments, p->dim_images)};
+  if (p->side) {
+    p->rows = tl_graph_input(g, "parts", TL_I32, 1, &parts,
+                             tl_graph_dim_times(g, p->dim_images, parts / p->room));
+    p->targets = tl_graph_input(g, "targets", TL_I32, 1, &pixels,
+                                tl_graph_dim_times(g, p->dim_images, p->side * p->side));
+    p->weights = tl_graph_input(g, "weights", TL_F32, 1, &outputs, 0);
+    return;
+  }
   p->rows = tl_graph_input(g, "first", TL_I32, 1, &p->room, p->dim_images);
   p->targets = tl_graph_input(g, "targets", TL_F32, 2, targets, p->dim_images);
+}
+
+/* The rows that the head reads: the first of each picture, or all but the class token. */
+static void fill_rows(tl_image_graph *p) {
+  int32_t *to = p->rows->data, n = (int32_t)p->n_rows;
+  int32_t parts = p->side ? (int32_t)tl_mask_rows(p->model) : 1;
+  int32_t first = p->side ? n - parts : 0;
+  for (int32_t i = 0; i < (int32_t)p->room; i++)
+    for (int32_t r = 0; r < parts; r++) *to++ = i * n + first + r;
 }
 
 /* What stays the same from batch to batch. */
 static void fill_constants(tl_image_graph *p) {
   int32_t n = (int32_t)p->n_rows, first = p->n_rows != p->shape.rows;
+  if (p->rows->live) fill_rows(p);
+  for (int64_t k = 0; p->weights && k < p->model->task.n_outputs; k++)
+    ((float *)p->weights->data)[k] = 1;
   for (int32_t i = 0; i < (int32_t)p->room; i++) {
     if (p->io.segments->live)
       ((tl_segment *)p->io.segments->data)[i] =
           (tl_segment){i * n, (i + 1) * n, i * n, (i + 1) * n, 0};
-    if (p->rows->live) ((int32_t *)p->rows->data)[i] = i * n;
     for (int32_t r = 0; r < n; r++) {
       if (p->io.pos->live) ((int32_t *)p->io.pos->data)[i * n + r] = r;
       if (p->io.patch_rows->live)
@@ -72,6 +92,13 @@ static void fill_constants(tl_image_graph *p) {
 static void make_classes(tl_image_graph *p, tl_node *h) {
   const tl_model *m = p->model;
   tl_graph *g = p->g;
+  if (p->side) {
+    p->features = tl_mask_head(m, g, h, p->rows, p->dim_images);
+    tl_graph_scope(g, "loss");
+    p->loss =
+        tl_weighted_softmax_loss(g, p->features, p->targets, p->weights, (float)m->task.smoothing);
+    return;
+  }
   if (m->arch->classify) {
     tl_picture_classes c = m->arch->classify(m, g, &p->io, h, p->targets);
     p->features = c.scores;
@@ -90,7 +117,8 @@ tl_status tl_image_graph_new(tl_ctx *ctx, tl_model *m, tl_dtype dt, int64_t room
                         .g = g,
                         .room = room,
                         .shape = tl_picture_shape_of(&m->c),
-                        .n_rows = m->c.max_len};
+                        .n_rows = m->c.max_len,
+                        .side = m->task.kind == TL_HEAD_MASKS ? tl_mask_side(m) : 0};
   if (!g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
   make_inputs(p);
   make_classes(p, m->arch->body(m, g, &p->io));
@@ -107,15 +135,17 @@ void tl_image_graph_free(tl_image_graph *p) {
   *p = (tl_image_graph){0};
 }
 
-void tl_image_graph_set(tl_image_graph *p, int64_t n, const float *pictures, const float *targets) {
+void tl_image_graph_set(tl_image_graph *p, int64_t n, const float *pictures, const void *targets) {
   const tl_kernels *k = p->g->ctx->k;
-  int64_t values = p->shape.rows * p->shape.cols, outputs = tl_cols(p->targets);
+  int64_t values = p->shape.rows * p->shape.cols;
+  size_t bytes = (size_t)(n * (p->side ? p->side * p->side : tl_cols(p->targets))) *
+                 tl_dtype_size(p->targets->dt);
   p->n = n;
   k->row.convert(TL_F32, pictures, p->io.pictures->dt, p->io.pictures->data, n * values);
   if (targets)
-    memcpy(p->targets->data, targets, (size_t)(n * outputs) * sizeof(float));
+    memcpy(p->targets->data, targets, bytes);
   else
-    memset(p->targets->data, 0, (size_t)(n * outputs) * sizeof(float));
+    memset(p->targets->data, p->side ? 0xff : 0, bytes); /* -1, or nothing of any class */
 }
 
 const float *tl_image_graph_run(tl_image_graph *p, const tl_pass *pass) {

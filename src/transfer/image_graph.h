@@ -1,4 +1,5 @@
-/* Pictures to a loss and to features: the graph of a picture model with a class head. */
+/* Pictures to a loss and to features: the graph of a picture model with a head for classes, of the
+ * picture or of its pixels. */
 #ifndef TL_TRANSFER_IMAGE_GRAPH_H
 #define TL_TRANSFER_IMAGE_GRAPH_H
 
@@ -21,19 +22,21 @@ typedef struct tl_image_graph {
   tl_picture_shape shape; /* of a picture in the input */
   int64_t n_rows;         /* that the body gives for each */
   int64_t n;              /* pictures in the batch */
+  int64_t side;           /* masks: of the grid of classes (tl_mask_side); 0: one class a picture */
   tl_model_io io;
   /* features [n, D]: what the head's linear layer reads; of an architecture with arch->classify the
-   * classes' scores [n, outputs]. */
+   * classes' scores [n, outputs]; of masks the pixels' logits [n side side, outputs]. */
   tl_node *rows, *targets, *features, *loss;
+  tl_node *weights; /* masks: f32 [outputs], of the classes in the loss; 1 at first */
 } tl_image_graph;
 /* At most `room` pictures a batch. */
 tl_status tl_image_graph_new(tl_ctx *ctx, tl_model *m, tl_dtype dt, int64_t room, bool training,
                              tl_image_graph *out, tl_err *err);
 void tl_image_graph_free(tl_image_graph *p);
-/* A batch of n pictures, each as tl_picture_rows gives it, and targets f32 [n][outputs] (NULL:
- * none). */
-void tl_image_graph_set(tl_image_graph *p, int64_t n, const float *pictures, const float *targets);
-/* The loss values of tl_soft_cross_entropy. */
+/* A batch of n pictures, each as tl_picture_rows gives it, and targets: f32 [n][outputs], of masks
+ * i32 [n][side][side] (NULL: none). */
+void tl_image_graph_set(tl_image_graph *p, int64_t n, const float *pictures, const void *targets);
+/* The loss values of tl_soft_cross_entropy; of masks those of tl_weighted_softmax_loss. */
 const float *tl_image_graph_run(tl_image_graph *p, const tl_pass *pass);
 
 /* Probabilities of the pictures index[0 .. n) (NULL: all), as a changes them; labels are those of

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "eval/entity.h"
+#include "eval/mask_metrics.h"
 #include "eval/metrics.h"
 #include "transfer/task.h"
 
@@ -121,11 +122,32 @@ static tl_status of_entities(const tl_task_data *d, const tl_predictions *p, tl_
   return s;
 }
 
+/* Precision, recall and F1 of pixels. */
+static tl_status of_masks(const tl_task_data *d, const tl_predictions *p, tl_details *out,
+                          tl_err *err) {
+  size_t k = out->n_labels = (size_t)p->n_outputs;
+  out->label = calloc(k + 1, sizeof *out->label);
+  out->confusion = malloc(k * k * sizeof *out->confusion);
+  if (!out->label || !out->confusion) return no_memory(err);
+  memcpy(out->confusion, p->confusion, k * k * sizeof *out->confusion);
+  for (size_t c = 0; c < k; c++) {
+    uint64_t sum[TL_PIXELS_N] = {0};
+    for (size_t i = 0; i < p->n * TL_PIXELS_N; i++)
+      sum[i % TL_PIXELS_N] += p->pixels[(i / TL_PIXELS_N * k + c) * TL_PIXELS_N + i % TL_PIXELS_N];
+    tl_prf prf =
+        tl_prf_of_counts(sum[TL_PIXELS_RIGHT], sum[TL_PIXELS_PREDICTED], sum[TL_PIXELS_TRUE]);
+    out->label[c] = score_of(d->labels.name[c], &prf);
+  }
+  return TL_OK;
+}
+
 tl_status tl_details_make(const tl_task_data *d, const tl_predictions *p, tl_details *out,
                           tl_err *err) {
   *out = (tl_details){0};
   tl_status s = TL_OK;
-  if (d->kind == TL_TASK_CLASS || d->kind == TL_TASK_MULTI)
+  if (p->pixels)
+    s = of_masks(d, p, out, err);
+  else if (d->kind == TL_TASK_CLASS || d->kind == TL_TASK_MULTI)
     s = labelled(d, p, out, err);
   else if (d->kind == TL_TASK_TOKENS)
     s = of_entities(d, p, out, err);

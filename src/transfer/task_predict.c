@@ -9,6 +9,8 @@ void tl_predictions_free(tl_predictions *p) {
   free(p->text);
   free(p->output);
   free(p->label);
+  free(p->pixels);
+  free(p->confusion);
   *p = (tl_predictions){0};
 }
 

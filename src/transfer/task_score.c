@@ -5,6 +5,7 @@
 
 #include "eval/bleu.h"
 #include "eval/entity.h"
+#include "eval/mask_metrics.h"
 #include "eval/metrics.h"
 #include "eval/stats.h"
 #include "transfer/task.h"
@@ -212,6 +213,24 @@ static tl_status prepare_texts(scorer *s, tl_err *err) {
   return st;
 }
 
+/* --- masks -------------------------------------------------------------------------------------
+ */
+
+static double miou(const size_t *index, size_t n, void *user) {
+  const scorer *s = user;
+  return tl_mask_iou(s->p->pixels, s->n_outputs, index, n, NULL);
+}
+
+static double pixel_accuracy(const size_t *index, size_t n, void *user) {
+  const scorer *s = user;
+  return tl_mask_accuracy(s->p->pixels, s->n_outputs, index, n);
+}
+
+static double class_accuracy(const size_t *index, size_t n, void *user) {
+  const scorer *s = user;
+  return tl_mask_class_accuracy(s->p->pixels, s->n_outputs, index, n);
+}
+
 static const metric class_metrics[] = {{"accuracy", accuracy},
                                        {"f1_macro", class_f1_macro},
                                        {"balanced_accuracy", balanced_accuracy},
@@ -233,8 +252,12 @@ static const metric token_metrics[] = {{"entity_f1", entity_f1},
                                        {0}};
 static const metric text_metrics[] = {{"bleu", bleu}, {"chrf", chrf}, {0}};
 
+static const metric mask_metrics[] = {
+    {"miou", miou}, {"pixel_accuracy", pixel_accuracy}, {"class_accuracy", class_accuracy}, {0}};
+
 static const metric *metrics_of(const tl_task *t, const tl_predictions *p) {
   static const metric none[] = {{0}};
+  if (p->pixels) return mask_metrics;
   switch (t->records) {
   case TL_TASK_CLASS:
     return class_metrics;
@@ -343,7 +366,7 @@ tl_status tl_task_scores(const tl_task *t, const tl_task_data *d, const tl_predi
     st = prepare_texts(&s, err);
   else if (t->records == TL_TASK_TOKENS)
     st = prepare_tags(&s, err);
-  else if (t->head != TL_HEAD_NONE)
+  else if (t->head != TL_HEAD_NONE && !p->pixels)
     st = prepare_rows(&s, err);
   if (st == TL_OK) st = score_all(&s, metrics_of(t, p), intervals, seed, out, err);
   scorer_free(&s);
