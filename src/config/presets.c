@@ -214,6 +214,34 @@ static const char *const vit_cifar[] = {"run.name=vit-cifar",
                                         "guard.policy=skip",
                                         NULL};
 
+static const char *const segment_camvid[] = {
+    "run.name=segment-camvid",
+    "task.type=image_segment",
+    "task.epochs=40",
+    "task.dropout=0",
+    "model.type=vit",
+    "model.layers=4",
+    "model.heads=4",
+    "model.dim=128",
+    "model.patch=8",
+    "model.image_size=128",
+    "image.void_id=11",
+    "image.classes=sky,building,pole,road,pavement,tree,sign,fence,car,pedestrian,bicyclist",
+    "image.crop=resized",
+    "image.crop_min=0.4",
+    "image.flip=0.5",
+    "image.jitter=0.2",
+    "train.batch=8",
+    "optim.type=adamw",
+    "optim.lr=1.5e-3",
+    "optim.schedule=cosine",
+    "optim.min_lr_ratio=0.01",
+    "optim.warmup_fraction=0.05",
+    "optim.beta2=0.98",
+    "optim.weight_decay=0.05",
+    "guard.policy=skip",
+    NULL};
+
 const tl_preset tl_presets[] = {
     {"shakespeare-char", "bytes of Shakespeare on a CPU in minutes (nanoGPT's CPU recipe, 0.8M)",
      shakespeare_char},
@@ -233,4 +261,7 @@ const tl_preset tl_presets[] = {
     {"vit-fashion", "a picture model of 4 layers of 128 for Fashion-MNIST and its like",
      vit_fashion},
     {"vit-cifar", "a picture model of 6 layers of 192 for CIFAR-10 and its like", vit_cifar},
+    {"segment-camvid",
+     "classes of pixels: 4 layers of 128 on parts of 128 x 128, for CamVid at 240 x 180",
+     segment_camvid},
     {NULL, NULL, NULL}};
