@@ -70,6 +70,8 @@ typedef struct tl_mask_options {
 typedef struct tl_image_options { /* all zero: the defaults */
   tl_image_format format;
   bool skip_bad;                /* broken pictures are counted and left out instead of an error */
+  bool unlabelled;              /* classes are not looked at: folders are only places, a list is
+                                   paths alone, or whatever stands behind them; not with masks */
   const tl_labels *labels;      /* the classes there may be, in their order; NULL: those that occur,
                                    sorted (as numbers where all are) */
   const tl_mask_options *masks; /* NULL: pictures with labels, or without any; else with masks, and

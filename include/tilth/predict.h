@@ -4,6 +4,7 @@
 #define TILTH_PREDICT_H
 
 #include "tilth/context.h"
+#include "tilth/image.h"
 #include "tilth/task_data.h"
 
 #ifdef __cplusplus
@@ -76,10 +77,10 @@ char *tl_details_json(const tl_details *d);
 /* --- a finished model at work ---------------------------------------------------------------- */
 
 typedef struct tl_predictor tl_predictor;
-/* dir: a model's name (tl_model_load) with a sequence or token classification head, from here or
- * from Hugging Face's libraries. dtype: "auto", "f32", "bf16". max_len: tokens per text, 0: what
- * the model takes (at most 512). Borrows ctx. Errors: CONFIG (no such head), those of
- * tl_model_load. */
+/* dir: a model's name (tl_model_load) with a head for sequences, tokens or pictures
+ * (ViTForImageClassification), from here or from Hugging Face's libraries. dtype: "auto", "f32",
+ * "bf16". max_len: tokens per text, 0: what the model takes (at most 512). Borrows ctx. Errors:
+ * CONFIG (no such head), those of tl_model_load. */
 tl_status tl_predictor_open(tl_ctx *ctx, const char *dir, const char *dtype, int64_t max_len,
                             tl_predictor **out, tl_err *err);
 void tl_predictor_free(tl_predictor *p);
@@ -90,10 +91,19 @@ tl_status tl_predictor_switch(tl_predictor *p, const char *adapter, tl_err *err)
 const char *tl_predictor_task(const tl_predictor *p); /* the word of task.type */
 tl_task_kind tl_predictor_kind(const tl_predictor *p);
 const tl_labels *tl_predictor_labels(const tl_predictor *p);
+/* Whether it is tl_predictor_run_images that serves this model, and not tl_predictor_run. */
+bool tl_predictor_reads_images(const tl_predictor *p);
 /* scores (NULL: not wanted) compares with the records' own labels, whose set must be that of
- * tl_predictor_labels (give it to tl_task_read). Errors: DATA, NOMEM, PREEMPTED. */
+ * tl_predictor_labels (give it to tl_task_read). Errors: CONFIG (the model reads pictures), DATA,
+ * NOMEM, PREEMPTED. */
 tl_status tl_predictor_run(tl_predictor *p, const tl_task_data *d, tl_predictions *out,
                            tl_scores *scores, tl_err *err);
+/* The same for pictures: a prediction for each, in their order, after resizing (the shorter side,
+ * then the middle), and the normalisation of the model's preprocessor_config.json. For scores give
+ * the labels to tl_image_read; without them (unlabelled) scores must be NULL. Errors: CONFIG (the
+ * model reads texts), DATA (no labels; a file has changed since it was read), NOMEM, PREEMPTED. */
+tl_status tl_predictor_run_images(tl_predictor *p, const tl_image_data *d, tl_predictions *out,
+                                  tl_scores *scores, tl_err *err);
 
 #ifdef __cplusplus
 }

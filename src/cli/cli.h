@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include "tilth/config.h"
 #include "tilth/context.h"
+#include "tilth/image.h"
 #include "tilth/profile.h"
 #include "tilth/status.h"
 #include "tilth/train.h"
@@ -160,6 +161,21 @@ void tl_cli_print_profile(const tl_profile *p);
 void tl_cli_print_scores(const tl_scores *s, FILE *f);
 struct json_t;
 struct json_t *tl_cli_scores_json(const tl_scores *s);
+
+/* --- pictures (images.c) -----------------------------------------------------------------------
+ */
+
+#define TL_IMAGE_FORMATS "folder, csv, tar, idx, cifar, npz"
+#define TL_IMAGE_BAD_HELP "broken pictures: stop (default), or skip them"
+typedef struct tl_cli_images {
+  const char *format, *bad; /* names: tl_image_format_parse; "stop" or "skip" */
+  bool unlabelled;
+  const tl_labels
+      *labels; /* the classes there may be, or NULL; not unlabelled: they must be there */
+} tl_cli_images;
+/* Reads pictures, and says on stderr which ones were left out. */
+tl_status tl_cli_read_images(const char *path, const tl_cli_images *how, tl_image_data *out,
+                             tl_err *err);
 
 /* --- training (cmd_train.c) ------------------------------------------------------------------- */
 

@@ -1,4 +1,6 @@
-/* tilth predict: a fine-tuned model on new records; scores when they carry their labels. */
+/* tilth predict: a fine-tuned model on new records or pictures; scores when they carry their
+ * labels. */
+#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -7,12 +9,23 @@
 #include "cli/cli.h"
 #include "tilth/predict.h"
 
+/* What is printed: records with their predictions, and, scored, how good they are. */
+typedef struct answer {
+  const tl_predictor *p;
+  const tl_task_data *d;
+  tl_predictions out;
+  bool scored, json;
+  tl_scores scores;
+  tl_details details;
+  FILE *f;
+} answer;
+
 /* The labels above one half, as names with commas between. */
-static void print_labels(const tl_labels *l, const float *p) {
+static void print_labels(FILE *f, const tl_labels *l, const float *p) {
   const char *comma = "";
   for (int32_t k = 0; k < l->n; k++)
     if (p[k] > 0.5f) {
-      printf("%s%s", comma, l->name[k]);
+      fprintf(f, "%s%s", comma, l->name[k]);
       comma = ",";
     }
 }
@@ -22,25 +35,27 @@ static double probability(const tl_predictions *p, size_t row) {
   return (double)p->output[row * (size_t)p->n_outputs + (size_t)p->label[row]];
 }
 
-static void print_plain(const tl_predictor *p, const tl_task_data *d, const tl_predictions *out) {
-  const tl_labels *l = tl_predictor_labels(p);
-  tl_task_kind kind = tl_predictor_kind(p);
+static void print_plain(const answer *a) {
+  const tl_labels *l = tl_predictor_labels(a->p);
+  tl_task_kind kind = tl_predictor_kind(a->p);
+  const tl_task_data *d = a->d;
+  const tl_predictions *out = &a->out;
   for (size_t i = 0, row = 0; i < d->n; i++) {
     if (kind == TL_TASK_TOKENS) {
       const char *word = d->text[i];
       for (size_t w = d->first[i]; w < d->first[i + 1]; w++, row++, word = tl_task_next_word(word))
-        printf("%s\t%.4f\t%s\n", word, probability(out, row), l->name[out->label[row]]);
-      putchar('\n');
+        fprintf(a->f, "%s\t%.4f\t%s\n", word, probability(out, row), l->name[out->label[row]]);
+      fputc('\n', a->f);
       continue;
     }
     const float *x = out->output + row * (size_t)out->n_outputs;
     if (kind == TL_TASK_VALUE)
-      printf("%.6g\t%s\n", (double)x[0], d->text[i]);
+      fprintf(a->f, "%.6g\t%s\n", (double)x[0], d->text[i]);
     else if (kind == TL_TASK_MULTI) {
-      print_labels(l, x);
-      printf("\t%s\n", d->text[i]);
+      print_labels(a->f, l, x);
+      fprintf(a->f, "\t%s\n", d->text[i]);
     } else
-      printf("%s\t%.4f\t%s\n", l->name[out->label[row]], (double)x[out->label[row]], d->text[i]);
+      fprintf(a->f, "%s\t%.4f\t%s\n", l->name[out->label[row]], probability(out, row), d->text[i]);
     row++;
   }
 }
@@ -51,10 +66,11 @@ static json_t *probabilities(const tl_labels *l, const float *x) {
   return o;
 }
 
-static json_t *record_json(const tl_predictor *p, const tl_task_data *d, const tl_predictions *out,
-                           size_t i, size_t *row) {
-  const tl_labels *l = tl_predictor_labels(p);
-  tl_task_kind kind = tl_predictor_kind(p);
+static json_t *record_json(const answer *a, size_t i, size_t *row) {
+  const tl_labels *l = tl_predictor_labels(a->p);
+  tl_task_kind kind = tl_predictor_kind(a->p);
+  const tl_task_data *d = a->d;
+  const tl_predictions *out = &a->out;
   json_t *o = json_object();
   if (kind == TL_TASK_TOKENS) {
     json_t *words = json_array(), *tags = json_array(), *sure = json_array();
@@ -70,7 +86,8 @@ static json_t *record_json(const tl_predictor *p, const tl_task_data *d, const t
     return o;
   }
   const float *x = out->output + *row * (size_t)out->n_outputs;
-  json_object_set_new(o, "text", json_string(d->text[i]));
+  const char *key = tl_predictor_reads_images(a->p) ? "image" : "text";
+  json_object_set_new(o, key, json_string(d->text[i]));
   if (d->text_b) json_object_set_new(o, "text_b", json_string(d->text_b[i]));
   if (kind == TL_TASK_VALUE)
     json_object_set_new(o, "value", json_real((double)x[0]));
@@ -82,23 +99,21 @@ static json_t *record_json(const tl_predictor *p, const tl_task_data *d, const t
   return o;
 }
 
+static void print_object(json_t *o, int digits, FILE *f) {
+  json_dumpf(o, f, JSON_COMPACT | JSON_REAL_PRECISION(digits));
+  fputc('\n', f);
+  json_decref(o);
+}
+
 /* One JSON object a record, then, with scores, one that holds them. */
-static void print_json(const tl_predictor *p, const tl_task_data *d, const tl_predictions *out,
-                       const tl_scores *scores, const tl_details *details) {
-  for (size_t i = 0, row = 0; i < d->n; i++) {
-    json_t *o = record_json(p, d, out, i, &row);
-    json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(7));
-    putchar('\n');
-    json_decref(o);
-  }
-  if (!scores) return;
-  json_t *o = json_pack("{s:o}", "scores", tl_cli_scores_json(scores));
-  char *text = tl_details_json(details);
+static void print_json(const answer *a) {
+  for (size_t i = 0, row = 0; i < a->d->n; i++) print_object(record_json(a, i, &row), 7, a->f);
+  if (!a->scored) return;
+  json_t *o = json_pack("{s:o}", "scores", tl_cli_scores_json(&a->scores));
+  char *text = tl_details_json(&a->details);
   if (text) json_object_set_new(o, "details", json_loads(text, 0, NULL));
   free(text);
-  json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
-  putchar('\n');
-  json_decref(o);
+  print_object(o, 9, a->f);
 }
 
 /* More labels than this make no readable table of confusions. */
@@ -129,62 +144,115 @@ static void print_details(const tl_details *t) {
               t->bin[i].accuracy);
 }
 
-static tl_status predict(tl_predictor *p, const char *path, tl_task_options *o, bool json,
-                         tl_err *err) {
-  const bool scored = !o->unlabelled;
-  tl_details details = {0};
-  tl_task_data d = {0};
-  tl_predictions out = {0};
-  tl_scores scores = {0};
-  o->kind = tl_predictor_kind(p);
-  if (scored && o->kind != TL_TASK_VALUE) o->labels = tl_predictor_labels(p);
-  tl_status s = tl_task_read(path, o, &d, err);
-  if (s == TL_OK) s = tl_predictor_run(p, &d, &out, scored ? &scores : NULL, err);
-  if (s == TL_OK && scored) s = tl_details_make(&d, &out, &details, err);
-  if (s == TL_OK && json)
-    print_json(p, &d, &out, scored ? &scores : NULL, &details);
-  else if (s == TL_OK)
-    print_plain(p, &d, &out);
-  if (s == TL_OK && !json && scored) {
-    tl_cli_print_scores(&scores, stderr);
-    print_details(&details);
+/* To stdout, or to the file in one piece. */
+static tl_status print_answer(answer *a, const char *path, tl_err *err) {
+  a->f = path ? fopen(path, "w") : stdout;
+  if (!a->f)
+    return tl_fail(err, errno == EACCES ? TL_PERM : TL_CREATE, "%s: %s", path, strerror(errno));
+  if (a->json)
+    print_json(a);
+  else
+    print_plain(a);
+  if (path && (ferror(a->f) | fclose(a->f)))
+    return tl_fail(err, TL_IO, "%s: cannot be written: %s", path, strerror(errno));
+  if (!a->json && a->scored) {
+    tl_cli_print_scores(&a->scores, stderr);
+    print_details(&a->details);
   }
-  tl_details_free(&details);
-  tl_predictions_free(&out);
-  tl_task_data_free(&d);
+  return TL_OK;
+}
+
+typedef struct request {
+  const char *data, *out, *format, *columns, *dtype, *bad;
+  bool json, replace, unlabelled;
+} request;
+
+static tl_status predict_texts(tl_predictor *p, const request *r, answer *a, tl_task_data *d,
+                               tl_err *err) {
+  tl_task_options o = {.kind = tl_predictor_kind(p),
+                       .columns = r->columns,
+                       .replace_bad_utf8 = r->replace,
+                       .unlabelled = r->unlabelled};
+  if (!tl_task_format_parse(r->format, &o.format))
+    return tl_fail(err, TL_USAGE, "predict: --format %s is unknown", r->format);
+  if (a->scored && o.kind != TL_TASK_VALUE) o.labels = tl_predictor_labels(p);
+  a->d = d;
+  TL_TRY(tl_task_read(r->data, &o, d, err));
+  return tl_predictor_run(p, d, &a->out, a->scored ? &a->scores : NULL, err);
+}
+
+static tl_status predict_images(tl_predictor *p, const request *r, answer *a, tl_image_data *d,
+                                tl_err *err) {
+  const tl_cli_images how = {.format = r->format,
+                             .bad = r->bad,
+                             .unlabelled = r->unlabelled,
+                             .labels = a->scored ? tl_predictor_labels(p) : NULL};
+  a->d = &d->records;
+  TL_TRY(tl_cli_read_images(r->data, &how, d, err));
+  if (a->scored && !d->records.label)
+    return tl_fail(err, TL_DATA, "%s: pictures without labels; add --unlabelled", r->data);
+  return tl_predictor_run_images(p, d, &a->out, a->scored ? &a->scores : NULL, err);
+}
+
+static tl_status predict(tl_predictor *p, const request *r, tl_err *err) {
+  answer a = {.p = p, .scored = !r->unlabelled, .json = r->json};
+  tl_task_data texts = {0};
+  tl_image_data images = {0};
+  tl_status s = tl_predictor_reads_images(p) ? predict_images(p, r, &a, &images, err)
+                                             : predict_texts(p, r, &a, &texts, err);
+  if (s == TL_OK && a.scored) s = tl_details_make(a.d, &a.out, &a.details, err);
+  if (s == TL_OK) s = print_answer(&a, r->out, err);
+  tl_details_free(&a.details);
+  tl_predictions_free(&a.out);
+  tl_task_data_free(&texts);
+  tl_image_data_free(&images);
   return s;
 }
 
+static tl_status check(request *r, tl_err *err) {
+  if (!r->data && r->unlabelled) r->data = "-";
+  if (!r->data) return tl_fail(err, TL_USAGE, "predict: --data FILE is needed");
+  if (strcmp(r->dtype, "auto") && strcmp(r->dtype, "f32") && strcmp(r->dtype, "bf16"))
+    return tl_fail(err, TL_USAGE, "predict: --dtype must be auto, f32 or bf16");
+  return TL_OK;
+}
+
 int tl_cmd_predict(int argc, char **argv) {
-  const char *data = NULL, *format = "auto", *columns = NULL, *dtype = "auto";
+  request r = {.format = "auto", .dtype = "auto", .bad = "stop"};
   int64_t max_len = 0;
-  bool json = false, replace = false, unlabelled = false;
   const char *adapter = NULL;
   const tl_opt opts[] = {
-      {"data", 0, TL_OPT_STR, &data, "FILE",
-       "records with their labels; with --unlabelled without (default then: -, standard input)"},
-      {"unlabelled", 0, TL_OPT_FLAG, &unlabelled, NULL,
-       "a text a line (tokens: words between blanks), or a table or CoNLL columns without labels"},
-      {"format", 0, TL_OPT_STR, &format, "F", "tsv, csv, jsonl, conll, ... (default: by the name)"},
-      {"columns", 0, TL_OPT_STR, &columns, "LIST", "text=NAME,text_b=NAME,label=NAME"},
-      {"replace-bad-utf8", 0, TL_OPT_FLAG, &replace, NULL, "read ill-formed bytes as U+FFFD"},
+      {"data", 0, TL_OPT_STR, &r.data, "FILE",
+       "records or pictures with their labels; with --unlabelled without (default then: -, "
+       "standard input)"},
+      {"unlabelled", 0, TL_OPT_FLAG, &r.unlabelled, NULL,
+       "a text a line (tokens: words between blanks), or a table or CoNLL columns without labels; "
+       "pictures whose folders are no classes"},
+      {"out", 'o', TL_OPT_STR, &r.out, "FILE", "write the predictions there (default: stdout)"},
+      {"format", 0, TL_OPT_STR, &r.format, "F",
+       "tsv, csv, jsonl, conll, ...; pictures: " TL_IMAGE_FORMATS " (default: by the name)"},
+      {"columns", 0, TL_OPT_STR, &r.columns, "LIST", "text=NAME,text_b=NAME,label=NAME"},
+      {"replace-bad-utf8", 0, TL_OPT_FLAG, &r.replace, NULL, "read ill-formed bytes as U+FFFD"},
+      {"bad", 0, TL_OPT_STR, &r.bad, "POLICY", TL_IMAGE_BAD_HELP},
       {"max-len", 0, TL_OPT_INT, &max_len, "N",
        "tokens per text (default: the model's, at most 512)"},
-      {"dtype", 0, TL_OPT_STR, &dtype, "T", "auto, f32, bf16"},
-      {"json", 0, TL_OPT_FLAG, &json, NULL, "one JSON object a record, then one of scores"},
+      {"dtype", 0, TL_OPT_STR, &r.dtype, "T", "auto, f32, bf16"},
+      {"json", 0, TL_OPT_FLAG, &r.json, NULL, "one JSON object a record, then one of scores"},
       {"adapter", 0, TL_OPT_STR, &adapter, "DIR", TL_ADAPTER_HELP},
       {0}};
   const tl_usage usage = {
       .name = "predict",
-      .synopsis = "MODEL --data FILE [--unlabelled] [options]",
+      .synopsis = "MODEL --data FILE [--unlabelled] [-o FILE] [options]",
       .summary =
-          "Predicts labels, tags or values with a model made by tilth finetune or by Hugging\n"
-          "Face's libraries, each with its probability. Where the records have labels, scores "
+          "Predicts labels, tags or values of texts, or labels of pictures, with a model made by\n"
+          "tilth finetune or by Hugging Face's libraries, each with its probability. Where the "
+          "records have labels, scores "
           "with\n"
           "95 % intervals, each label's scores, confusions and calibration go to stderr.",
       .examples = "tilth predict runs/sst/model --data test.tsv\n"
                   "echo 'a fine film' | tilth predict runs/sst/model --unlabelled\n"
-                  "tilth predict runs/ner/model --data test.conll --json > tags.jsonl",
+                  "tilth predict runs/ner/model --data test.conll --json > tags.jsonl\n"
+                  "tilth predict runs/fashion/model --data t10k-images-idx3-ubyte.gz",
       .opts = opts,
       .min_args = 1,
       .max_args = 1};
@@ -194,19 +262,11 @@ int tl_cmd_predict(int argc, char **argv) {
   tl_err err = {0};
   tl_ctx *ctx = NULL;
   tl_predictor *p = NULL;
-  tl_task_options o = {.columns = columns, .replace_bad_utf8 = replace, .unlabelled = unlabelled};
-  tl_status s = TL_OK;
-  if (!data && unlabelled) data = "-";
-  if (!data)
-    s = tl_fail(&err, TL_USAGE, "predict: --data FILE is needed");
-  else if (!tl_task_format_parse(format, &o.format))
-    s = tl_fail(&err, TL_USAGE, "predict: --format %s is unknown", format);
-  else if (strcmp(dtype, "auto") && strcmp(dtype, "f32") && strcmp(dtype, "bf16"))
-    s = tl_fail(&err, TL_USAGE, "predict: --dtype must be auto, f32 or bf16");
+  tl_status s = check(&r, &err);
   if (s == TL_OK) s = tl_cli_make_ctx(NULL, &ctx, &err);
   if (s == TL_OK)
-    s = tl_predictor_open(ctx, tl_cli_model(&args, adapter), dtype, max_len, &p, &err);
-  if (s == TL_OK) s = predict(p, data, &o, json, &err);
+    s = tl_predictor_open(ctx, tl_cli_model(&args, adapter), r.dtype, max_len, &p, &err);
+  if (s == TL_OK) s = predict(p, &r, &err);
   rc = s == TL_OK ? 0 : tl_cli_fail(&err);
   tl_predictor_free(p);
   tl_ctx_free(ctx);

@@ -92,12 +92,13 @@ tl_status tl_image_read_folder(tl_image_builder *b, tl_err *err) {
   return add_folder(b, b->path, NULL, 0, err);
 }
 
-/* The cells of the first line that name the columns: "text=NAME,label=label" for tl_task_read, or
- * with masks "text=NAME,text_b=mask". */
+/* The cells of the first line that name the columns: "text=NAME,label=label" for tl_task_read,
+ * unlabelled "text=NAME", or with masks "text=NAME,text_b=mask". */
 static tl_status list_columns(const tl_image_builder *b, char *columns, size_t size, bool *header,
                               tl_err *err) {
   const char *path = b->path, *second = b->role == TL_ROLE_ALL ? "label" : "mask";
   const char *role = b->role == TL_ROLE_ALL ? "label" : "text_b";
+  bool alone = b->o->unlabelled;
   static const char *const known[] = {"path", "file", "image", "filename", "file_name"};
   char line[256] = "";
   *header = false;
@@ -105,15 +106,15 @@ static tl_status list_columns(const tl_image_builder *b, char *columns, size_t s
   if (!f) return tl_fail_errno(err, "%s", path);
   if (fgets(line, sizeof line, f)) line[strcspn(line, "\r\n")] = 0;
   fclose(f);
-  snprintf(columns, size, "text=1,%s=2", role);
+  snprintf(columns, size, alone ? "text=1" : "text=1,%s=2", role);
   for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
     size_t n = strlen(known[i]);
     char *at = strstr(line, known[i]);
     bool cell = at && (at == line || at[-1] == ',' || at[-1] == '\t') && strchr(",\t", at[n]) &&
-                strstr(line, second);
+                (alone || strstr(line, second));
     if (!cell) continue;
     *header = true;
-    snprintf(columns, size, "text=%s,%s=%s", known[i], role, second);
+    snprintf(columns, size, alone ? "text=%s" : "text=%s,%s=%s", known[i], role, second);
   }
   return TL_OK;
 }
@@ -122,11 +123,11 @@ static tl_status list_columns(const tl_image_builder *b, char *columns, size_t s
 static tl_status add_row(tl_image_builder *b, const char *dir, const tl_task_data *list, size_t i,
                          tl_err *err) {
   char key[24];
-  bool labels = b->role == TL_ROLE_ALL;
+  const char *class = list->label ? list->labels.name[list->label[i]] : NULL;
   const char *name = b->role == TL_ROLE_MASKS ? list->text_b[i] : list->text[i];
   snprintf(key, sizeof key, "%zu", i);
   char *path = name[0] == '/' ? strdup(name) : tl_path_join(dir, name);
-  tl_status s = path ? add_file(b, path, labels ? list->labels.name[list->label[i]] : key, err)
+  tl_status s = path ? add_file(b, path, b->role == TL_ROLE_ALL ? class : key, err)
                      : tl_fail(err, TL_NOMEM, "%s: out of memory", b->path);
   free(path);
   return s;
@@ -141,6 +142,7 @@ tl_status tl_image_read_csv(tl_image_builder *b, tl_err *err) {
                        .format = has_extension(b->path, ".tsv") ? TL_TASK_TSV : TL_TASK_CSV,
                        .columns = columns,
                        .header = header ? TL_HEADER_YES : TL_HEADER_NO,
+                       .unlabelled = b->o->unlabelled,
                        .extra_columns = true};
   TL_TRY(tl_task_read(b->path, &o, &list, err));
   const char *slash = strrchr(b->path, '/');

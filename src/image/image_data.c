@@ -49,7 +49,9 @@ tl_status tl_image_keep(tl_image_builder *b, uint8_t *data, tl_err *err) {
 tl_status tl_image_bad(tl_image_builder *b, const tl_err *why, tl_err *err) {
   if (!b->o->skip_bad || why->code == TL_NOMEM)
     return tl_fail(err, why->code, "%s%s", why->msg,
-                   why->code == TL_NOMEM ? "" : " (image.bad=skip leaves broken pictures out)");
+                   why->code == TL_NOMEM
+                       ? ""
+                       : " (image.bad=skip, or --bad skip, leaves broken pictures out)");
   if (b->d->n_bad < TL_IMAGE_MAX_BAD) b->d->bad[b->d->n_bad] = strdup(why->msg);
   b->d->n_bad++;
   return TL_OK;
@@ -78,6 +80,7 @@ static tl_status push(tl_image_builder *b, const char *name, const char *label,
   tl_image_data *d = b->d;
   TL_TRY(grow(b, 1, err));
   size_t i = d->records.n;
+  if (b->o->unlabelled && b->role == TL_ROLE_ALL) label = NULL;
   if (label && !(label = tl_arena_strdup(&b->names, label)))
     return tl_fail(err, TL_NOMEM, "%s: out of memory", name);
   char *copy = strdup(name);

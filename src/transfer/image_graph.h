@@ -39,6 +39,8 @@ void tl_image_graph_set(tl_image_graph *p, int64_t n, const float *pictures, con
 /* The loss values of tl_soft_cross_entropy; of masks those of tl_weighted_softmax_loss. */
 const float *tl_image_graph_run(tl_image_graph *p, const tl_pass *pass);
 
+/* Pictures a batch where nothing is to be differentiated: bounded by their size. */
+int64_t tl_image_room(const tl_model_config *c);
 /* Probabilities of the pictures index[0 .. n) (NULL: all), as a changes them; labels are those of
  * the model's head, and the loss is taken where d has labels. */
 tl_status tl_image_graph_predict(tl_image_graph *p, const tl_image_data *d, const size_t *index,
@@ -51,5 +53,9 @@ tl_status tl_image_statistics(const tl_image_data *d, const size_t *index, size_
  * without such a file gives 0.5 and 0.5. */
 tl_status tl_image_write_preprocessor(const char *dir, const tl_augment *a, tl_err *err);
 tl_status tl_image_read_preprocessor(const char *dir, tl_augment *a, tl_err *err);
+/* How a finished model's pictures are made: size and channels of c, the rest from the file beside
+ * it (an adapter's own comes before the base's). */
+tl_status tl_image_plain(const tl_model_place *place, const tl_model_config *c, tl_augment *a,
+                         tl_err *err);
 
 #endif

@@ -8,6 +8,15 @@
 #include "transfer/image_graph.h"
 
 enum { MAX_PICTURES = 5000, MAX_BYTES = 1 << 20 };
+/* Pixels of a batch that is only run: 256 pictures of 32 x 32. */
+enum { ROOM_PIXELS = 1 << 18, ROOM_MIN = 4, ROOM_MAX = 128 };
+
+static const char file_name[] = "preprocessor_config.json";
+
+int64_t tl_image_room(const tl_model_config *c) {
+  int64_t n = ROOM_PIXELS / (c->image_size * c->image_size);
+  return n < ROOM_MIN ? ROOM_MIN : n > ROOM_MAX ? ROOM_MAX : n;
+}
 
 tl_status tl_image_statistics(const tl_image_data *d, const size_t *index, size_t n, tl_augment *a,
                               tl_err *err) {
@@ -42,7 +51,7 @@ static json_t *list(const float *v, int32_t n) {
 
 tl_status tl_image_write_preprocessor(const char *dir, const tl_augment *a, tl_err *err) {
   TL_TRY(tl_mkdirs(dir, err));
-  char *path = tl_path_join(dir, "preprocessor_config.json");
+  char *path = tl_path_join(dir, file_name);
   json_t *o =
       json_pack("{s:s, s:b, s:{s:i, s:i}, s:i, s:b, s:f, s:b, s:o, s:o}", "image_processor_type",
                 "ViTImageProcessor", "do_resize", 1, "size", "height", a->size, "width", a->size,
@@ -72,7 +81,7 @@ static tl_status read_list(const json_t *o, const char *key, const char *path, i
 
 tl_status tl_image_read_preprocessor(const char *dir, tl_augment *a, tl_err *err) {
   for (int k = 0; k < 3; k++) a->mean[k] = a->std[k] = 0.5f;
-  char *path = tl_path_join(dir, "preprocessor_config.json");
+  char *path = tl_path_join(dir, file_name);
   if (!path) return tl_fail(err, TL_NOMEM, "%s: out of memory", dir);
   tl_buf text = {0};
   tl_status s = TL_OK;
@@ -89,4 +98,13 @@ tl_status tl_image_read_preprocessor(const char *dir, tl_augment *a, tl_err *err
   tl_buf_free(&text);
   free(path);
   return s;
+}
+
+tl_status tl_image_plain(const tl_model_place *place, const tl_model_config *c, tl_augment *a,
+                         tl_err *err) {
+  *a = (tl_augment){.size = (int32_t)c->image_size, .channels = (int32_t)c->channels};
+  char *own = place->adapter ? tl_path_join(place->adapter, file_name) : NULL;
+  bool from_adapter = own && tl_file_exists(own);
+  free(own);
+  return tl_image_read_preprocessor(from_adapter ? place->adapter : place->base, a, err);
 }

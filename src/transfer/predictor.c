@@ -1,9 +1,10 @@
-/* A finished classifier: model folder, tokenizer, labels, and one graph that serves any records. */
+/* A finished classifier: model folder, tokenizer (or what pictures are normalised by), labels, and
+ * one graph that serves any records. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "transfer/task.h"
+#include "transfer/image_graph.h"
 
 enum { PREDICT_TOKENS = 8192, PREDICT_TEXTS = 512, MAX_LEN = 512 };
 
@@ -13,20 +14,25 @@ struct tl_predictor {
   tl_tokenizer *tok;
   tl_labels labels;
   tl_model *model;
-  tl_task_graph graph;
+  tl_task_graph graph;   /* of texts, */
+  tl_image_graph images; /* or of pictures, */
+  tl_augment plain;      /* changed so */
   int64_t max_len;
   tl_model_place place;
 };
 
 /* The task of a folder's head, from its class, its problem_type and its number of labels. */
-static tl_status find_task(tl_predictor *p, const char *dir, const tl_hf_task *t, tl_err *err) {
+static tl_status find_task(tl_predictor *p, const char *dir, const tl_model_config *c,
+                           const tl_hf_task *t, tl_err *err) {
   const char *name = "classify";
   if (t->kind == TL_HEAD_NONE)
     return tl_fail(err, TL_CONFIG,
                    "%s: the model has no classification head; make one with tilth finetune, or, if "
                    "it translates, use tilth translate",
                    dir);
-  if (t->kind == TL_HEAD_TOKENS)
+  if (tl_arch_find(c->type)->image)
+    name = "image_classify";
+  else if (t->kind == TL_HEAD_TOKENS)
     name = "tokens";
   else if (!strcmp(t->problem, "regression") || (!*t->problem && p->labels.n == 1))
     name = "regression";
@@ -36,6 +42,21 @@ static tl_status find_task(tl_predictor *p, const char *dir, const tl_hf_task *t
   return TL_OK;
 }
 
+/* Reads the text side: tokenizer and the graph of packed tokens. */
+static tl_status load_texts(tl_predictor *p, const char *dir, tl_dtype dt, tl_err *err) {
+  const tl_model_config *c = &p->model->c;
+  TL_TRY(tl_model_tokenizer(dir, &p->tok, err));
+  if (tl_tokenizer_vocab_size(p->tok) > c->vocab)
+    return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %d tokens, the model only %lld", dir,
+                   tl_tokenizer_vocab_size(p->tok), (long long)c->vocab);
+  if (p->max_len == 0) p->max_len = MAX_LEN;
+  if (p->max_len > c->max_len) p->max_len = c->max_len;
+  int64_t tokens = PREDICT_TOKENS > c->max_len ? PREDICT_TOKENS : c->max_len;
+  tl_task_graph_options go = {
+      .dt = dt, .room = {.texts = PREDICT_TEXTS, .tokens = tokens, .targets = tokens}};
+  return tl_task_graph_new(p->ctx, p->task, p->model, &go, &p->graph, err);
+}
+
 static tl_status load(tl_predictor *p, const char *dir, const char *dtype, tl_err *err) {
   tl_model_config c;
   tl_hf_task t;
@@ -43,11 +64,7 @@ static tl_status load(tl_predictor *p, const char *dir, const char *dtype, tl_er
   TL_TRY(tl_model_read_config(dir, &c, err));
   TL_TRY(tl_model_read_task(dir, &t, err));
   if (t.kind != TL_HEAD_NONE) TL_TRY(tl_labels_read(p->place.described, &p->labels, err));
-  TL_TRY(find_task(p, dir, &t, err));
-  TL_TRY(tl_model_tokenizer(dir, &p->tok, err));
-  if (tl_tokenizer_vocab_size(p->tok) > c.vocab)
-    return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %d tokens, the model only %lld", dir,
-                   tl_tokenizer_vocab_size(p->tok), (long long)c.vocab);
+  TL_TRY(find_task(p, dir, &c, &t, err));
   tl_task_head_options o = {.kind = t.kind,
                             .n_outputs = p->labels.n,
                             .name = (const char *const *)p->labels.name,
@@ -55,13 +72,11 @@ static tl_status load(tl_predictor *p, const char *dir, const char *dtype, tl_er
   TL_TRY(tl_model_new_task(&c, &o, 0, false, &p->model, err));
   TL_TRY(tl_model_read_weights(p->model, dir, err));
   TL_TRY(tl_model_require(p->model, dir, p->model->task.w, err));
-  if (p->max_len == 0) p->max_len = MAX_LEN;
-  if (p->max_len > c.max_len) p->max_len = c.max_len;
-  int64_t tokens = PREDICT_TOKENS > c.max_len ? PREDICT_TOKENS : c.max_len;
-  tl_task_graph_options go = {
-      .dt = tl_kernels_dtype(p->ctx->k, dtype),
-      .room = {.texts = PREDICT_TEXTS, .tokens = tokens, .targets = tokens}};
-  return tl_task_graph_new(p->ctx, p->task, p->model, &go, &p->graph, err);
+  tl_dtype dt = tl_kernels_dtype(p->ctx->k, dtype);
+  if (!p->model->arch->image) return load_texts(p, dir, dt, err);
+  TL_TRY(tl_image_plain(&p->place, &p->model->c, &p->plain, err));
+  return tl_image_graph_new(p->ctx, p->model, dt, tl_image_room(&p->model->c), false, &p->images,
+                            err);
 }
 
 tl_status tl_predictor_open(tl_ctx *ctx, const char *dir, const char *dtype, int64_t max_len,
@@ -81,6 +96,7 @@ tl_status tl_predictor_open(tl_ctx *ctx, const char *dir, const char *dtype, int
 void tl_predictor_free(tl_predictor *p) {
   if (!p) return;
   tl_task_graph_free(&p->graph);
+  tl_image_graph_free(&p->images);
   tl_model_free(p->model);
   tl_labels_free(&p->labels);
   tl_model_place_free(&p->place);
@@ -127,6 +143,8 @@ const tl_labels *tl_predictor_labels(const tl_predictor *p) {
 
 tl_status tl_predictor_run(tl_predictor *p, const tl_task_data *d, tl_predictions *out,
                            tl_scores *scores, tl_err *err) {
+  if (p->model->arch->image)
+    return tl_fail(err, TL_CONFIG, "%s: the model reads pictures, not texts", p->place.described);
   tl_task_samples samples;
   tl_encode_options o = tl_encode_for(p->model, p->max_len);
   TL_TRY(tl_task_encode(p->task, p->tok, d, &o, &samples, err));
@@ -136,5 +154,22 @@ tl_status tl_predictor_run(tl_predictor *p, const tl_task_data *d, tl_prediction
     if (s != TL_OK) tl_predictions_free(out);
   }
   tl_task_samples_free(&samples);
+  return s;
+}
+
+bool tl_predictor_reads_images(const tl_predictor *p) {
+  return p->model->arch->image;
+}
+
+tl_status tl_predictor_run_images(tl_predictor *p, const tl_image_data *d, tl_predictions *out,
+                                  tl_scores *scores, tl_err *err) {
+  if (!p->model->arch->image)
+    return tl_fail(err, TL_CONFIG, "%s: the model reads texts, not pictures", p->place.described);
+  if (scores && !d->records.label)
+    return tl_fail(err, TL_DATA, "the pictures have no labels to compare with");
+  TL_TRY(tl_image_graph_predict(&p->images, d, NULL, d->records.n, &p->plain, out, err));
+  if (!scores) return TL_OK;
+  tl_status s = tl_task_scores(p->task, &d->records, out, true, 1, scores, err);
+  if (s != TL_OK) tl_predictions_free(out);
   return s;
 }

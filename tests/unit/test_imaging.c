@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/rng.h"
+#include "tilth/predict.h"
 #include "tilth/train.h"
 #include "toy_pictures.h"
 #include "train/image_batch.h"
@@ -208,8 +209,54 @@ static void the_toy_is_learnt_to_the_same_bits(void **state) {
   assert_false(same_weights(&straight, &other));
 }
 
+/* What tl_train said of the test pictures, from the files; the same predictions without labels. */
+static void a_finished_model_predicts_pictures(void **state) {
+  (void)state;
+  tl_train_result r = train(TL_OK, "train.steps=40", NULL, 2, 0);
+  char dir[PATH + 8];
+  snprintf(dir, sizeof dir, "%s/model", r.run_dir);
+  const tl_ctx_options co = {.n_threads = 2};
+  tl_ctx *ctx = NULL;
+  tl_predictor *p = NULL;
+  tl_err err = {TL_OK, ""};
+  tl_image_data d, bare;
+  tl_predictions out, again;
+  tl_scores scores;
+  tl_details details;
+  tl_status s = tl_ctx_new(&co, &ctx, &err);
+  if (s == TL_OK) s = tl_predictor_open(ctx, dir, "f32", 0, &p, &err);
+  if (s != TL_OK) fail_msg("%s", err.msg);
+  assert_true(tl_predictor_reads_images(p));
+  assert_string_equal(tl_predictor_task(p), "image_classify");
+  const tl_image_options with = {.labels = tl_predictor_labels(p)}, without = {.unlabelled = true};
+  s = tl_image_read(g_test, &with, &d, &err);
+  if (s == TL_OK) s = tl_predictor_run_images(p, &d, &out, &scores, &err);
+  if (s == TL_OK) s = tl_details_make(&d.records, &out, &details, &err);
+  if (s == TL_OK) s = tl_image_read(g_test, &without, &bare, &err);
+  if (s == TL_OK) s = tl_predictor_run_images(p, &bare, &again, NULL, &err);
+  if (s != TL_OK) fail_msg("%s", err.msg);
+  for (int i = 0; i < scores.n; i++) {
+    double was = tl_scores_find(&r.task.test, scores.score[i].name);
+    assert_true(fabs(scores.score[i].value - was) < 1e-6);
+  }
+  assert_true(scores.n >= 8 && details.n_labels == 2 && details.confusion && details.bin);
+  assert_null(bare.records.label);
+  assert_true(isnan(again.loss) && again.n == TEST);
+  assert_memory_equal(out.output, again.output, TEST * 2 * sizeof *out.output);
+  assert_int_equal(tl_predictor_run_images(p, &bare, &again, &scores, &err), TL_DATA);
+  assert_int_equal(tl_predictor_run(p, &d.records, &again, NULL, &err), TL_CONFIG);
+  tl_details_free(&details);
+  tl_predictions_free(&out);
+  tl_predictions_free(&again);
+  tl_image_data_free(&d);
+  tl_image_data_free(&bare);
+  tl_predictor_free(p);
+  tl_ctx_free(ctx);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(a_batch_depends_on_its_place_alone),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(a_finished_model_predicts_pictures),
+                                     cmocka_unit_test(a_batch_depends_on_its_place_alone),
                                      cmocka_unit_test(the_toy_is_learnt_to_the_same_bits)};
   return cmocka_run_group_tests(tests, make_pictures, remove_all);
 }
