@@ -71,7 +71,7 @@ static tl_status load(tl_predictor *p, const char *dir, const char *dtype, tl_er
                             .problem = t.problem};
   TL_TRY(tl_model_new_task(&c, &o, 0, false, &p->model, err));
   TL_TRY(tl_model_read_weights(p->model, dir, err));
-  TL_TRY(tl_model_require(p->model, dir, p->model->task.w, err));
+  if (p->model->task.w) TL_TRY(tl_model_require(p->model, dir, p->model->task.w, err));
   tl_dtype dt = tl_kernels_dtype(p->ctx->k, dtype);
   if (!p->model->arch->image) return load_texts(p, dir, dt, err);
   TL_TRY(tl_image_plain(&p->place, &p->model->c, &p->plain, err));
