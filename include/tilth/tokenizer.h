@@ -61,9 +61,12 @@ tl_status tl_tokenizer_open(tl_ctx *ctx, const char *name, tl_tokenizer **out, t
  * tokens that do not exist, settings that this program does not follow; the message names the file
  * and the place in it), NOINPUT, PERM, IO, NOMEM. */
 tl_status tl_tokenizer_load(const char *path, tl_tokenizer **out, tl_err *err);
-/* Writes dir/tokenizer.json (that of a tokenizer that was read: the same bytes),
- * tokenizer_config.json and special_tokens_map.json (dir is created). */
+/* Writes dir/tokenizer.json, tokenizer_config.json and special_tokens_map.json (dir is created). Of
+ * a tokenizer that was read: the same bytes, with what this program does not use (the template of
+ * chats, also chat_template.jinja); the folder it was read from decides which files there are. */
 tl_status tl_tokenizer_save(const tl_tokenizer *t, const char *dir, tl_err *err);
+/* The names of all files that tl_tokenizer_save may write; NULL ends the list. */
+extern const char *const tl_tokenizer_files[];
 void tl_tokenizer_free(tl_tokenizer *t);
 
 int tl_tokenizer_vocab_size(const tl_tokenizer *t);

@@ -46,6 +46,8 @@ typedef struct tok_trie {
   uint32_t *value; /* by node; TOK_NONE where no token ends */
 } tok_trie;
 
+enum { TOK_BESIDE = 3 };
+
 /* A word of 1..16 bytes as two integers; with its length it is the word. */
 enum { TOK_KEY_MAX = 16 };
 typedef struct tok_key {
@@ -111,11 +113,12 @@ struct tl_tokenizer {
   uint64_t fingerprint;
 
   /* Of a tokenizer that was read. */
-  bool ignore_merges;      /* byte level: a word that is a token is not looked at further */
-  struct tok_pipe *pipe;   /* chains of steps, where the file needs them */
-  struct tok_added *added; /* what is found in text before the model sees it */
-  tl_ids around[2][3];     /* [one text, two][tl_around] */
-  tl_buf source;           /* the file */
+  bool ignore_merges;        /* byte level: a word that is a token is not looked at further */
+  struct tok_pipe *pipe;     /* chains of steps, where the file needs them */
+  struct tok_added *added;   /* what is found in text before the model sees it */
+  tl_ids around[2][3];       /* [one text, two][tl_around] */
+  tl_buf source;             /* the file */
+  tl_buf beside[TOK_BESIDE]; /* the files of tl_tokenizer_files behind it; empty: not there */
 };
 
 /* Counts of distinct pre-tokens, sorted by count (descending), then bytewise. */
@@ -314,6 +317,9 @@ void tok_json_vocab(tl_buf *b, const tl_tokenizer *t); /* "vocab": {...} of the 
 void tok_json_norm(tl_buf *b, const tok_norm *n);      /* the value of "normalizer" */
 void tok_json_post(tl_buf *b, const tl_tokenizer *t);  /* "post_processor": ..., */
 void tok_write_json(const tl_tokenizer *t, tl_buf *out);
+
+/* tok_json.c: reads the files beside dir/tokenizer.json, which are kept as they are. */
+tl_status tok_read_beside(tl_tokenizer *t, const char *dir, tl_err *err);
 
 /* tok_load.c: reading. `where` names the object in messages. */
 bool tok_json_is(const json_t *object, const char *type); /* object.type == type */

@@ -163,24 +163,53 @@ static tl_status write_file(const char *dir, const char *name, tl_buf *b, tl_err
   return s;
 }
 
+const char *const tl_tokenizer_files[] = {"tokenizer.json", "tokenizer_config.json",
+                                          "special_tokens_map.json", "chat_template.jinja", NULL};
+enum { MAX_BESIDE = 16 << 20 };
+
+tl_status tok_read_beside(tl_tokenizer *t, const char *dir, tl_err *err) {
+  tl_status s = TL_OK;
+  for (int i = 0; s == TL_OK && i < TOK_BESIDE; i++) {
+    char *path = tl_path_join(dir, tl_tokenizer_files[i + 1]);
+    if (!path) return tok_nomem(err);
+    if (tl_file_exists(path)) s = tl_file_read(path, MAX_BESIDE, &t->beside[i], err);
+    free(path);
+  }
+  return s;
+}
+
+static void put_map(tl_buf *b, const tl_tokenizer *t) {
+  tl_buf_puts(b, "{");
+  put_roles(b, t, "");
+  tl_buf_puts(b, "\n}\n");
+}
+
+/* What stands beside tokenizer.json: as it was read, or made. */
+static tl_status write_beside(const tl_tokenizer *t, const char *dir, tl_err *err) {
+  bool made = t->beside[0].len == 0;
+  tl_status s = TL_OK;
+  for (int i = 0; s == TL_OK && i < TOK_BESIDE; i++) {
+    tl_buf b = {0};
+    if (t->beside[i].len)
+      tl_buf_append(&b, t->beside[i].data, t->beside[i].len);
+    else if (made && i == 0)
+      put_config(&b, t);
+    else if (made && i == 1)
+      put_map(&b, t);
+    if (b.len) s = write_file(dir, tl_tokenizer_files[i + 1], &b, err);
+    tl_buf_free(&b);
+  }
+  return s;
+}
+
 tl_status tl_tokenizer_save(const tl_tokenizer *t, const char *dir, tl_err *err) {
   TL_TRY(tl_mkdirs(dir, err));
   tl_buf b = {0};
-  if (t->source.len) /* as it was read, with what this program does not use */
+  if (t->source.len)
     tl_buf_append(&b, t->source.data, t->source.len);
   else
     tok_write_json(t, &b);
-  tl_status s = write_file(dir, "tokenizer.json", &b, err);
-  if (s == TL_OK) {
-    put_config(&b, t);
-    s = write_file(dir, "tokenizer_config.json", &b, err);
-  }
-  if (s == TL_OK) {
-    tl_buf_puts(&b, "{");
-    put_roles(&b, t, "");
-    tl_buf_puts(&b, "\n}\n");
-    s = write_file(dir, "special_tokens_map.json", &b, err);
-  }
+  tl_status s = write_file(dir, tl_tokenizer_files[0], &b, err);
   tl_buf_free(&b);
-  return s;
+  return s == TL_OK ? write_beside(t, dir, err) : s;
 }

@@ -269,5 +269,9 @@ tl_status tl_tokenizer_load(const char *path, tl_tokenizer **out, tl_err *err) {
   if (!file) return tok_nomem(err);
   tl_status s = load_file(file, out, err);
   free(file);
+  if (s == TL_OK) s = tok_read_beside(*out, path, err);
+  if (s == TL_OK) return TL_OK;
+  tl_tokenizer_free(*out);
+  *out = NULL;
   return s;
 }

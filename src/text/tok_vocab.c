@@ -117,6 +117,7 @@ void tl_tokenizer_free(tl_tokenizer *t) {
   tok_added_free(t->added);
   for (int i = 0; i < 6; i++) tl_ids_free(&t->around[i / 3][i % 3]);
   tl_buf_free(&t->source);
+  for (int i = 0; i < TOK_BESIDE; i++) tl_buf_free(&t->beside[i]);
   free(t);
 }
 

@@ -280,6 +280,7 @@ static tl_status finish(tl_trainer *t, tl_train_result *r, tl_err *err) {
   if (s == TL_OK)
     s = t->lora.base ? tl_lora_save(t->model, &t->lora, dir, err)
                      : tl_model_save(t->model, t->tok, dir, err);
+  if (s == TL_OK && t->lora.base && t->tok) s = tl_tokenizer_save(t->tok, dir, err);
   tl_optim_swap_ema(t->optim);
   tl_profiler_add(t->prof, TL_PHASE_CHECKPOINTS, start);
   free(dir);

@@ -27,16 +27,14 @@ static tl_st_tensor *optim_tensors(const tl_trainer *t, size_t *n) {
 
 /* The tokenizer's files, so that the checkpoint is a complete model folder. */
 static tl_status add_tokenizer(tl_trainer *t, tl_ckpt_writer *w, tl_err *err) {
-  static const char *const names[] = {"tokenizer.json", "tokenizer_config.json",
-                                      "special_tokens_map.json"};
   tl_status s = TL_OK;
-  for (size_t i = 0; t->tok && s == TL_OK && i < sizeof names / sizeof *names; i++) {
-    char *path = tl_path_join(t->tok_dir, names[i]);
+  for (const char *const *name = tl_tokenizer_files; t->tok && s == TL_OK && *name; name++) {
+    char *path = tl_path_join(t->tok_dir, *name);
     tl_buf text = {0};
     if (!path) return tl_fail(err, TL_NOMEM, "checkpoint: out of memory");
     if (tl_file_exists(path)) {
       s = tl_file_read(path, (size_t)1 << 30, &text, err);
-      if (s == TL_OK) s = tl_ckpt_add_file(w, names[i], text.data, text.len, err);
+      if (s == TL_OK) s = tl_ckpt_add_file(w, *name, text.data, text.len, err);
     }
     tl_buf_free(&text);
     free(path);

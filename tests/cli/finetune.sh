@@ -26,6 +26,10 @@ check 0 train run.name=gpt2 data.text=text.txt data.tokenizer=bytes data.unit=fi
 decoder=$(echo runs/gpt2-*/model)
 [ -d "$decoder" ] || fail "no decoder was pretrained"
 
+# Of another program's, which every folder made from it must keep.
+sed -i '1s/{/{ "chat_template": "{{ kept }}",/' "$decoder/tokenizer_config.json"
+echo '{{ kept }}' > "$decoder/chat_template.jinja"
+
 # An encoder-decoder to begin from.
 printf 'the sun\tdie sonne\nthe moon\tder mond\na sun\teine sonne\na moon\tein mond\n' > pairs.body
 { printf 'source\ttarget\n'; cat pairs.body pairs.body; } > translate.tsv
@@ -67,6 +71,10 @@ for task in classify multilabel regression tokens prompt translate simcse; do
     fi
     model=$(echo runs/$task-$adapt-*/model)
     case $adapt in lora | dora) [ -f "$model/adapter_config.json" ] || fail "$task, $adapt: no adapter" ;; esac
+    if [ "$from" = "$decoder" ]; then
+      cmp "$decoder/tokenizer_config.json" "$model/tokenizer_config.json" &&
+        cmp "$decoder/chat_template.jinja" "$model/chat_template.jinja" || fail "$task, $adapt: no chat_template"
+    fi
     loss=$(score out loss)
     case $task in
     prompt)
@@ -110,6 +118,7 @@ cp out alone
 check 0 predict "$decoder" --adapter "$a" --data classify.tsv --json --dtype f32
 cmp -s out alone || fail "predict: base and adapter differ from the adapter's folder"
 check 0 merge "$decoder" "$a" --out merged
+grep -q '{{ kept }}' merged/tokenizer_config.json || fail "merge: no chat_template"
 check 0 predict merged --data classify.tsv --json --dtype f32
 cmp -s out alone || fail "predict: the merged model differs from base and adapter"
 check 78 merge "$decoder" --out twice

@@ -173,6 +173,50 @@ static void bad_content_is_named(void **state) {
   }
 }
 
+/* Files beside tokenizer.json are saved as they were read; of a folder without them they are made.
+ */
+static void a_folder_is_saved_as_it_was(void **state) {
+  (void)state;
+  static const char *const text[] = {"{\"chat_template\": \"{{ x }}\", \"a\": 1}\n", NULL,
+                                     "{{ x }}"};
+  for (int with = 0; with < 2; with++) {
+    char from[] = "/tmp/tilth-tok-XXXXXX", to[] = "/tmp/tilth-tok-XXXXXX";
+    tl_tokenizer *t = NULL;
+    tl_buf b = {0};
+    assert_non_null(mkdtemp(from));
+    assert_non_null(mkdtemp(to));
+    read_golden("bpe", &b);
+    for (int i = 0; i < 4; i++) {
+      char *now = tl_path_join(from, tl_tokenizer_files[i]);
+      const char *s = i ? text[i - 1] : b.data;
+      if (s && (i == 0 || with))
+        assert_int_equal(tl_file_write_atomic(now, s, strlen(s), NULL), TL_OK);
+      free(now);
+    }
+    assert_int_equal(tl_tokenizer_load(from, &t, NULL), TL_OK);
+    assert_int_equal(tl_tokenizer_save(t, to, NULL), TL_OK);
+    for (int i = 0; i < 4; i++) {
+      tl_buf have = {0};
+      char *now = tl_path_join(to, tl_tokenizer_files[i]),
+           *old = tl_path_join(from, tl_tokenizer_files[i]);
+      const char *s = i ? with ? text[i - 1] : NULL : b.data;
+      bool there = tl_file_exists(now);
+      assert_int_equal(there, with ? s != NULL : i < 3);
+      if (there) assert_int_equal(tl_file_read(now, 1 << 24, &have, NULL), TL_OK);
+      if (s) assert_true(have.len == strlen(s) && !memcmp(have.data, s, have.len));
+      remove(now);
+      remove(old);
+      free(now);
+      free(old);
+      tl_buf_free(&have);
+    }
+    rmdir(from);
+    rmdir(to);
+    tl_tokenizer_free(t);
+    tl_buf_free(&b);
+  }
+}
+
 /* What is put before, between and after two texts (docs of transformers: RoBERTa has `</s></s>`).
  */
 static void pairs_are_put_together_as_the_file_says(void **state) {
@@ -324,6 +368,7 @@ int main(void) {
       cmocka_unit_test(mutated_files_do_no_harm),
       cmocka_unit_test(bad_content_is_named),
       cmocka_unit_test(pairs_are_put_together_as_the_file_says),
+      cmocka_unit_test(a_folder_is_saved_as_it_was),
       cmocka_unit_test(missing_files_are_no_input),
       cmocka_unit_test(deep_nesting_is_an_error),
       cmocka_unit_test(long_words_are_quick),
