@@ -16,7 +16,7 @@ typedef struct tl_model tl_model;
 
 typedef struct tl_model_config {
   char type[16]; /* "gpt2", "llama", "bert", "roberta", "encoder", "encdec", "t5",
-                  "vit" */
+                  "vit", "capsnet" */
   int64_t dim, layers, heads, kv_heads, ff, vocab, max_len;
   int64_t encoder_layers;            /* encdec, t5; layers are the decoder's */
   int64_t head_dim;                  /* t5: columns of a head; 0: dim / heads */
@@ -37,6 +37,9 @@ typedef struct tl_model_config {
    * layer (prefix) or as embeddings (prompt). */
   int64_t adapter, adapter_where, prefix, prompt;
   int64_t image_size, patch, channels; /* vit: pixels a side, of the picture and of a patch */
+  /* capsnet: maps of primary capsules, iterations, weight of the squared error (0: no decoder) */
+  int64_t capsules, routing;
+  double reconstruction;
   bool pool_first; /* encoder: its classifiers read the first token; else the mean of the text */
   bool pool_mean, sine; /* vit: no class token; positions that are not learnt */
   bool tie, qk_norm;

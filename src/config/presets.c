@@ -242,6 +242,25 @@ static const char *const segment_camvid[] = {
     "guard.policy=skip",
     NULL};
 
+static const char *const capsnet_fashion[] = {"run.name=capsnet-fashion",
+                                              "task.type=image_classify",
+                                              "task.epochs=5",
+                                              "task.dropout=0",
+                                              "model.type=capsnet",
+                                              "model.dim=64",
+                                              "model.capsules=8",
+                                              "image.crop=pad",
+                                              "image.pad=2",
+                                              "train.batch=128",
+                                              "optim.type=adamw",
+                                              "optim.lr=1e-3",
+                                              "optim.schedule=cosine",
+                                              "optim.min_lr_ratio=0.01",
+                                              "optim.warmup_fraction=0.05",
+                                              "optim.weight_decay=0",
+                                              "guard.policy=skip",
+                                              NULL};
+
 const tl_preset tl_presets[] = {
     {"shakespeare-char", "bytes of Shakespeare on a CPU in minutes (nanoGPT's CPU recipe, 0.8M)",
      shakespeare_char},
@@ -260,6 +279,9 @@ const tl_preset tl_presets[] = {
      translate_small},
     {"vit-fashion", "a picture model of 4 layers of 128 for Fashion-MNIST and its like",
      vit_fashion},
+    {"capsnet-fashion",
+     "capsules with reconstruction, a quarter of what was published, for MNIST and its like",
+     capsnet_fashion},
     {"vit-cifar", "a picture model of 6 layers of 192 for CIFAR-10 and its like", vit_cifar},
     {"segment-camvid",
      "classes of pixels: 4 layers of 128 on parts of 128 x 128, for CamVid at 240 x 180",

@@ -12,7 +12,7 @@
 #include "tilth/model.h"
 #include "tilth/safetensors.h"
 
-#define TL_ARCHS(X) X(gpt2) X(llama) X(bert) X(roberta) X(encoder) X(encdec) X(t5) X(vit)
+#define TL_ARCHS(X) X(gpt2) X(llama) X(bert) X(roberta) X(encoder) X(encdec) X(t5) X(vit) X(capsnet)
 
 /* One key of config.json and the member of tl_model_config that it carries. A member may have
  * several keys: all are written, for older and newer readers, and the last that is present counts.
@@ -56,6 +56,8 @@ typedef enum tl_picture_layout {
  * that of the class (predictions are their shares of the sum), and the loss (TL_LOSS_SUM ...). */
 typedef struct tl_picture_classes {
   tl_node *scores, *loss;
+  tl_node *capsules, *made; /* capsnet: vectors f32 [n, classes * width], and the pictures made from
+                               one of each row; NULL: none */
 } tl_picture_classes;
 
 typedef struct tl_arch {
@@ -69,6 +71,7 @@ typedef struct tl_arch {
   bool head_in_file; /* a file that holds lm_head.weight has it of its own, whatever it says */
   bool image;        /* reads pictures: no vocabulary, and io's pictures in place of tokens */
   tl_picture_layout layout; /* of pictures; the body gives max_len rows for each of them */
+  bool unit_pixels;         /* pictures are values in 0 .. 1, not normalised */
   const char *default_act;
   double default_eps;
   int64_t (*default_ff)(int64_t dim);
@@ -149,8 +152,12 @@ struct tl_model {
   tl_block *block; /* [n_blocks]; of an encoder-decoder the encoder's come first */
   int64_t n_blocks;
   tl_param *tok_embed, *pos_embed, *type_embed;
-  tl_param *prompt_embed;                      /* [prompt, D]; NULL: none */
-  tl_param *patch_w, *patch_b, *class_token;   /* pictures; class_token may be NULL */
+  tl_param *prompt_embed;                    /* [prompt, D]; NULL: none */
+  tl_param *patch_w, *patch_b, *class_token; /* pictures; class_token may be NULL */
+  struct {
+    tl_conv_spec first, primary;
+    tl_param *decoder_w[3], *decoder_b[3]; /* NULL: no reconstruction */
+  } capsnet;
   tl_norm embed_norm, final_norm, source_norm; /* source_norm: the encoder's last */
   tl_param *head_dense, *head_dense_bias; /* the transform before the output matrix (encoders) */
   tl_norm head_norm;
@@ -214,6 +221,9 @@ tl_node *tl_model_head(const tl_model *m, tl_graph *g, tl_node *h);
 tl_pooling tl_model_pooling(const tl_model *m);
 /* Values in [from * from, d] resized to [to * to, d], by cubic convolution as PyTorch's bicubic. */
 void tl_vit_resize_grid(const float *in, int64_t from, float *out, int64_t to, int64_t d);
+/* CapsNet's pictures [n, size^2 * channels] in 0 .. 1, as TL_LAYOUT_PIXELS, from capsules [n,
+ * classes * width] of which each row has one. */
+tl_node *tl_capsnet_decode(const tl_model *m, tl_graph *g, tl_node *capsules);
 /* Logits [P, V] of hidden states: for generation and prediction on few rows. */
 tl_node *tl_model_logits(const tl_model *m, tl_graph *g, tl_node *h);
 

@@ -30,6 +30,11 @@ tl_param *tl_declare_matrix(tl_declare *d, const char *name, int64_t rows, int64
                  TL_PARAM_DECAY | (hidden ? TL_PARAM_HIDDEN : 0));
 }
 
+tl_param *tl_declare_tensor(tl_declare *d, const char *name, int ndim, const int64_t *shape,
+                            float std) {
+  return declare(d, name, ndim, shape, TL_INIT_NORMAL, std, TL_PARAM_DECAY);
+}
+
 tl_param *tl_declare_vector(tl_declare *d, const char *name, int64_t n, float value) {
   return declare(d, name, 1, &n, TL_INIT_CONST, value, 0);
 }

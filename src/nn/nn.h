@@ -15,6 +15,9 @@ void tl_declare_prefix(tl_declare *d, const char *fmt, ...) __attribute__((forma
 /* A matrix [rows, cols], N(0, std); hidden: Muon may train it. */
 tl_param *tl_declare_matrix(tl_declare *d, const char *name, int64_t rows, int64_t cols, float std,
                             bool hidden);
+/* The same with any shape; not for Muon. */
+tl_param *tl_declare_tensor(tl_declare *d, const char *name, int ndim, const int64_t *shape,
+                            float std);
 /* A vector of n equal values (gain: 1, bias: 0). Not decayed. */
 tl_param *tl_declare_vector(tl_declare *d, const char *name, int64_t n, float value);
 

@@ -112,12 +112,14 @@ static tl_status model_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
     if (c->model.image_size) mc->image_size = c->model.image_size;
   } else {
     TL_TRY(tl_model_config_from(c, 0, 1, mc, err));
-    mc->image_size = c->model.image_size ? c->model.image_size : natural_size(d, mc->patch);
+    bool patches = tl_arch_find(mc->type)->layout == TL_LAYOUT_PATCHES;
+    int64_t patch = patches ? mc->patch : 1;
+    mc->image_size = c->model.image_size ? c->model.image_size : natural_size(d, patch);
     mc->channels = c->image.channels ? c->image.channels : d->channels;
   }
   if (!tl_arch_find(mc->type)->image)
     return tl_fail(err, TL_CONFIG,
-                   "task.type %s needs a model of pictures (model.type=vit), not %s", c->task.type,
+                   "task.type %s needs a model of pictures (such as model.type=vit), not %s", c->task.type,
                    mc->type);
   mc->dropout = c->task.dropout;
   mc->attention_dropout = 0;
@@ -144,6 +146,8 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
   if (*c->task.from) {
     TL_TRY(tl_image_read_preprocessor(c->task.from, &r->plain, err));
     if (!c->task.random) TL_TRY(tl_model_read_weights(t->model, c->task.from, err));
+  } else if (t->model->arch->unit_pixels) {
+    for (int k = 0; k < 3; k++) r->plain.std[k] = 1;
   } else {
     TL_TRY(
         tl_image_statistics(r->train.pictures, r->train.index, r->train.records.n, &r->plain, err));

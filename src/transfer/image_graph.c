@@ -103,6 +103,8 @@ static void make_classes(tl_image_graph *p, tl_node *h) {
     tl_picture_classes c = m->arch->classify(m, g, &p->io, h, p->targets);
     p->features = c.scores;
     p->loss = c.loss;
+    p->capsules = c.capsules;
+    p->made = c.made;
     return;
   }
   p->features = tl_task_head_features(m, g, h, p->rows, p->io.segments);
@@ -122,7 +124,9 @@ tl_status tl_image_graph_new(tl_ctx *ctx, tl_model *m, tl_dtype dt, int64_t room
   if (!g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
   make_inputs(p);
   make_classes(p, m->arch->body(m, g, &p->io));
-  tl_status s = tl_graph_compile(g, p->loss, &p->features, 1, err);
+  tl_node *outputs[] = {p->features, p->capsules, p->made};
+  int n_outputs = p->made ? 3 : p->capsules ? 2 : 1;
+  tl_status s = tl_graph_compile(g, p->loss, outputs, n_outputs, err);
   if (s == TL_OK)
     fill_constants(p);
   else

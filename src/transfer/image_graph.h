@@ -28,6 +28,7 @@ typedef struct tl_image_graph {
    * classes' scores [n, outputs]; of masks the pixels' logits [n side side, outputs]. */
   tl_node *rows, *targets, *features, *loss;
   tl_node *weights; /* masks: f32 [outputs], of the classes in the loss; 1 at first */
+  tl_node *capsules, *made; /* as tl_picture_classes has them, readable after a run; NULL: none */
 } tl_image_graph;
 /* At most `room` pictures a batch. */
 tl_status tl_image_graph_new(tl_ctx *ctx, tl_model *m, tl_dtype dt, int64_t room, bool training,
