@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes tests/golden/classifiers/: tiny classifiers of transformers with the logits that they give,
 read by tests/golden/test_classifiers.c without Python: ModernBERT with both ways of pooling (its
-layers listed one by one, as transformers 5 writes them), pairs of texts for BERT and RoBERTa, and
-base models with LoRA adapters of peft.
+layers listed one by one, as transformers 5 writes them), pairs of texts for BERT and RoBERTa
+(as ids, and as texts with a tokenizer), and base models with LoRA adapters of peft.
 
     /tmp/venv/bin/python tools/make_classifier_goldens.py tests/golden/classifiers
 """
@@ -10,6 +10,7 @@ import json
 import os
 import sys
 
+import tokenizers
 import torch
 import transformers as tr
 from peft import LoraConfig, TaskType, get_peft_model
@@ -84,3 +85,52 @@ for base, model, parts in [("bert-pair", bert, ["query", "value"]), ("gpt2", gpt
     json.dump(about, open(path, "w"), indent=2)
     if os.path.exists(os.path.join(folder, "README.md")):
         os.remove(os.path.join(folder, "README.md"))
+
+WORDS = "the sun is here, a moon and numbers 1 2 3; they don't hide in the rain"
+PAIRS = [["the sun is here", "a moon"], ["numbers 1 2 3 and more", "they don't hide"], ["rain", None]]
+
+
+def texts(name, model, tok):
+    """From texts to probabilities: the tokenizer's order of special tokens counts, too."""
+    model.eval()
+    randomize(model, torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        for n, p in model.named_parameters():
+            if n.endswith("LayerNorm.weight"):
+                p.add_(1)
+            if n.startswith("classifier.") and p.dim() > 1:
+                p.mul_(4)
+    folder = os.path.join(OUT, name)
+    model.save_pretrained(folder)
+    tok.save_pretrained(folder)
+    ids, probabilities = [], []
+    for a, b in PAIRS:
+        x = tok(a, b, return_tensors="pt")
+        with torch.no_grad():
+            logits = model(**x).logits[0]
+        ids.append(x["input_ids"][0].tolist())
+        probabilities.append(torch.softmax(logits, -1).tolist())
+    json.dump({"pairs": PAIRS, "ids": ids, "probabilities": probabilities},
+              open(os.path.join(folder, "golden.json"), "w"), indent=1)
+
+
+def vocabulary(model, trainer, pre):
+    t = tokenizers.Tokenizer(model)
+    t.pre_tokenizer = pre
+    t.train_from_iterator([WORDS] * 4, trainer)
+    return json.loads(t.to_str())["model"]
+
+
+SMALL = {**SIZES, "vocab_size": 304, "max_position_embeddings": 42}
+bpe = vocabulary(tokenizers.models.BPE(), tokenizers.trainers.BpeTrainer(
+    vocab_size=300, initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+    special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"], show_progress=False),
+    tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False))
+texts("roberta-texts", tr.RobertaForSequenceClassification(tr.RobertaConfig(
+    **SMALL, type_vocab_size=1, pad_token_id=1, attn_implementation="eager")),
+    tr.RobertaTokenizer(vocab=bpe["vocab"], merges=[tuple(m) for m in bpe["merges"]]))
+pieces = vocabulary(tokenizers.models.WordPiece(unk_token="[UNK]"), tokenizers.trainers.WordPieceTrainer(
+    vocab_size=120, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], show_progress=False),
+    tokenizers.pre_tokenizers.BertPreTokenizer())
+texts("bert-texts", tr.BertForSequenceClassification(tr.BertConfig(**SMALL, attn_implementation="eager")),
+      tr.BertTokenizer(vocab=pieces["vocab"]))

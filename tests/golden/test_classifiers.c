@@ -88,6 +88,42 @@ static void pairs_have_their_types(void **state) {
   check("roberta-pair");
 }
 
+/* Texts and pairs of them, from the characters to the probabilities. */
+static void texts_are_put_together_the_same(void **state) {
+  (void)state;
+  static const char *const names[] = {"roberta-texts", "bert-texts"};
+  tl_ctx *ctx = NULL;
+  assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &ctx, NULL), TL_OK);
+  for (int k = 0; k < 2; k++) {
+    char path[512];
+    tl_predictor *p = NULL;
+    tl_err err = {TL_OK, ""};
+    snprintf(path, sizeof path, FOLDER "%s/golden.json", names[k]);
+    json_t *o = json_load_file(path, 0, NULL);
+    const json_t *pairs = json_object_get(o, "pairs"), *want = json_object_get(o, "probabilities");
+    snprintf(path, sizeof path, FOLDER "%s", names[k]);
+    if (tl_predictor_open(ctx, path, "f32", 0, &p, &err) != TL_OK) fail_msg("%s", err.msg);
+    assert_int_equal(json_array_size(pairs), 3);
+    for (size_t i = 0; i < json_array_size(pairs); i++) {
+      const json_t *pair = json_array_get(pairs, i);
+      char *a = (char *)(uintptr_t)json_string_value(json_array_get(pair, 0));
+      char *b = (char *)(uintptr_t)json_string_value(json_array_get(pair, 1));
+      tl_task_data d = {.kind = TL_TASK_CLASS, .n = 1, .text = &a, .text_b = b ? &b : NULL};
+      tl_predictions out;
+      if (tl_predictor_run(p, &d, &out, NULL, &err) != TL_OK) fail_msg("%s", err.msg);
+      for (size_t c = 0; c < C; c++) {
+        double y = json_real_value(json_array_get(json_array_get(want, i), c));
+        if (!(fabs((double)out.output[c] - y) < 1e-4))
+          fail_msg("%s, %zu: probability %g instead of %g", names[k], i, (double)out.output[c], y);
+      }
+      tl_predictions_free(&out);
+    }
+    tl_predictor_free(p);
+    json_decref(o);
+  }
+  tl_ctx_free(ctx);
+}
+
 static void adapters_of_peft(void **state) {
   (void)state;
   check("gpt2");
@@ -144,6 +180,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(modernbert_pools_as_its_file_says),
       cmocka_unit_test(pairs_have_their_types),
+      cmocka_unit_test(texts_are_put_together_the_same),
       cmocka_unit_test(adapters_of_peft),
       cmocka_unit_test(pooling_and_layers_survive_saving),
       cmocka_unit_test(other_lists_are_refused),
