@@ -123,9 +123,13 @@ tl_status tl_image_graph_new(tl_ctx *ctx, tl_model *m, tl_dtype dt, int64_t room
                         .side = m->task.kind == TL_HEAD_MASKS ? tl_mask_side(m) : 0};
   if (!g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
   make_inputs(p);
-  make_classes(p, m->arch->body(m, g, &p->io));
-  tl_node *outputs[] = {p->features, p->capsules, p->made};
-  int n_outputs = p->made ? 3 : p->capsules ? 2 : 1;
+  p->hidden = m->arch->body(m, g, &p->io);
+  make_classes(p, p->hidden);
+  tl_node *outputs[4] = {p->features};
+  int n_outputs = 1;
+  if (p->capsules) outputs[n_outputs++] = p->capsules;
+  if (p->made) outputs[n_outputs++] = p->made;
+  if (!training) outputs[n_outputs++] = p->hidden;
   tl_status s = tl_graph_compile(g, p->loss, outputs, n_outputs, err);
   if (s == TL_OK)
     fill_constants(p);
@@ -158,7 +162,7 @@ const float *tl_image_graph_run(tl_image_graph *p, const tl_pass *pass) {
   return p->loss->data;
 }
 
-/* --- predictions -------------------------------------------------------------------------------
+/* --- batches of a set --------------------------------------------------------------------------
  */
 
 typedef struct batch_job {
@@ -167,8 +171,8 @@ typedef struct batch_job {
   const size_t *index;
   size_t first;
   const tl_augment *a;
-  float *pictures, *targets;
-  tl_err *err; /* [room]: of each picture */
+  float *pictures, *targets; /* targets NULL: none */
+  tl_err *err;               /* [room]: of each picture */
 } batch_job;
 
 static void load_one(void *arg, int64_t i, int worker) {
@@ -190,10 +194,52 @@ static void load_one(void *arg, int64_t i, int worker) {
     tl_picture_rows(c, picture, j->pictures + i * values);
   tl_image_free(&m);
   free(picture);
+  if (!j->targets) return;
   float *t = j->targets + i * outputs;
   memset(t, 0, (size_t)outputs * sizeof *t);
   if (j->d->records.label) t[j->d->records.label[record]] = 1;
 }
+
+/* Takes what the graph made of the pictures at .. at + p->n of the set. */
+typedef void (*take_fn)(void *user, const tl_image_graph *p, size_t at);
+
+static tl_status run_batches(tl_image_graph *p, batch_job *j, size_t n, take_fn take, void *user,
+                             tl_err *err) {
+  for (size_t at = 0; at < n; at += (size_t)p->room) {
+    int64_t m = (int64_t)(n - at) < p->room ? (int64_t)(n - at) : p->room;
+    j->first = at;
+    tl_parallel(p->g->ctx->pool, m, load_one, j);
+    for (int64_t i = 0; i < m; i++)
+      if (j->err[i].code != TL_OK) return tl_fail(err, j->err[i].code, "%s", j->err[i].msg);
+    tl_image_graph_set(p, m, j->pictures, j->targets);
+    tl_image_graph_run(p, &(tl_pass){.loss_scale = 1});
+    take(user, p, at);
+    if (tl_ctx_cancelled(p->g->ctx)) return tl_fail(err, TL_PREEMPTED, "stopped by request");
+  }
+  return TL_OK;
+}
+
+/* The pictures index[0 .. n) (NULL: all) batch by batch. */
+static tl_status each_batch(tl_image_graph *p, const tl_image_data *d, const size_t *index,
+                            size_t n, const tl_augment *a, bool targets, take_fn take, void *user,
+                            tl_err *err) {
+  size_t values = (size_t)(p->shape.rows * p->shape.cols), room = (size_t)p->room;
+  size_t outputs = targets ? (size_t)p->model->task.n_outputs : 0;
+  batch_job j = {.p = p, .d = d, .index = index, .a = a};
+  j.pictures = malloc(room * values * sizeof *j.pictures);
+  j.targets = targets ? malloc(room * outputs * sizeof *j.targets) : NULL;
+  j.err = calloc(room, sizeof *j.err);
+  tl_status s = j.pictures && (j.targets || !targets) && j.err
+                    ? run_batches(p, &j, n, take, user, err)
+                    : tl_fail(err, TL_NOMEM, "out of memory for %zu pictures at once", room);
+  free(j.pictures);
+  free(j.targets);
+  free(j.err);
+  return s;
+}
+
+/* --- predictions -------------------------------------------------------------------------------
+ */
 
 /* Logits as probabilities, and scores as shares; the class. */
 static int softmax(int n, float *x) {
@@ -231,45 +277,76 @@ static void read_batch(const tl_image_graph *p, tl_predictions *out, size_t at) 
     out->label[at + (size_t)i] = scores ? shares(n, x) : softmax(n, x);
 }
 
-static tl_status run_batches(tl_image_graph *p, batch_job *j, size_t n, tl_predictions *out,
-                             tl_err *err) {
-  double loss = 0;
-  for (size_t at = 0; at < n; at += (size_t)p->room) {
-    int64_t m = (int64_t)(n - at) < p->room ? (int64_t)(n - at) : p->room;
-    j->first = at;
-    tl_parallel(p->g->ctx->pool, m, load_one, j);
-    for (int64_t i = 0; i < m; i++)
-      if (j->err[i].code != TL_OK) return tl_fail(err, j->err[i].code, "%s", j->err[i].msg);
-    tl_image_graph_set(p, m, j->pictures, j->targets);
-    loss += (double)tl_image_graph_run(p, &(tl_pass){.loss_scale = 1})[TL_LOSS_SUM];
-    read_batch(p, out, at);
-    if (tl_ctx_cancelled(p->g->ctx)) return tl_fail(err, TL_PREEMPTED, "stopped by request");
-  }
-  if (j->d->records.label && n > 0) out->loss = loss / (double)n;
-  return TL_OK;
+typedef struct prediction {
+  tl_predictions *out;
+  double loss;
+} prediction;
+
+static void take_prediction(void *user, const tl_image_graph *p, size_t at) {
+  prediction *to = user;
+  to->loss += (double)((const float *)p->loss->data)[TL_LOSS_SUM];
+  read_batch(p, to->out, at);
 }
 
 tl_status tl_image_graph_predict(tl_image_graph *p, const tl_image_data *d, const size_t *index,
                                  size_t n, const tl_augment *a, tl_predictions *out, tl_err *err) {
-  const tl_model_config *c = &p->model->c;
-  size_t values = (size_t)(c->channels * c->image_size * c->image_size), room = (size_t)p->room;
   int outputs = p->model->task.n_outputs;
   *out = (tl_predictions){.n = n, .n_outputs = outputs, .loss = NAN};
   out->output = malloc((n * (size_t)outputs + 1) * sizeof *out->output);
   out->label = malloc((n + 1) * sizeof *out->label);
-  batch_job j = {.p = p,
-                 .d = d,
-                 .index = index,
-                 .a = a,
-                 .pictures = malloc(room * values * sizeof(float)),
-                 .targets = malloc(room * (size_t)outputs * sizeof(float)),
-                 .err = calloc(room, sizeof *j.err)};
-  tl_status s = out->output && out->label && j.pictures && j.targets && j.err
-                    ? run_batches(p, &j, n, out, err)
+  prediction to = {.out = out};
+  tl_status s = out->output && out->label
+                    ? each_batch(p, d, index, n, a, true, take_prediction, &to, err)
                     : tl_fail(err, TL_NOMEM, "predictions: out of memory for %zu pictures", n);
-  free(j.pictures);
-  free(j.targets);
-  free(j.err);
+  if (s == TL_OK && d->records.label && n > 0) out->loss = to.loss / (double)n;
   if (s != TL_OK) tl_predictions_free(out);
   return s;
+}
+
+/* --- features ----------------------------------------------------------------------------------
+ */
+
+typedef struct pooling_job {
+  const tl_image_graph *p;
+  tl_image_pool pool;
+  float *out;
+  size_t at;
+} pooling_job;
+
+int64_t tl_image_graph_dim(const tl_image_graph *p) {
+  return tl_cols(p->hidden);
+}
+
+/* Of one picture, from the body's rows: the mean is that of the patches, the class token left out.
+ */
+static void pool_one(void *arg, int64_t i, int worker) {
+  (void)worker;
+  const pooling_job *j = arg;
+  const tl_image_graph *p = j->p;
+  int64_t dim = tl_cols(p->hidden), begin = i * p->n_rows, end = begin + p->n_rows;
+  float *out = j->out + ((int64_t)j->at + i) * dim;
+  if (j->pool == TL_IMAGE_POOL_FIRST)
+    end = begin + 1;
+  else if (p->model->class_token)
+    begin++;
+  for (int64_t c = 0; c < dim; c++) {
+    double sum = 0;
+    for (int64_t r = begin; r < end; r++) sum += (double)tl_value(p->hidden, r * dim + c);
+    out[c] = (float)(sum / (double)(end - begin));
+  }
+}
+
+static void take_features(void *user, const tl_image_graph *p, size_t at) {
+  pooling_job *j = user;
+  j->at = at;
+  tl_parallel(p->g->ctx->pool, p->n, pool_one, j);
+}
+
+tl_status tl_image_graph_features(tl_image_graph *p, const tl_image_data *d, const size_t *index,
+                                  size_t n, const tl_augment *a, tl_image_pool pool, float *out,
+                                  tl_err *err) {
+  bool first = tl_model_pooling(p->model) == TL_POOL_FIRST && p->model->class_token;
+  if (pool == TL_IMAGE_POOL_OWN) pool = first ? TL_IMAGE_POOL_FIRST : TL_IMAGE_POOL_MEAN;
+  pooling_job j = {.p = p, .pool = pool, .out = out};
+  return each_batch(p, d, index, n, a, false, take_features, &j, err);
 }

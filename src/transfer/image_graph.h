@@ -27,6 +27,7 @@ typedef struct tl_image_graph {
   /* features [n, D]: what the head's linear layer reads; of an architecture with arch->classify the
    * classes' scores [n, outputs]; of masks the pixels' logits [n side side, outputs]. */
   tl_node *rows, *targets, *features, *loss;
+  tl_node *hidden;  /* [n n_rows, D] of the body; kept readable where nothing is differentiated */
   tl_node *weights; /* masks: f32 [outputs], of the classes in the loss; 1 at first */
   tl_node *capsules, *made; /* as tl_picture_classes has them, readable after a run; NULL: none */
 } tl_image_graph;
@@ -46,6 +47,20 @@ int64_t tl_image_room(const tl_model_config *c);
  * the model's head, and the loss is taken where d has labels. */
 tl_status tl_image_graph_predict(tl_image_graph *p, const tl_image_data *d, const size_t *index,
                                  size_t n, const tl_augment *a, tl_predictions *out, tl_err *err);
+
+/* What represents a picture: as the model's head has it, or its first row (the class token), or the
+ * mean of the others. */
+typedef enum tl_image_pool {
+  TL_IMAGE_POOL_OWN,
+  TL_IMAGE_POOL_FIRST,
+  TL_IMAGE_POOL_MEAN
+} tl_image_pool;
+/* Sets out[n][tl_image_graph_dim] of the pictures index[0 .. n) (NULL: all); the graph is not one
+ * for training. */
+tl_status tl_image_graph_features(tl_image_graph *p, const tl_image_data *d, const size_t *index,
+                                  size_t n, const tl_augment *a, tl_image_pool pool, float *out,
+                                  tl_err *err);
+int64_t tl_image_graph_dim(const tl_image_graph *p); /* D */
 
 /* Mean and spread of the channels over at most 5,000 pictures of those at index, into a. */
 tl_status tl_image_statistics(const tl_image_data *d, const size_t *index, size_t n, tl_augment *a,
