@@ -39,17 +39,15 @@ void tl_mask_head_declare(tl_model *m, tl_declare *d) {
   h->b = tl_declare_vector(d, "decode_head.classifier.bias", h->n_outputs, 0);
 }
 
-tl_node *tl_mask_head(const tl_model *m, tl_graph *g, tl_node *h, tl_node *rows, int dim_images) {
+tl_node *tl_mask_head(const tl_model *m, tl_graph *g, tl_node *h, tl_node *rows) {
   const tl_task_head *head = &m->task;
-  int64_t side = tl_mask_side(m);
   tl_graph_scope(g, "decode");
   if (m->class_token) h = tl_gather_rows(g, h, rows);
   if (head->pool_w) {
     tl_linear_spec expand = tl_spec1(head->pool_w, head->pool_b, false);
     expand.act = TL_ACT_GELU;
     h = tl_linear(g, h, &expand);
-    h = tl_pixel_shuffle(g, h, body_side(m), spread(m),
-                         tl_graph_dim_times(g, dim_images, side * side));
+    h = tl_pixel_shuffle(g, h, body_side(m), spread(m));
   }
   h = tl_dropout_node(g, h, (float)head->dropout);
   return tl_linear1(g, h, head->w, head->b);

@@ -12,7 +12,8 @@
 #include "tilth/model.h"
 #include "tilth/safetensors.h"
 
-#define TL_ARCHS(X) X(gpt2) X(llama) X(bert) X(roberta) X(encoder) X(encdec) X(t5) X(vit) X(capsnet)
+#define TL_ARCHS(X)                                                                                \
+  X(gpt2) X(llama) X(bert) X(roberta) X(encoder) X(encdec) X(t5) X(vit) X(capsnet) X(unet)
 
 /* One key of config.json and the member of tl_model_config that it carries. A member may have
  * several keys: all are written, for older and newer readers, and the last that is present counts.

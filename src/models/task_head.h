@@ -40,6 +40,6 @@ tl_node *tl_task_head_features(const tl_model *m, tl_graph *g, tl_node *h, tl_no
 void tl_mask_head_declare(tl_model *m, tl_declare *d);
 int64_t tl_mask_rows(const tl_model *m);
 int64_t tl_mask_side(const tl_model *m);
-tl_node *tl_mask_head(const tl_model *m, tl_graph *g, tl_node *h, tl_node *rows, int dim_images);
+tl_node *tl_mask_head(const tl_model *m, tl_graph *g, tl_node *h, tl_node *rows);
 
 #endif

@@ -146,9 +146,8 @@ tl_node *tl_place_rows(tl_graph *g, tl_node *x, tl_param *fill, tl_node *src);
 /* Mean of rows [q0, q1) of x for each segment of i32 [S, 5]: [S, d]; an empty segment gives 0. */
 tl_node *tl_segment_mean(tl_graph *g, tl_node *x, tl_node *segments);
 /* x [n grid^2, s^2 C], pictures of grid x grid rows, to [n (s grid)^2, C]: each row's columns are s
- * x s rows in its place, line by line. dim: the dynamic size of the result's rows (tl_graph_dim),
- * 0: none. */
-tl_node *tl_pixel_shuffle(tl_graph *g, tl_node *x, int64_t grid, int64_t s, int dim);
+ * x s rows in its place, line by line. */
+tl_node *tl_pixel_shuffle(tl_graph *g, tl_node *x, int64_t grid, int64_t s);
 /* The capsules of x, `width` columns each, with lengths brought below 1: |x| x / (1 + |x|^2). */
 tl_node *tl_squash(tl_graph *g, tl_node *x, int64_t width);
 /* Capsules v f32 [N, n_out * d_out] from the n_in capsules of d_in columns that u has for each of

@@ -4,14 +4,13 @@
  * s. */
 #include "ops/ops.h"
 #include "ops/parallel.h"
+#include "ops/windows.h"
 
 typedef struct attr {
   int64_t grid, s;
-  int dim;
 } attr;
 
 static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
-  (void)g;
   const attr *a = n->attr;
   const tl_node *x = n->in[0];
   if (x->ndim != 2 || x->dt == TL_I32 || a->grid < 1 || a->s < 1 ||
@@ -21,11 +20,8 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
                    (long long)a->grid, (long long)a->grid, (long long)a->s, (long long)a->s);
   n->shape[0] = x->shape[0] * a->s * a->s;
   n->shape[1] = x->shape[1] / (a->s * a->s);
-  n->dim = a->dim;
-  if (a->dim && g->dim_max[a->dim] != n->shape[0])
-    return tl_fail(err, TL_INTERNAL, "%s: its rows are at most %lld, not %lld", n->name,
-                   (long long)n->shape[0], (long long)g->dim_max[a->dim]);
-  return TL_OK;
+  n->dim = tl_picture_dim(g, x, a->grid * a->grid, a->grid * a->grid * a->s * a->s, err);
+  return n->dim < 0 ? TL_INTERNAL : TL_OK;
 }
 
 typedef struct job {
@@ -92,7 +88,7 @@ static void cost(const tl_graph *g, const tl_node *n, tl_cost *c) {
 /* pictures, grid, s, C */
 static tl_node *build_case(tl_graph *g, const int64_t *d) {
   tl_node *x = tl_case_input(g, d[0] * d[1] * d[1], d[2] * d[2] * d[3]);
-  return tl_pixel_shuffle(g, x, d[1], d[2], 0);
+  return tl_pixel_shuffle(g, x, d[1], d[2]);
 }
 
 static const int64_t cases[][TL_MAX_CASE_DIMS] = {{1, 1, 1, 1}, {1, 1, 3, 2},  {2, 3, 2, 5},
@@ -113,7 +109,7 @@ const tl_op tl_op_pixel_shuffle = {
     .grad_tol = 1e-3f,
 };
 
-tl_node *tl_pixel_shuffle(tl_graph *g, tl_node *x, int64_t grid, int64_t s, int dim) {
-  attr a = {grid, s, dim};
+tl_node *tl_pixel_shuffle(tl_graph *g, tl_node *x, int64_t grid, int64_t s) {
+  attr a = {grid, s};
   return tl_graph_op(g, &tl_op_pixel_shuffle, &x, 1, &a, sizeof a);
 }

@@ -93,7 +93,7 @@ static void make_classes(tl_image_graph *p, tl_node *h) {
   const tl_model *m = p->model;
   tl_graph *g = p->g;
   if (p->side) {
-    p->features = tl_mask_head(m, g, h, p->rows, p->dim_images);
+    p->features = tl_mask_head(m, g, h, p->rows);
     tl_graph_scope(g, "loss");
     p->loss =
         tl_weighted_softmax_loss(g, p->features, p->targets, p->weights, (float)m->task.smoothing);

@@ -381,6 +381,17 @@ static void the_toy_is_learnt_to_the_same_bits(void **state) {
   train(TL_DATA, "image.void_id=3", NULL, 1, 0); /* 7 is not one of the two classes */
 }
 
+/* The convolutional network, whose running statistics a checkpoint must hold. */
+static void a_unet_learns_and_resumes(void **state) {
+  (void)state;
+  tl_train_result straight = train(TL_OK, "model.type=unet", NULL, 1, 0);
+  assert_true(tl_scores_find(&straight.task.test, "miou") > 0.85);
+  tl_train_result half = train(TL_PREEMPTED, "model.type=unet", NULL, 2, 30);
+  tl_train_result whole = train(TL_OK, NULL, half.run_dir, 3, 0);
+  assert_true(same_weights(&straight, &whole));
+  train(TL_CONFIG, "model.type=bert", NULL, 1, 0);
+}
+
 /* The weights: class 0 has three quarters of the pixels with a class, class 1 a quarter. */
 static void weights_balance_the_classes(void **state) {
   (void)state;
@@ -402,6 +413,7 @@ int main(void) {
                                      cmocka_unit_test(what_does_not_fit_is_named),
                                      cmocka_unit_test(metrics_are_those_by_hand),
                                      cmocka_unit_test(weights_balance_the_classes),
-                                     cmocka_unit_test(the_toy_is_learnt_to_the_same_bits)};
+                                     cmocka_unit_test(the_toy_is_learnt_to_the_same_bits),
+                                     cmocka_unit_test(a_unet_learns_and_resumes)};
   return cmocka_run_group_tests(tests, make_dir, remove_all);
 }
