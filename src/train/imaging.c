@@ -119,7 +119,10 @@ static tl_status model_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
   }
   if (!tl_arch_find(mc->type)->image)
     return tl_fail(err, TL_CONFIG,
-                   "task.type %s needs a model of pictures (such as model.type=vit), not %s", c->task.type,
+                   "task.type %s needs a model of pictures (such as model.type=vit), not %s",
+                   c->task.type, mc->type);
+  if (has_masks(t->image) && tl_arch_find(mc->type)->classify)
+    return tl_fail(err, TL_CONFIG, "model.type %s has classes of pictures, not of pixels",
                    mc->type);
   mc->dropout = c->task.dropout;
   mc->attention_dropout = 0;
