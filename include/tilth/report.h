@@ -3,7 +3,7 @@
 #ifndef TILTH_REPORT_H
 #define TILTH_REPORT_H
 
-#include "tilth/status.h"
+#include "tilth/context.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -34,7 +34,12 @@ extern "C" {
  *            the i-th values of two arms are taken as paired (same seed, same labels)
  *   "details": what tl_details_json (tilth/predict.h) writes: scores of each label, confusion,
  *            calibration
- *   "predictions": [{"text": string, "truth": string, "predicted": string, "probability": p}] */
+ *   "predictions": [{"text": string, "truth": string, "predicted": string, "probability": p,
+ *                    "picture": a PNG file as "data:image/png;base64,...", shown for the text}]
+ *   "pictures": [{"title": string, "note": string, "columns": [string],
+ *                 "rows": [{"text": string, "pictures": [PNG files as above]}]}]
+ *            a group each: with columns a table, whose last name stands over all that have none of
+ *            their own; without them a row of pictures, the texts below */
 /* clang-format on */
 
 /* Reads the JSON document and writes the page in one step (a page that stood there stays if this
@@ -42,8 +47,14 @@ extern "C" {
  */
 tl_status tl_report_write(const char *json_path, const char *html_path, tl_err *err);
 
-/* The page of a run folder (tilth/run.h): its record and its curves. html_path NULL: report.html in
- * the folder. Errors as above. */
+/* Makes what the page of a run on pictures shows besides: samples of its training data, its
+ * answers, its attention, as pictures.json in the folder. Does nothing for other runs; data that is
+ * not where the configuration says is a note on the page. Errors: those of reading the model; IO,
+ * NOMEM. */
+tl_status tl_report_pictures(tl_ctx *ctx, const char *run_dir, tl_err *err);
+
+/* The page of a run folder (tilth/run.h): its record, its curves, and its pictures if there are
+ * any. html_path NULL: report.html in the folder. Errors as above. */
 tl_status tl_report_run(const char *run_dir, const char *html_path, tl_err *err);
 
 #ifdef __cplusplus

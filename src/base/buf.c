@@ -68,6 +68,18 @@ void tl_buf_clear(tl_buf *b) {
   if (b->data) b->data[0] = 0;
 }
 
+void tl_buf_put_base64(tl_buf *b, const void *data, size_t n) {
+  static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  const uint8_t *x = data;
+  for (size_t i = 0; i < n; i += 3) {
+    size_t have = n - i < 3 ? n - i : 3;
+    uint32_t v = (uint32_t)x[i] << 16;
+    if (have > 1) v |= (uint32_t)x[i + 1] << 8;
+    if (have > 2) v |= x[i + 2];
+    for (size_t k = 0; k < 4; k++) tl_buf_putc(b, k <= have ? digit[v >> (18 - 6 * k) & 63] : '=');
+  }
+}
+
 void tl_buf_free(tl_buf *b) {
   free(b->data);
   *b = (tl_buf){0};

@@ -22,7 +22,8 @@ void tl_buf_printf(tl_buf *b, const char *fmt, ...) __attribute__((format(printf
 /* The number with the fewest digits that read back as the same double; NaN and infinities as
  * printf has them. */
 void tl_buf_put_real(tl_buf *b, double v);
-void tl_buf_clear(tl_buf *b); /* keeps the memory */
+void tl_buf_put_base64(tl_buf *b, const void *data, size_t n); /* RFC 4648, section 4 */
+void tl_buf_clear(tl_buf *b);                                  /* keeps the memory */
 void tl_buf_free(tl_buf *b);
 tl_status tl_buf_check(const tl_buf *b, tl_err *err); /* NOMEM if an append failed */
 

@@ -7,6 +7,11 @@
 
 enum { TL_INSPECT_MAP = 48 }; /* tokens of an attention map */
 
+/* Attention of row `row` of a segment to each of its keys, out[k1 - k0]: of an operator of
+ * self-attention (tl_op_attention) in f32 whose input stayed readable. */
+void tl_attention_row(const tl_node *attention, const tl_segment *seg, int head, int row,
+                      float *out);
+
 /* A forward graph of one window, whose queries, keys and logits stay readable. */
 typedef struct tl_inspector {
   tl_ctx *ctx;

@@ -74,20 +74,19 @@ void tl_inspector_run(tl_inspector *p, const int32_t *token, int64_t n) {
 }
 
 /* The kernels never hold a row of probabilities; here it is, from their queries and keys. */
-static void attention_row(const tl_inspector *p, const tl_node *a, int head, int row, float *out) {
+void tl_attention_row(const tl_node *a, const tl_segment *seg, int head, int row, float *out) {
   const tl_attention_spec *s = a->attr; /* the operator's first member */
-  const float *x = a->in[0]->data;
   int64_t ld = tl_cols(a->in[0]);
-  tl_segment seg = {0, (int32_t)p->n, 0, (int32_t)p->n, p->causal};
-  tl_attn_span span = tl_attn_keys(&seg, s->window, row);
-  const float *q = x + row * ld + s->q_col + (int64_t)head * s->hd;
+  const float *x = a->in[0]->data, *keys = x + seg->k0 * ld;
+  tl_attn_span span = tl_attn_keys(seg, s->window, row);
+  const float *q = x + (seg->q0 + row) * ld + s->q_col + (int64_t)head * s->hd;
   int64_t k_col = s->k_col + (int64_t)(head / (s->n_heads / s->n_kv)) * s->hd;
   double scale = s->scale != 0 ? (double)s->scale : 1 / sqrt((double)s->hd);
   double max = -INFINITY, sum = 0;
-  memset(out, 0, (size_t)p->n * sizeof *out);
+  memset(out, 0, (size_t)(seg->k1 - seg->k0) * sizeof *out);
   for (int j = span.lo; j < span.hi; j++) {
     double dot = 0;
-    for (int c = 0; c < s->hd; c++) dot += (double)q[c] * (double)x[j * ld + k_col + c];
+    for (int c = 0; c < s->hd; c++) dot += (double)q[c] * (double)keys[j * ld + k_col + c];
     out[j] = (float)(dot * scale);
     if ((double)out[j] > max) max = (double)out[j];
   }
@@ -105,8 +104,9 @@ typedef struct map_job {
 static void map_rows(void *arg, int64_t begin, int64_t end, int worker) {
   (void)worker;
   const map_job *j = arg;
+  const tl_segment seg = {0, (int32_t)j->p->n, 0, (int32_t)j->p->n, j->p->causal};
   for (int64_t r = begin; r < end; r++)
-    attention_row(j->p, j->attn, j->head, (int)r, j->map + r * j->p->n);
+    tl_attention_row(j->attn, &seg, j->head, (int)r, j->map + r * j->p->n);
 }
 
 void tl_inspector_attention(const tl_inspector *p, int layer, int head, float *map) {

@@ -65,6 +65,7 @@ static tl_status page(tl_buf *b, const json_t *doc, const char *dir, tl_study *s
   if (study_doc) tl_study_section(b, study);
   TL_TRY(tl_details_section(b, json_object_get(doc, "details"), err));
   TL_TRY(tl_predictions_section(b, json_object_get(doc, "predictions"), err));
+  TL_TRY(tl_pictures_section(b, json_object_get(doc, "pictures"), err));
   TL_TRY(tl_curves_section(b, json_object_get(doc, "curves"), dir, err));
   tl_layers_section(b, json_object_get(doc, "layer_norms"));
   TL_TRY(tl_costs_section(b, json_object_get(doc, "costs"), err));
@@ -134,6 +135,20 @@ static json_t *run_facts(const json_t *run) {
   return facts;
 }
 
+/* Adds what tl_report_pictures left in the folder. */
+static tl_status add_pictures(json_t *doc, const char *run_dir, tl_err *err) {
+  char *path = tl_path_join(run_dir, "pictures.json");
+  json_t *pictures = NULL;
+  if (!path) return tl_fail(err, TL_NOMEM, "out of memory");
+  tl_status s = tl_file_exists(path) ? load(path, &pictures, err) : TL_OK;
+  if (s == TL_OK && pictures && !json_is_object(pictures))
+    s = tl_fail(err, TL_DATA, "%s: expected an object", path);
+  if (s == TL_OK && pictures) json_object_update(doc, pictures);
+  json_decref(pictures);
+  free(path);
+  return s;
+}
+
 tl_status tl_report_run(const char *run_dir, const char *html_path, tl_err *err) {
   char *run_path = tl_path_join(run_dir, "run.json");
   char *default_path = tl_path_join(run_dir, "report.html");
@@ -153,6 +168,7 @@ tl_status tl_report_run(const char *run_dir, const char *html_path, tl_err *err)
     s = metrics ? tl_layers_read(metrics, &layers, err) : tl_fail(err, TL_NOMEM, "out of memory");
     if (doc && layers) json_object_set_new(doc, "layer_norms", layers);
     free(metrics);
+    if (s == TL_OK && doc) s = add_pictures(doc, run_dir, err);
   }
   if (s == TL_OK) {
     s = doc ? write_page(doc, run_dir, html_path ? html_path : default_path, err)

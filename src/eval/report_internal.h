@@ -16,6 +16,9 @@ void tl_html_count(tl_buf *b, double v);          /* 82115 -> 82,115 */
 void tl_html_short(tl_buf *b, double v);          /* 1250000 -> 1.25M; 0.0006 -> 6e-04 */
 void tl_html_duration(tl_buf *b, double seconds); /* 598 -> 9 min 58 s */
 void tl_html_value(tl_buf *b, const json_t *v);   /* a string, number or bool, escaped */
+/* A PNG file as a data URI; anything else is an error (DATA), which names `where`. */
+tl_status tl_html_picture(tl_buf *b, const json_t *uri, const char *where, const char *alt,
+                          tl_err *err); /* report_pictures.c */
 /* Typed members; the key path of an error is where.key. A missing or null member gives NULL or NAN
  * with TL_OK. */
 tl_status tl_json_str(const json_t *o, const char *where, const char *key, const char **out,
@@ -88,6 +91,8 @@ tl_status tl_costs_section(tl_buf *b, const json_t *costs, tl_err *err);
 tl_status tl_details_section(tl_buf *b, const json_t *details, tl_err *err); /* report_details.c */
 tl_status tl_predictions_section(tl_buf *b, const json_t *predictions, tl_err *err);
 tl_status tl_info_section(tl_buf *b, const json_t *info, tl_err *err);
+tl_status tl_pictures_section(tl_buf *b, const json_t *pictures,
+                              tl_err *err); /* report_pictures.c */
 
 /* report_layers.c: {"layers": [name], "step": [n], "norm": [[of each layer] per step]} of a run's
  * metrics.jsonl, empty where it has none; and its picture (nothing without two steps). */

@@ -47,7 +47,7 @@ static const panel panels[] = {
      {"training", "validation"},
      "Training and validation loss over the run",
      "loss, nats per predicted token",
-     "Lower is better. The validation texts are never trained on.",
+     "Lower is better. What the validation is made on is never trained on.",
      false,
      false},
     {{TL_CURVE_BITS, TL_CURVE_VAL_BITS},
@@ -234,9 +234,16 @@ static tl_status predictions_of(tl_buf *b, const json_t *list, bool right, size_
                      where);
     if ((strcmp(truth, predicted) == 0) != right) continue;
     ++*n;
-    tl_buf_puts(b, "<li><q>");
-    tl_html_text(b, text);
-    tl_buf_printf(b, "</q><span class=\"label %s\">", right ? "good" : "bad");
+    const json_t *picture = json_object_get(o, "picture");
+    if (picture) {
+      tl_buf_puts(b, "<li>");
+      TL_TRY(tl_html_picture(b, picture, where, text, err));
+    } else {
+      tl_buf_puts(b, "<li><q>");
+      tl_html_text(b, text);
+      tl_buf_puts(b, "</q>");
+    }
+    tl_buf_printf(b, "<span class=\"label %s\">", right ? "good" : "bad");
     tl_html_text(b, predicted);
     if (isfinite(p)) tl_buf_printf(b, " &middot; %.0f&nbsp;%%", 100 * p);
     tl_buf_puts(b, "</span>");
@@ -254,16 +261,20 @@ tl_status tl_predictions_section(tl_buf *b, const json_t *predictions, tl_err *e
   if (!predictions) return TL_OK;
   TL_TRY(tl_json_expect(predictions, JSON_ARRAY, "predictions", err));
   if (!json_array_size(predictions)) return TL_OK;
+  const bool seen = json_object_get(json_array_get(predictions, 0), "picture") != NULL;
   tl_buf_puts(b,
               "<section><h2>Examples from the test set</h2><p class=\"note\">What the fine-tuned "
               "network says, and how sure it is. Chosen to show both kinds: how many stand in "
-              "each column says nothing about the accuracy.</p><div class=\"pair\">");
+              "each column says nothing about the accuracy.");
+  if (seen) tl_buf_puts(b, " The wrong answers are those that it was the surest of.");
+  tl_buf_puts(b, "</p><div class=\"pair\">");
   for (int right = 1; right >= 0; right--) {
     tl_buf list = {0};
     size_t n;
     tl_status s = predictions_of(&list, predictions, right != 0, &n, err);
     if (s == TL_OK && n) {
-      tl_buf_printf(b, "<div><h3>%s</h3><ul class=\"says\">", right ? "Right" : "Wrong");
+      tl_buf_printf(b, "<div><h3>%s</h3><ul class=\"says%s\">", right ? "Right" : "Wrong",
+                    seen ? " seen" : "");
       tl_buf_append(b, list.data, list.len);
       tl_buf_puts(b, "</ul></div>");
     }

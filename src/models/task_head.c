@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tilth/task_data.h"
+
 static void declare_layers(tl_model *m, tl_declare *d, const tl_task_head_options *o) {
   const tl_head_style *style = &m->arch->task;
   tl_task_head *h = &m->task;
@@ -65,6 +67,38 @@ tl_status tl_model_new_task(const tl_model_config *config, const tl_task_head_op
   }
   *out = m;
   return TL_OK;
+}
+
+static tl_status load(const char *name, const tl_hf_task *t, tl_model **m, tl_err *err) {
+  tl_model_config c;
+  tl_model_place place;
+  tl_labels labels = {0};
+  TL_TRY(tl_model_read_config(name, &c, err));
+  TL_TRY(tl_model_locate(name, &place, err));
+  tl_status s = tl_labels_read(place.described, &labels, err);
+  tl_model_place_free(&place);
+  TL_TRY(s);
+  tl_task_head_options o = {.kind = t->kind,
+                            .n_outputs = labels.n,
+                            .name = (const char *const *)labels.name,
+                            .problem = t->problem};
+  s = tl_model_new_task(&c, &o, 0, false, m, err);
+  tl_labels_free(&labels);
+  if (s == TL_OK) s = tl_model_read_weights(*m, name, err);
+  return s == TL_OK ? tl_model_require(*m, name, (*m)->task.w, err) : s;
+}
+
+tl_status tl_model_load_task(const char *name, tl_model **out, tl_err *err) {
+  tl_hf_task t;
+  tl_model *m = NULL;
+  TL_TRY(tl_model_read_task(name, &t, err));
+  if (t.kind == TL_HEAD_NONE) return tl_model_load(name, false, out, err);
+  tl_status s = load(name, &t, &m, err);
+  if (s == TL_OK)
+    *out = m;
+  else
+    tl_model_free(m);
+  return s;
 }
 
 tl_node *tl_task_head_features(const tl_model *m, tl_graph *g, tl_node *h, tl_node *rows,

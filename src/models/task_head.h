@@ -25,6 +25,10 @@ typedef struct tl_task_head_options {
 tl_status tl_model_new_task(const tl_model_config *config, const tl_task_head_options *o,
                             uint64_t seed, bool with_grads, tl_model **out, tl_err *err);
 
+/* A model by its name (place.h) with the head that it was saved with, if it has one; only to be
+ * run. Errors as of tl_model_load. */
+tl_status tl_model_load_task(const char *name, tl_model **out, tl_err *err);
+
 /* Features [R, D] of hidden states h [N, D]. Tokens: R rows, the words' first tokens. Sequences:
  * one row per segment, as tl_model_pooling has it: the mean of each segment
  * (rows is not used), or its first or last row, which rows then holds. */

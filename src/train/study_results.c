@@ -10,6 +10,7 @@
 #include "base/rng.h"
 #include "eval/stats.h"
 #include "train/study.h"
+#include "transfer/gallery.h"
 
 enum { MAX_RESULTS = 64 << 20, SHOWN = 12 };
 
@@ -191,7 +192,13 @@ tl_status tl_study_show(study *s, const tl_predictions *p, tl_err *err) {
   if (text && d.n_labels) json_object_set_new(s->doc, "details", json_loads(text, 0, NULL));
   free(text);
   tl_details_free(&d);
-  json_object_set_new(s->doc, "predictions", examples(&s->test.records, p));
+  if (!s->test.pictures) {
+    json_object_set_new(s->doc, "predictions", examples(&s->test.records, p));
+    return TL_OK;
+  }
+  json_t *seen = NULL;
+  TL_TRY(tl_gallery_predictions(s->test.pictures, s->test.index, p, &seen, err));
+  json_object_set_new(s->doc, "predictions", seen);
   return TL_OK;
 }
 
@@ -346,6 +353,21 @@ static void print_table(const study *s) {
   tl_buf_free(&b);
 }
 
+/* Of the pretraining run, or, where none is named, where the pretrained model looks. */
+static tl_status add_pictures(study *s, tl_err *err) {
+  json_t *run = NULL, *group = NULL;
+  if (!s->test.pictures) return TL_OK;
+  if (s->o->run_dir) TL_TRY(tl_gallery_run(s->ctx, s->o->run_dir, &run, err));
+  if (run) {
+    json_object_set(s->doc, "pictures", json_object_get(run, "pictures"));
+    json_decref(run);
+    return TL_OK;
+  }
+  TL_TRY(tl_gallery_attention(s->ctx, s->o->config->task.from, s->test.pictures, &group, err));
+  if (group) json_object_set_new(s->doc, "pictures", json_pack("[o]", group));
+  return TL_OK;
+}
+
 tl_status tl_study_conclude(study *s, tl_err *err) {
   json_object_set_new(s->doc, "study", study_json(s));
   json_object_set_new(
@@ -357,6 +379,7 @@ tl_status tl_study_conclude(study *s, tl_err *err) {
                        "held out, no more than the labels at hand (above 1,000 labels the choice "
                        "of the next smaller number is kept)."));
   TL_TRY(add_costs(s, err));
+  TL_TRY(add_pictures(s, err));
   char when[32];
   time_t now = time(NULL);
   struct tm tm;

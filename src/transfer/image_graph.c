@@ -37,7 +37,7 @@ static void make_inputs(tl_image_graph *p) {
   tl_graph *g = p->g;
   int64_t pictures[] = {p->room * p->shape.rows, p->shape.cols}, rows = p->room * p->n_rows;
   int64_t segments[] = {p->room, sizeof(tl_segment) / sizeof(int32_t)};
-  int64_t outputs = p->model->task.n_outputs, targets[] = {p->room, outputs};
+  int64_t outputs = p->model->task.n_outputs, targets[] = {p->room, outputs ? outputs : 1};
   int64_t pixels = p->room * p->side * p->side, parts = p->room * tl_mask_rows(p->model);
   p->dim_images = tl_graph_dim(g, p->room);
   int dim_pictures = tl_graph_dim_times(g, p->dim_images, p->shape.rows);
@@ -112,29 +112,64 @@ static void make_classes(tl_image_graph *p, tl_node *h) {
   p->loss = tl_soft_cross_entropy(g, tl_linear1(g, p->features, m->task.w, m->task.b), p->targets);
 }
 
-tl_status tl_image_graph_new(tl_ctx *ctx, tl_model *m, tl_dtype dt, int64_t room, bool training,
-                             tl_image_graph *p, tl_err *err) {
-  tl_graph *g = tl_graph_new(ctx, &m->params, &(tl_graph_options){dt, training});
+static tl_status begin(tl_ctx *ctx, tl_model *m, const tl_graph_options *o, int64_t room,
+                       tl_image_graph *p, tl_err *err) {
   *p = (tl_image_graph){.model = m,
-                        .g = g,
+                        .g = tl_graph_new(ctx, &m->params, o),
                         .room = room,
                         .shape = tl_picture_shape_of(&m->c),
                         .n_rows = m->c.max_len,
                         .side = m->task.kind == TL_HEAD_MASKS ? tl_mask_side(m) : 0};
-  if (!g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
+  if (!p->g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
   make_inputs(p);
-  p->hidden = m->arch->body(m, g, &p->io);
-  make_classes(p, p->hidden);
-  tl_node *outputs[4] = {p->features};
-  int n_outputs = 1;
-  if (p->capsules) outputs[n_outputs++] = p->capsules;
-  if (p->made) outputs[n_outputs++] = p->made;
-  if (!training) outputs[n_outputs++] = p->hidden;
-  tl_status s = tl_graph_compile(g, p->loss, outputs, n_outputs, err);
+  return TL_OK;
+}
+
+static tl_status end(tl_image_graph *p, tl_node *const *outputs, int n, tl_err *err) {
+  tl_status s = tl_graph_compile(p->g, p->loss, outputs, n, err);
   if (s == TL_OK)
     fill_constants(p);
   else
     tl_image_graph_free(p);
+  return s;
+}
+
+tl_status tl_image_graph_new(tl_ctx *ctx, tl_model *m, tl_dtype dt, int64_t room, bool training,
+                             tl_image_graph *p, tl_err *err) {
+  TL_TRY(begin(ctx, m, &(tl_graph_options){dt, training}, room, p, err));
+  p->hidden = m->arch->body(m, p->g, &p->io);
+  make_classes(p, p->hidden);
+  tl_node *outputs[4] = {p->features};
+  int n = 1;
+  if (p->capsules) outputs[n++] = p->capsules;
+  if (p->made) outputs[n++] = p->made;
+  if (!training) outputs[n++] = p->hidden;
+  return end(p, outputs, n, err);
+}
+
+const tl_node *tl_image_graph_attention(const tl_image_graph *p, int layer) {
+  for (int i = 0; i < p->g->n_nodes; i++)
+    if (p->g->node[i]->op == &tl_op_attention && layer-- == 0) return p->g->node[i];
+  return NULL;
+}
+
+tl_status tl_image_graph_body(tl_ctx *ctx, tl_model *m, int64_t room, tl_image_graph *p,
+                              tl_err *err) {
+  TL_TRY(begin(ctx, m, &(tl_graph_options){.dt = TL_F32}, room, p, err));
+  p->hidden = m->arch->body(m, p->g, &p->io);
+  tl_node **keep = malloc((size_t)(m->n_blocks + 1) * sizeof *keep);
+  if (!keep) {
+    tl_image_graph_free(p);
+    return tl_fail(err, TL_NOMEM, "graph: out of memory");
+  }
+  int n = 0;
+  keep[n++] = p->hidden;
+  for (int i = 0; i < m->n_blocks; i++) {
+    const tl_node *a = tl_image_graph_attention(p, i);
+    if (a) keep[n++] = a->in[0];
+  }
+  tl_status s = end(p, keep, n, err);
+  free(keep);
   return s;
 }
 
@@ -150,6 +185,7 @@ void tl_image_graph_set(tl_image_graph *p, int64_t n, const float *pictures, con
                  tl_dtype_size(p->targets->dt);
   p->n = n;
   k->row.convert(TL_F32, pictures, p->io.pictures->dt, p->io.pictures->data, n * values);
+  if (!p->targets->live) return;
   if (targets)
     memcpy(p->targets->data, targets, bytes);
   else
@@ -159,7 +195,7 @@ void tl_image_graph_set(tl_image_graph *p, int64_t n, const float *pictures, con
 const float *tl_image_graph_run(tl_image_graph *p, const tl_pass *pass) {
   tl_graph_set_dim(p->g, p->dim_images, p->n);
   tl_graph_run(p->g, pass);
-  return p->loss->data;
+  return p->loss ? p->loss->data : NULL;
 }
 
 /* --- batches of a set --------------------------------------------------------------------------

@@ -34,11 +34,18 @@ typedef struct tl_image_graph {
 /* At most `room` pictures a batch. */
 tl_status tl_image_graph_new(tl_ctx *ctx, tl_model *m, tl_dtype dt, int64_t room, bool training,
                              tl_image_graph *out, tl_err *err);
+/* The body alone, to be run in f32, without features and loss; what its attention operators read
+ * stays readable, too (eval/inspect.h). */
+tl_status tl_image_graph_body(tl_ctx *ctx, tl_model *m, int64_t room, tl_image_graph *out,
+                              tl_err *err);
+/* The attention operator of layer i of the body; NULL: there is none. */
+const tl_node *tl_image_graph_attention(const tl_image_graph *p, int layer);
 void tl_image_graph_free(tl_image_graph *p);
 /* A batch of n pictures, each as tl_picture_rows gives it, and targets: f32 [n][outputs], of masks
  * i32 [n][side][side] (NULL: none). */
 void tl_image_graph_set(tl_image_graph *p, int64_t n, const float *pictures, const void *targets);
-/* The loss values of tl_soft_cross_entropy; of masks those of tl_weighted_softmax_loss. */
+/* The loss values of tl_soft_cross_entropy; of masks those of tl_weighted_softmax_loss; of a body
+ * alone NULL. */
 const float *tl_image_graph_run(tl_image_graph *p, const tl_pass *pass);
 
 /* Pictures a batch where nothing is to be differentiated: bounded by their size. */

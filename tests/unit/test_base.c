@@ -94,6 +94,24 @@ static void arena_aligns_and_zeroes(void **state) {
   tl_arena_free(&a);
 }
 
+static void base64_matches_rfc_4648(void **state) {
+  (void)state;
+  static const char *const cases[][2] = {{"", ""},
+                                         {"f", "Zg=="},
+                                         {"fo", "Zm8="},
+                                         {"foo", "Zm9v"},
+                                         {"foob", "Zm9vYg=="},
+                                         {"\xfb\xff", "+/8="},
+                                         {"fooba", "Zm9vYmE="}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    tl_buf b = {0};
+    tl_buf_puts(&b, "");
+    tl_buf_put_base64(&b, cases[i][0], strlen(cases[i][0]));
+    assert_string_equal(b.data, cases[i][1]);
+    tl_buf_free(&b);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(permute_is_a_bijection),
@@ -101,6 +119,7 @@ int main(void) {
       cmocka_unit_test(parallel_runs_each_task_once),
       cmocka_unit_test(atomic_write_and_read_back),
       cmocka_unit_test(arena_aligns_and_zeroes),
+      cmocka_unit_test(base64_matches_rfc_4648),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

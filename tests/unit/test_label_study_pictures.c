@@ -119,6 +119,10 @@ static void arms_learn_what_they_should(void **state) {
   const json_t *about = json_object_get(doc, "study");
   assert_int_equal(json_integer_value(json_object_get(about, "test_size")), TEST - 10);
   assert_true(json_is_array(json_object_get(json_object_get(doc, "details"), "calibration")));
+  const json_t *answer = json_array_get(json_object_get(doc, "predictions"), 0);
+  assert_non_null(json_string_value(json_object_get(answer, "picture")));
+  const json_t *group = json_array_get(json_object_get(doc, "pictures"), 0);
+  assert_string_equal(json_string_value(json_object_get(group, "title")), "Where it looks");
   json_decref(doc);
 }
 

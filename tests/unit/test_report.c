@@ -42,7 +42,7 @@ static tl_status report(const char *doc, tl_buf *page, tl_err *err) {
 
 /* Every tag that is opened is closed in order; void elements apart. */
 static void assert_balanced(const char *html) {
-  static const char *const empty[] = {"meta", "!DOCTYPE"};
+  static const char *const empty[] = {"meta", "!DOCTYPE", "img"};
   char stack[64][32];
   size_t depth = 0, tags = 0;
   for (const char *p = strchr(html, '<'); p; p = strchr(p, '<')) {
@@ -54,7 +54,7 @@ static void assert_balanced(const char *html) {
     assert_non_null(end);
     assert_true(n > 0 && n < sizeof *stack);
     bool is_empty = end[-1] == '/';
-    for (size_t i = 0; i < 2; i++) is_empty |= strlen(empty[i]) == n && !memcmp(empty[i], name, n);
+    for (size_t i = 0; i < 3; i++) is_empty |= strlen(empty[i]) == n && !memcmp(empty[i], name, n);
     if (closing) {
       assert_true(depth > 0);
       depth--;
@@ -117,6 +117,32 @@ static void a_full_document_gives_a_sound_page(void **state) {
   };
   for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
     if (!strstr(page.data, expected[i])) fail_msg("not in the page: %s", expected[i]);
+  tl_buf_free(&page);
+}
+
+#define DOT "'data:image/png;base64,iVBORw0KGgo='"
+
+static void pictures_stand_in_the_page(void **state) {
+  (void)state;
+  static const char doc[] =
+      "{'schema':'tilth-report/1','title':'t',"
+      "'predictions':[{'text':'name','truth':'a','predicted':'b','probability':0.9,'picture':" DOT
+      "}],'pictures':[{'title':'Rows <b>','note':'why','rows':[{'text':'one','pictures':[" DOT
+      "]}]},{'title':'Table','columns':['before','after'],'rows':[{'text':'two','pictures':[" DOT
+      "," DOT "," DOT "]}]}]}";
+  tl_buf page = {0};
+  tl_err err = {0};
+  if (report(doc, &page, &err) != TL_OK) fail_msg("%s", err.msg);
+  assert_balanced(page.data);
+  size_t n = 0;
+  for (const char *p = page.data; (p = strstr(p, "src=\"data:image/png;base64,iVBORw0KGgo=\""));
+       p++)
+    n++;
+  assert_int_equal(n, 5);
+  assert_non_null(strstr(page.data, "Rows &lt;b&gt;"));
+  assert_non_null(strstr(page.data, "<th colspan=\"1\">before</th><th colspan=\"2\">after</th>"));
+  assert_non_null(strstr(page.data, "alt=\"after\""));
+  assert_null(strstr(page.data, "<q>name")); /* the picture stands for it */
   tl_buf_free(&page);
 }
 
@@ -195,6 +221,15 @@ static void faults_are_named(void **state) {
        "'role':'boss','values':[[1]]}]}}",
        "role"},
       {"{'schema':'tilth-report/1','title':'t','predictions':[{'text':'a'}]}", "predictions[0]"},
+      {"{'schema':'tilth-report/1','title':'t','pictures':[{'title':'a'}]}", "pictures[0].rows"},
+      {"{'schema':'tilth-report/1','title':'t','pictures':[{'rows':[{'text':'a'}]}]}",
+       "pictures[0].rows[0].pictures"},
+      {"{'schema':'tilth-report/1','title':'t','pictures':[{'rows':[{'pictures':["
+       "'data:image/png;base64,a onload=b']}]}]}",
+       "must be a PNG"},
+      {"{'schema':'tilth-report/1','title':'t','pictures':[{'rows':[{'pictures':["
+       "'http://example.org/a.png']}]}]}",
+       "must be a PNG"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     tl_err err = {0};
@@ -209,6 +244,7 @@ static void faults_are_named(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_full_document_gives_a_sound_page),
+      cmocka_unit_test(pictures_stand_in_the_page),
       cmocka_unit_test(a_document_may_be_almost_empty),
       cmocka_unit_test(a_loss_is_not_called_a_gain),
       cmocka_unit_test(a_run_folder_has_a_page),
