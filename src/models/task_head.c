@@ -85,7 +85,8 @@ static tl_status load(const char *name, const tl_hf_task *t, tl_model **m, tl_er
   s = tl_model_new_task(&c, &o, 0, false, m, err);
   tl_labels_free(&labels);
   if (s == TL_OK) s = tl_model_read_weights(*m, name, err);
-  return s == TL_OK ? tl_model_require(*m, name, (*m)->task.w, err) : s;
+  if (s == TL_OK && (*m)->task.w) s = tl_model_require(*m, name, (*m)->task.w, err);
+  return s;
 }
 
 tl_status tl_model_load_task(const char *name, tl_model **out, tl_err *err) {
