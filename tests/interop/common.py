@@ -47,17 +47,19 @@ def near(a, b, what, tolerance=TOLERANCE):
     check(d <= tolerance, f"{what}: differs by {d:.2g} at most")
 
 
-def logits(model, sequences):
-    """Tilth's logits, one array per sequence of ids."""
-    with open(path("ids.txt"), "w") as f:
-        for s in sequences:
-            f.write(" ".join(map(str, s)) + "\n")
-    run(os.path.join(BUILD, "interop_logits"), model, path("ids.txt"), path("logits.npy"))
-    all_rows, out, at = np.load(path("logits.npy")), [], 0
-    for s in sequences:
-        out.append(all_rows[at:at + len(s)])
-        at += len(s)
-    return out
+def logits(model, inputs):
+    """Tilth's logits, one array per sequence of ids, pair of (source, decoder's) ids, or picture [c, s, s]."""
+    if isinstance(inputs[0], np.ndarray):
+        np.stack(inputs).astype(np.float32).tofile(path("input"))
+        rows = [1] * len(inputs)
+    else:
+        pairs = isinstance(inputs[0], tuple)
+        with open(path("input"), "w") as f:
+            for s in inputs:
+                f.write(" | ".join(" ".join(map(str, x)) for x in (s if pairs else [s])) + "\n")
+        rows = [len(s[1] if pairs else s) for s in inputs]
+    run(os.path.join(BUILD, "interop_logits"), model, path("input"), path("logits.npy"))
+    return np.split(np.load(path("logits.npy")), np.cumsum(rows)[:-1])
 
 
 def text_lines(n=400):
