@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include "models/model.h"
 #include "tilth/augment.h"
 #include "tilth/predict.h"
 
@@ -38,6 +39,11 @@ tl_status tl_gallery_predictions(const tl_image_data *d, const size_t *index,
  * picture, by head, and through all layers; NULL in *out for a model without attention. */
 tl_status tl_gallery_attention(tl_ctx *ctx, const char *model, const tl_image_data *d, json_t **out,
                                tl_err *err);
+
+/* Appends to groups what a CapsNet with a decoder, read with its head from dir, makes again of some
+ * pictures, and of one with changed capsules; nothing for other models. */
+tl_status tl_gallery_capsules(tl_ctx *ctx, tl_model *m, const char *dir, const tl_image_data *d,
+                              json_t *groups, tl_err *err);
 
 /* What a run on pictures has to show: {"pictures", "predictions", "notes"} of a report document;
  * NULL in *out for other runs. Data that cannot be read are a note. */

@@ -78,6 +78,8 @@ static tl_status tested(run_pictures *r, tl_err *err) {
   const tl_labels labels = {.n = m->task.n_outputs, .name = (char **)(uintptr_t)m->task.name};
   tl_status s = labels.n ? read_pictures(r, path, &labels, &d, &ok, err) : TL_OK;
   if (s == TL_OK && ok && d.records.label) s = predict(r, m, &d, err);
+  if (s == TL_OK && ok)
+    s = tl_gallery_capsules(r->ctx, m, r->model, &d, list_in(r->doc, "pictures"), err);
   tl_image_data_free(&d);
   tl_model_free(m);
   return s;

@@ -16,6 +16,7 @@
 #include "models/task_head.h"
 #include "tilth/train.h"
 #include "toy_pictures.h"
+#include "transfer/gallery.h"
 #include "transfer/image_graph.h"
 #include "transfer/reconstruct.h"
 
@@ -201,6 +202,23 @@ static void check_predictions(tl_ctx *ctx, tl_model *m) {
   tl_image_data_free(&d);
 }
 
+static void check_gallery(tl_ctx *ctx, const char *run_dir) {
+  json_t *doc = NULL;
+  tl_err err = {TL_OK, ""};
+  if (tl_gallery_run(ctx, run_dir, &doc, &err) != TL_OK) fail_msg("%s", err.msg);
+  const json_t *groups = json_object_get(doc, "pictures");
+  size_t n = json_array_size(groups), rows[2] = {12, TL_CAPSULE_WIDTH}, pictures[2] = {2, 11};
+  assert_true(n >= 2);
+  for (size_t i = 0; i < 2; i++) {
+    const json_t *list = json_object_get(json_array_get(groups, n - 2 + i), "rows");
+    assert_int_equal(json_array_size(list), rows[i]);
+    for (size_t k = 0; k < rows[i]; k++)
+      assert_int_equal(json_array_size(json_object_get(json_array_get(list, k), "pictures")),
+                       pictures[i]);
+  }
+  json_decref(doc);
+}
+
 static void the_toy_is_learnt_to_the_same_bits(void **state) {
   (void)state;
   tl_train_result straight = train(TL_OK, NULL, 1, 0);
@@ -218,6 +236,7 @@ static void the_toy_is_learnt_to_the_same_bits(void **state) {
   tl_model *m = read_model(straight.run_dir);
   check_pictures(ctx, m);
   check_predictions(ctx, m);
+  check_gallery(ctx, straight.run_dir);
   tl_model_free(m);
   tl_ctx_free(ctx);
 }
