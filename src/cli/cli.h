@@ -46,6 +46,7 @@ int tl_cmd_generate(int argc, char **argv);
 int tl_cmd_plan(int argc, char **argv);
 int tl_cmd_predict(int argc, char **argv);
 int tl_cmd_prepare(int argc, char **argv);
+int tl_cmd_probe(int argc, char **argv);
 int tl_cmd_report(int argc, char **argv);
 int tl_cmd_report_labels(int argc, char **argv); /* tilth report labels */
 int tl_cmd_runs(int argc, char **argv);

@@ -31,6 +31,7 @@ static const tl_command commands[] = {
     {"plan", tl_cmd_plan, "what a run will cost, before it runs"},
     {"predict", tl_cmd_predict, "labels, tags or values from a fine-tuned model"},
     {"prepare", tl_cmd_prepare, "turn text into token shards for training"},
+    {"probe", tl_cmd_probe, "what a frozen model's features are worth, beside baselines"},
     {"report", tl_cmd_report, "pages of runs; what pretraining was worth, in labels"},
     {"resume", tl_cmd_resume, "go on with an interrupted run"},
     {"runs", tl_cmd_runs, "list runs, show what two of them differ in"},

@@ -129,8 +129,16 @@ struct tl_embedder {
   bool normalize;
 };
 
+/* With the weights of the folder, or random ones by *seed. */
+static tl_status load_model(tl_embedder *e, const char *dir, const uint64_t *seed, tl_err *err) {
+  tl_model_config c;
+  if (!seed) return tl_model_load(dir, false, &e->model, err);
+  TL_TRY(tl_model_read_config(dir, &c, err));
+  return tl_model_new(&c, *seed, false, &e->model, err);
+}
+
 static tl_status load(tl_embedder *e, tl_ctx *ctx, const char *dir, const tl_embed_options *o,
-                      tl_err *err) {
+                      const uint64_t *seed, tl_err *err) {
   const char *dtype = o->dtype ? o->dtype : "auto";
   tl_sentence_settings own = {.pool = TL_POOL_MEAN};
   if (!o->pool) TL_TRY(tl_sentence_read(dir, &own, err));
@@ -142,7 +150,7 @@ static tl_status load(tl_embedder *e, tl_ctx *ctx, const char *dir, const tl_emb
     return tl_fail(err, TL_CONFIG, "at least 8 tokens per text are needed, not %lld",
                    (long long)o->max_len);
   TL_TRY(tl_model_tokenizer(dir, &e->tok, err));
-  TL_TRY(tl_model_load(dir, false, &e->model, err));
+  TL_TRY(load_model(e, dir, seed, err));
   const tl_model_config *c = &e->model->c;
   if (tl_tokenizer_vocab_size(e->tok) > c->vocab)
     return tl_fail(err, TL_CONFIG, "%s: the tokenizer has %d tokens, the model only %lld", dir,
@@ -156,19 +164,29 @@ static tl_status load(tl_embedder *e, tl_ctx *ctx, const char *dir, const tl_emb
                             &e->graph, err);
 }
 
-tl_status tl_embedder_open(tl_ctx *ctx, const char *dir, const tl_embed_options *o,
-                           tl_embedder **out, tl_err *err) {
+static tl_status open_with(tl_ctx *ctx, const char *dir, const tl_embed_options *o,
+                           const uint64_t *seed, tl_embedder **out, tl_err *err) {
   static const tl_embed_options defaults;
   if (!o) o = &defaults;
   tl_embedder *e = calloc(1, sizeof *e);
   if (!e) return tl_fail(err, TL_NOMEM, "embedder: out of memory");
   e->normalize = !o->raw;
-  tl_status s = load(e, ctx, dir, o, err);
+  tl_status s = load(e, ctx, dir, o, seed, err);
   if (s == TL_OK)
     *out = e;
   else
     tl_embedder_free(e);
   return s;
+}
+
+tl_status tl_embedder_open(tl_ctx *ctx, const char *dir, const tl_embed_options *o,
+                           tl_embedder **out, tl_err *err) {
+  return open_with(ctx, dir, o, NULL, out, err);
+}
+
+tl_status tl_embedder_open_random(tl_ctx *ctx, const char *dir, const tl_embed_options *o,
+                                  uint64_t seed, tl_embedder **out, tl_err *err) {
+  return open_with(ctx, dir, o, &seed, out, err);
 }
 
 void tl_embedder_free(tl_embedder *e) {

@@ -32,6 +32,10 @@ void tl_embed_graph_free(tl_embed_graph *p);
 tl_status tl_embed_run(tl_embed_graph *p, const tl_task_samples *s, tl_pooling pool, bool normalize,
                        float *out, tl_err *err);
 
+/* tl_embedder_open with random weights in place of the folder's. */
+tl_status tl_embedder_open_random(tl_ctx *ctx, const char *dir, const tl_embed_options *options,
+                                  uint64_t seed, tl_embedder **out, tl_err *err);
+
 /* Pairs (a[i], b[i]) of normalised embeddings [n][dim] against what people say. */
 tl_status tl_sts_scores(const float *a, const float *b, size_t n, size_t dim, const double *value,
                         bool intervals, uint64_t seed, tl_scores *out, tl_err *err);
