@@ -129,7 +129,7 @@ static void problem_free(problem *p) {
 }
 
 static tl_status minimise(problem *p, tl_softmax_regression *r, tl_err *err) {
-  static const tl_lbfgs_options o = {.max_steps = 200, .gradient = 1e-5, .progress = 1e-6};
+  static const tl_lbfgs_options o = {.max_steps = 300, .gradient = 1e-5, .progress = 1e-7};
   tl_lbfgs_result done;
   TL_TRY(tl_lbfgs(evaluate, p, (p->dim + 1) * p->k, &o, r->w, &done, err));
   r->steps += done.steps;
@@ -162,7 +162,7 @@ static tl_status choose(problem *p, int64_t n_valid, tl_softmax_regression *r, t
   judgement best = {-1, INFINITY};
   double *w = malloc(bytes);
   tl_status s = w ? TL_OK : tl_fail(err, TL_NOMEM, "logistic regression: out of memory");
-  for (int e = 0; s == TL_OK && e <= 5; e++) {
+  for (int e = 0; s == TL_OK && e <= 6; e++) {
     p->n = all - n_valid;
     p->l2 = pow(10, -e);
     if ((s = minimise(p, r, err)) != TL_OK) break;

@@ -17,7 +17,7 @@ typedef struct tl_softmax_regression {
 } tl_softmax_regression;
 
 /* x f32 [n][dim], label[n] in [0, n_classes). The last n_valid rows choose l2 among 1, 0.1, ...,
- * 1e-5 by their accuracy (equal: by their loss), then all rows are fitted; n_valid 0: l2 is 0.01.
+ * 1e-6 by their accuracy (equal: by their loss), then all rows are fitted; n_valid 0: l2 is 0.01.
  * Deterministic on any number of threads. Errors: DATA (n_valid >= n), PREEMPTED, NOMEM. */
 tl_status tl_softmax_regression_fit(tl_ctx *ctx, const float *x, const int32_t *label, int64_t n,
                                     int64_t dim, int64_t n_classes, int64_t n_valid,
