@@ -64,14 +64,14 @@ bool tl_image_format_parse(const char *name, tl_image_format *out);
 enum { TL_MASK_VOID = 255, TL_MASK_CLASSES = 255 }; /* a pixel without a class; the most classes */
 typedef struct tl_mask_options {
   int32_t void_id; /* the value in files that stands for no class; -1: none */
-  bool optional;   /* pictures without any mask are read alone */
 } tl_mask_options;
 
 typedef struct tl_image_options { /* all zero: the defaults */
   tl_image_format format;
   bool skip_bad;                /* broken pictures are counted and left out instead of an error */
   bool unlabelled;              /* classes are not looked at: folders are only places, a list is
-                                   paths alone, or whatever stands behind them; not with masks */
+                                   paths alone, or whatever stands behind them; masks are not
+                                   read, only left out */
   const tl_labels *labels;      /* the classes there may be, in their order; NULL: those that occur,
                                    sorted (as numbers where all are) */
   const tl_mask_options *masks; /* NULL: pictures with labels, or without any; else with masks, and

@@ -33,7 +33,7 @@ typedef struct tl_predictions {
   float *output;     /* [n][n_outputs] probabilities (several labels: of each), or values; NULL for
                         prompts */
   int32_t *label;    /* [n] the most likely class or tag (several labels: of no use) */
-  char **text;       /* [n] translations; NULL for other tasks */
+  char **text;       /* [n] translations; names of the masks' files; NULL for other tasks */
   uint64_t *pixels;  /* masks: [n][n_outputs][3], in each picture the pixels that are rightly of a
                         class, predicted as it, and truly of it; NULL for other tasks */
   size_t *confusion; /* masks: [n_outputs][n_outputs] pixels of all pictures; row: truth */
@@ -104,6 +104,16 @@ tl_status tl_predictor_run(tl_predictor *p, const tl_task_data *d, tl_prediction
  * model reads texts), DATA (no labels; a file has changed since it was read), NOMEM, PREEMPTED. */
 tl_status tl_predictor_run_images(tl_predictor *p, const tl_image_data *d, tl_predictions *out,
                                   tl_scores *scores, tl_err *err);
+
+/* Of a model for classes of pixels: how masks are read beside its pictures (tl_image_options); NULL
+ * for another model. */
+const tl_mask_options *tl_predictor_masks(const tl_predictor *p);
+/* Its prediction for each picture, in the picture's size, as dir/NAME.png: a PNG with a palette,
+ * whose indices are the classes; out->text has the files' names, out->pixels what they hold. scores
+ * (NULL: not wanted) compares with d's masks. Errors as above; DATA (two pictures of one name), IO.
+ */
+tl_status tl_predictor_run_masks(tl_predictor *p, const tl_image_data *d, const char *dir,
+                                 tl_predictions *out, tl_scores *scores, tl_err *err);
 
 #ifdef __cplusplus
 }

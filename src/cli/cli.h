@@ -173,6 +173,7 @@ typedef struct tl_cli_images {
   bool unlabelled;
   const tl_labels
       *labels; /* the classes there may be, or NULL; not unlabelled: they must be there */
+  const tl_mask_options *masks; /* NULL: without masks */
 } tl_cli_images;
 /* Reads pictures, and says on stderr which ones were left out. */
 tl_status tl_cli_read_images(const char *path, const tl_cli_images *how, tl_image_data *out,

@@ -35,12 +35,22 @@ static double probability(const tl_predictions *p, size_t row) {
   return (double)p->output[row * (size_t)p->n_outputs + (size_t)p->label[row]];
 }
 
+/* The part of picture i's pixels (those without a class left out) that is predicted as class k. */
+static double part(const tl_predictions *out, size_t i, size_t k) {
+  const uint64_t *x = out->pixels + i * (size_t)out->n_outputs * 3;
+  double all = 0;
+  for (size_t c = 0; c < (size_t)out->n_outputs; c++) all += (double)x[3 * c + 1];
+  return all > 0 ? (double)x[3 * k + 1] / all : 0;
+}
+
 static void print_plain(const answer *a) {
   const tl_labels *l = tl_predictor_labels(a->p);
   tl_task_kind kind = tl_predictor_kind(a->p);
   const tl_task_data *d = a->d;
   const tl_predictions *out = &a->out;
-  for (size_t i = 0, row = 0; i < d->n; i++) {
+  for (size_t i = 0; out->pixels && i < d->n; i++)
+    fprintf(a->f, "%s\t%s\n", out->text[i], d->text[i]);
+  for (size_t i = 0, row = 0; !out->pixels && i < d->n; i++) {
     if (kind == TL_TASK_TOKENS) {
       const char *word = d->text[i];
       for (size_t w = d->first[i]; w < d->first[i + 1]; w++, row++, word = tl_task_next_word(word))
@@ -84,6 +94,12 @@ static json_t *record_json(const answer *a, size_t i, size_t *row) {
     json_object_set_new(o, "tags", tags);
     json_object_set_new(o, "probabilities", sure);
     return o;
+  }
+  if (out->pixels) {
+    json_t *parts = json_object();
+    for (int32_t k = 0; k < l->n; k++)
+      json_object_set_new(parts, l->name[k], json_real(part(out, i, (size_t)k)));
+    return json_pack("{s:s, s:s, s:o}", "image", d->text[i], "mask", out->text[i], "parts", parts);
   }
   const float *x = out->output + *row * (size_t)out->n_outputs;
   const char *key = tl_predictor_reads_images(a->p) ? "image" : "text";
@@ -181,6 +197,20 @@ static tl_status predict_texts(tl_predictor *p, const request *r, answer *a, tl_
   return tl_predictor_run(p, d, &a->out, a->scored ? &a->scores : NULL, err);
 }
 
+/* Masks become files, and what is printed says where they are. */
+static tl_status predict_masks(tl_predictor *p, const request *r, answer *a, tl_image_data *d,
+                               tl_err *err) {
+  const tl_cli_images how = {.format = r->format,
+                             .bad = r->bad,
+                             .unlabelled = r->unlabelled,
+                             .labels = a->scored ? tl_predictor_labels(p) : NULL,
+                             .masks = tl_predictor_masks(p)};
+  a->d = &d->records;
+  if (!r->out) return tl_fail(err, TL_USAGE, "predict: masks are files: name their folder with -o");
+  TL_TRY(tl_cli_read_images(r->data, &how, d, err));
+  return tl_predictor_run_masks(p, d, r->out, &a->out, a->scored ? &a->scores : NULL, err);
+}
+
 static tl_status predict_images(tl_predictor *p, const request *r, answer *a, tl_image_data *d,
                                 tl_err *err) {
   const tl_cli_images how = {.format = r->format,
@@ -198,10 +228,12 @@ static tl_status predict(tl_predictor *p, const request *r, tl_err *err) {
   answer a = {.p = p, .scored = !r->unlabelled, .json = r->json};
   tl_task_data texts = {0};
   tl_image_data images = {0};
-  tl_status s = tl_predictor_reads_images(p) ? predict_images(p, r, &a, &images, err)
-                                             : predict_texts(p, r, &a, &texts, err);
+  bool masks = tl_predictor_masks(p) != NULL;
+  tl_status s = masks                          ? predict_masks(p, r, &a, &images, err)
+                : tl_predictor_reads_images(p) ? predict_images(p, r, &a, &images, err)
+                                               : predict_texts(p, r, &a, &texts, err);
   if (s == TL_OK && a.scored) s = tl_details_make(a.d, &a.out, &a.details, err);
-  if (s == TL_OK) s = print_answer(&a, r->out, err);
+  if (s == TL_OK) s = print_answer(&a, masks ? NULL : r->out, err);
   tl_details_free(&a.details);
   tl_predictions_free(&a.out);
   tl_task_data_free(&texts);
@@ -228,7 +260,8 @@ int tl_cmd_predict(int argc, char **argv) {
       {"unlabelled", 0, TL_OPT_FLAG, &r.unlabelled, NULL,
        "a text a line (tokens: words between blanks), or a table or CoNLL columns without labels; "
        "pictures whose folders are no classes"},
-      {"out", 'o', TL_OPT_STR, &r.out, "FILE", "write the predictions there (default: stdout)"},
+      {"out", 'o', TL_OPT_STR, &r.out, "FILE",
+       "write the predictions there (default: stdout); classes of pixels: folder of their masks"},
       {"format", 0, TL_OPT_STR, &r.format, "F",
        "tsv, csv, jsonl, conll, ...; pictures: " TL_IMAGE_FORMATS " (default: by the name)"},
       {"columns", 0, TL_OPT_STR, &r.columns, "LIST", "text=NAME,text_b=NAME,label=NAME"},
@@ -244,7 +277,8 @@ int tl_cmd_predict(int argc, char **argv) {
       .name = "predict",
       .synopsis = "MODEL --data FILE [--unlabelled] [-o FILE] [options]",
       .summary =
-          "Predicts labels, tags or values of texts, or labels of pictures, with a model made by\n"
+          "Predicts labels, tags or values of texts, labels of pictures or of their pixels, with a "
+          "model made by\n"
           "tilth finetune or by Hugging Face's libraries, each with its probability. Where the "
           "records have labels, scores "
           "with\n"
@@ -252,7 +286,8 @@ int tl_cmd_predict(int argc, char **argv) {
       .examples = "tilth predict runs/sst/model --data test.tsv\n"
                   "echo 'a fine film' | tilth predict runs/sst/model --unlabelled\n"
                   "tilth predict runs/ner/model --data test.conll --json > tags.jsonl\n"
-                  "tilth predict runs/fashion/model --data t10k-images-idx3-ubyte.gz",
+                  "tilth predict runs/fashion/model --data t10k-images-idx3-ubyte.gz\n"
+                  "tilth predict runs/segment-camvid/model --data camvid.tar,val -o masks",
       .opts = opts,
       .min_args = 1,
       .max_args = 1};

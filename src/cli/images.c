@@ -5,8 +5,10 @@
 
 tl_status tl_cli_read_images(const char *path, const tl_cli_images *how, tl_image_data *out,
                              tl_err *err) {
-  tl_image_options o = {
-      .skip_bad = !strcmp(how->bad, "skip"), .unlabelled = how->unlabelled, .labels = how->labels};
+  tl_image_options o = {.skip_bad = !strcmp(how->bad, "skip"),
+                        .unlabelled = how->unlabelled,
+                        .labels = how->labels,
+                        .masks = how->masks};
   *out = (tl_image_data){0};
   if (!tl_image_format_parse(how->format, &o.format))
     return tl_fail(err, TL_USAGE, "--format %s is unknown; pictures come as " TL_IMAGE_FORMATS,

@@ -138,7 +138,8 @@ tl_status tl_image_read_csv(tl_image_builder *b, tl_err *err) {
   bool header = false;
   tl_task_data list;
   TL_TRY(list_columns(b, columns, sizeof columns, &header, err));
-  tl_task_options o = {.kind = b->role == TL_ROLE_ALL ? TL_TASK_CLASS : TL_TASK_PAIR,
+  bool pairs = b->role != TL_ROLE_ALL && !b->o->unlabelled;
+  tl_task_options o = {.kind = pairs ? TL_TASK_PAIR : TL_TASK_CLASS,
                        .format = has_extension(b->path, ".tsv") ? TL_TASK_TSV : TL_TASK_CSV,
                        .columns = columns,
                        .header = header ? TL_HEADER_YES : TL_HEADER_NO,

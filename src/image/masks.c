@@ -207,17 +207,16 @@ static tl_status make_classes(const tl_image_builder *p, const tl_image_builder 
 static tl_status read_both(tl_image_builder *p, tl_image_builder *m, tl_err *err) {
   TL_TRY(tl_image_build(p, err));
   p->d->records.kind = TL_TASK_TEXTS;
+  if (p->d->records.n == 0)
+    return tl_fail(err, TL_DATA, "%s: no pictures%s%s", p->path, p->part ? " below a folder " : "",
+                   p->part ? p->part : "");
+  if (p->o->unlabelled) return TL_OK;
   m->budget = p->budget - p->used > 0 ? p->budget - p->used : 1;
   TL_TRY(tl_image_build(m, err));
   m->d->void_id = p->o->masks->void_id;
   p->d->records.hash = tl_mix64(p->d->records.hash, m->d->records.hash);
-  if (p->d->records.n == 0)
-    return tl_fail(err, TL_DATA, "%s: no pictures%s%s", p->path, p->part ? " below a folder " : "",
-                   p->part ? p->part : "");
-  bool none = m->d->records.n == 0 && m->d->n_bad == 0 && p->o->masks->optional;
-  if (!none) TL_TRY(pair_up(p, m, err));
-  if (!none) TL_TRY(make_classes(p, m, err));
-  return TL_OK;
+  TL_TRY(pair_up(p, m, err));
+  return make_classes(p, m, err);
 }
 
 tl_status tl_mask_read(const char *path, const tl_image_options *o, tl_image_data *out,

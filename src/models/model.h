@@ -131,6 +131,7 @@ typedef struct tl_task_head {
   char *const *name; /* [n_outputs] of the labels; NULL: not known */
   char problem[32];  /* Hugging Face's problem_type; "": not said */
   double dropout, smoothing;
+  int void_id; /* masks: the value in files of pixels without a class; -1: none */
   tl_param *pool_w, *pool_b, *w, *b; /* pooler (masks: what spreads rows out) and b may be NULL */
 } tl_task_head;
 
@@ -256,6 +257,7 @@ tl_status tl_model_read_config(const char *dir, tl_model_config *out, tl_err *er
 typedef struct tl_hf_task {
   tl_head_kind kind;
   char problem[32];
+  int void_id; /* masks: as in tl_task_head */
 } tl_hf_task;
 tl_status tl_model_read_task(const char *dir, tl_hf_task *out, tl_err *err);
 /* DATA when the weights' file in dir lacks this parameter. */

@@ -34,6 +34,8 @@ static void write_keys(const tl_model *m, json_t *o) {
   }
 }
 
+static const char void_key[] = "semantic_loss_ignore_index"; /* as SegFormer's config has it */
+
 /* What a classifier's file says besides: its class, its labels, and what they are. */
 static void write_task(const tl_model *m, json_t *o) {
   const tl_task_head *h = &m->task;
@@ -44,6 +46,7 @@ static void write_task(const tl_model *m, json_t *o) {
   else
     snprintf(class_name, sizeof class_name, "%sFor%sClassification", m->arch->task.hf_stem, what);
   json_object_set_new(o, "architectures", json_pack("[s]", class_name));
+  if (h->kind == TL_HEAD_MASKS) json_object_set_new(o, void_key, json_integer(h->void_id));
   if (*h->problem) json_object_set_new(o, "problem_type", json_string(h->problem));
   json_t *names = json_object(), *ids = json_object();
   for (int i = 0; i < h->n_outputs; i++) {
@@ -328,6 +331,8 @@ tl_status tl_model_read_task(const char *dir, tl_hf_task *out, tl_err *err) {
   if (name && strstr(name, "ForImageClassification")) out->kind = TL_HEAD_SEQUENCE;
   if (name && strstr(name, "ForTokenClassification")) out->kind = TL_HEAD_TOKENS;
   if (name && strstr(name, "ForSemanticSegmentation")) out->kind = TL_HEAD_MASKS;
+  const json_t *void_id = json_object_get(o, void_key);
+  out->void_id = json_is_integer(void_id) ? (int)json_integer_value(void_id) : -1;
   if (problem) snprintf(out->problem, sizeof out->problem, "%s", problem);
   json_decref(o);
   free(path);

@@ -17,6 +17,7 @@ static void declare_layers(tl_model *m, tl_declare *d, const tl_task_head_option
   h->dropout = o->dropout;
   snprintf(h->problem, sizeof h->problem, "%s", o->problem ? o->problem : "");
   h->smoothing = o->smoothing;
+  h->void_id = o->void_id;
   if (o->kind == TL_HEAD_MASKS) {
     tl_mask_head_declare(m, d);
     return;

@@ -17,6 +17,7 @@ typedef struct tl_task_head_options {
   const char *problem;       /* Hugging Face's problem_type, or NULL */
   double dropout;            /* before the linear layer */
   double smoothing;          /* masks: of the labels in training */
+  int void_id;               /* masks: see tl_task_head */
   tl_declare_extra_fn extra; /* called behind the head's declaration, or NULL */
   void *user;
 } tl_task_head_options;

@@ -141,6 +141,7 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
                             .problem = r->task->problem,
                             .dropout = c->task.dropout,
                             .smoothing = c->task.label_smoothing,
+                            .void_id = (int)c->image.void_id,
                             .extra = adapt,
                             .user = &r->adapt};
   TL_TRY(tl_model_new_task(&mc, &o, (uint64_t)c->run.seed, true, &t->model, err));

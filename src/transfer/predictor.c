@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "transfer/image_graph.h"
+#include "transfer/mask.h"
 
 enum { PREDICT_TOKENS = 8192, PREDICT_TEXTS = 512, MAX_LEN = 512 };
 
@@ -17,6 +17,7 @@ struct tl_predictor {
   tl_task_graph graph;   /* of texts, */
   tl_image_graph images; /* or of pictures, */
   tl_augment plain;      /* changed so */
+  tl_mask_options masks; /* how their masks are read */
   int64_t max_len;
   tl_model_place place;
 };
@@ -30,7 +31,9 @@ static tl_status find_task(tl_predictor *p, const char *dir, const tl_model_conf
                    "%s: the model has no classification head; make one with tilth finetune, or, if "
                    "it translates, use tilth translate",
                    dir);
-  if (tl_arch_find(c->type)->image)
+  if (t->kind == TL_HEAD_MASKS)
+    name = "image_segment";
+  else if (tl_arch_find(c->type)->image)
     name = "image_classify";
   else if (t->kind == TL_HEAD_TOKENS)
     name = "tokens";
@@ -68,13 +71,16 @@ static tl_status load(tl_predictor *p, const char *dir, const char *dtype, tl_er
   tl_task_head_options o = {.kind = t.kind,
                             .n_outputs = p->labels.n,
                             .name = (const char *const *)p->labels.name,
-                            .problem = t.problem};
+                            .problem = t.problem,
+                            .void_id = t.void_id};
   TL_TRY(tl_model_new_task(&c, &o, 0, false, &p->model, err));
   TL_TRY(tl_model_read_weights(p->model, dir, err));
   if (p->model->task.w) TL_TRY(tl_model_require(p->model, dir, p->model->task.w, err));
   tl_dtype dt = tl_kernels_dtype(p->ctx->k, dtype);
   if (!p->model->arch->image) return load_texts(p, dir, dt, err);
   TL_TRY(tl_image_plain(&p->place, &p->model->c, &p->plain, err));
+  p->plain.whole = t.kind == TL_HEAD_MASKS;
+  p->masks = (tl_mask_options){.void_id = t.void_id};
   return tl_image_graph_new(p->ctx, p->model, dt, tl_image_room(&p->model->c), false, &p->images,
                             err);
 }
@@ -165,11 +171,42 @@ tl_status tl_predictor_run_images(tl_predictor *p, const tl_image_data *d, tl_pr
                                   tl_scores *scores, tl_err *err) {
   if (!p->model->arch->image)
     return tl_fail(err, TL_CONFIG, "%s: the model reads texts, not pictures", p->place.described);
+  if (tl_predictor_masks(p))
+    return tl_fail(err, TL_CONFIG, "%s: the model gives classes of pixels, not of pictures",
+                   p->place.described);
   if (scores && !d->records.label)
     return tl_fail(err, TL_DATA, "the pictures have no labels to compare with");
   TL_TRY(tl_image_graph_predict(&p->images, d, NULL, d->records.n, &p->plain, out, err));
   if (!scores) return TL_OK;
   tl_status s = tl_task_scores(p->task, &d->records, out, true, 1, scores, err);
   if (s != TL_OK) tl_predictions_free(out);
+  return s;
+}
+
+const tl_mask_options *tl_predictor_masks(const tl_predictor *p) {
+  return p->task->head == TL_HEAD_MASKS ? &p->masks : NULL;
+}
+
+tl_status tl_predictor_run_masks(tl_predictor *p, const tl_image_data *d, const char *dir,
+                                 tl_predictions *out, tl_scores *scores, tl_err *err) {
+  char **name = NULL;
+  if (!tl_predictor_masks(p))
+    return tl_fail(err, TL_CONFIG, "%s: the model does not give classes of pixels",
+                   p->place.described);
+  if (scores && !d->masks)
+    return tl_fail(err, TL_DATA, "the pictures have no masks to compare with");
+  tl_status s = tl_mask_names(d, dir, &name, err);
+  tl_mask_files files = {name, p->labels.n};
+  if (s == TL_OK)
+    s = tl_mask_predict(&p->images, d, NULL, d->records.n, &p->plain, tl_mask_write, &files, out,
+                        err);
+  if (s == TL_OK) {
+    out->text = name;
+    if (scores) s = tl_task_scores(p->task, &d->records, out, true, 1, scores, err);
+    if (s != TL_OK) tl_predictions_free(out);
+    return s;
+  }
+  for (size_t i = 0; name && i < d->records.n; i++) free(name[i]);
+  free(name);
   return s;
 }

@@ -362,7 +362,7 @@ tl_status tl_task_scores(const tl_task *t, const tl_task_data *d, const tl_predi
   scorer s = {.d = d, .p = p, .n_outputs = (size_t)p->n_outputs};
   *out = (tl_scores){0};
   tl_status st = TL_OK;
-  if (p->text)
+  if (p->text && !p->pixels)
     st = prepare_texts(&s, err);
   else if (t->records == TL_TASK_TOKENS)
     st = prepare_tags(&s, err);
