@@ -47,6 +47,8 @@ void tl_predictions_free(tl_predictions *p);
 typedef struct tl_label_score {
   const char *name; /* borrowed from the labels or, for entities, from the details */
   double precision, recall, f1;
+  double iou; /* masks: intersection over union of pixels; NaN: the class does not occur, and for
+                 other tasks */
   size_t correct, predicted, actual;
 } tl_label_score;
 /* The predictions whose confidence lies in (i / n_bins, (i + 1) / n_bins]. */
@@ -69,7 +71,7 @@ typedef struct tl_details {
 tl_status tl_details_make(const tl_task_data *d, const tl_predictions *p, tl_details *out,
                           tl_err *err);
 void tl_details_free(tl_details *d);
-/* {"labels": [{"label", "precision", "recall", "f1", "correct", "predicted", "actual"}],
+/* {"labels": [{"label", "precision", "recall", "f1", "iou", "correct", "predicted", "actual"}],
  * "confusion": [[n]], "calibration": [{"from", "to", "n", "confidence", "accuracy"}]}; what is not
  * there is left out. malloc'ed; NULL when out of memory. */
 char *tl_details_json(const tl_details *d);

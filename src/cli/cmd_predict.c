@@ -135,12 +135,16 @@ static void print_json(const answer *a) {
 /* More labels than this make no readable table of confusions. */
 enum { MAX_CONFUSION = 20 };
 
-static void print_details(const tl_details *t) {
+static void print_details(const tl_details *t, bool masks) {
   if (t->n_labels == 0) return;
-  fprintf(stderr, "\n%-20s %9s %9s %9s %9s\n", "label", "precision", "recall", "f1", "true");
-  for (size_t i = 0; i < t->n_labels; i++)
-    fprintf(stderr, "%-20s %9.4f %9.4f %9.4f %9zu\n", t->label[i].name, t->label[i].precision,
-            t->label[i].recall, t->label[i].f1, t->label[i].actual);
+  fprintf(stderr, "\n%-20s %9s %9s %9s%s %9s\n", "label", "precision", "recall", "f1",
+          masks ? "       iou" : "", "true");
+  for (size_t i = 0; i < t->n_labels; i++) {
+    const tl_label_score *l = &t->label[i];
+    fprintf(stderr, "%-20s %9.4f %9.4f %9.4f", l->name, l->precision, l->recall, l->f1);
+    if (masks) fprintf(stderr, " %9.4f", l->iou);
+    fprintf(stderr, " %9zu\n", l->actual);
+  }
   if (t->confusion && t->n_labels <= MAX_CONFUSION) {
     fprintf(stderr, "\n%-20s predicted:", "true");
     for (size_t k = 0; k < t->n_labels; k++) fprintf(stderr, " %9.9s", t->label[k].name);
@@ -173,7 +177,7 @@ static tl_status print_answer(answer *a, const char *path, tl_err *err) {
     return tl_fail(err, TL_IO, "%s: cannot be written: %s", path, strerror(errno));
   if (!a->json && a->scored) {
     tl_cli_print_scores(&a->scores, stderr);
-    print_details(&a->details);
+    print_details(&a->details, a->out.pixels != NULL);
   }
   return TL_OK;
 }

@@ -82,7 +82,8 @@ static tl_status load(const char *name, const tl_hf_task *t, tl_model **m, tl_er
   tl_task_head_options o = {.kind = t->kind,
                             .n_outputs = labels.n,
                             .name = (const char *const *)labels.name,
-                            .problem = t->problem};
+                            .problem = t->problem,
+                            .void_id = t->void_id};
   s = tl_model_new_task(&c, &o, 0, false, m, err);
   tl_labels_free(&labels);
   if (s == TL_OK) s = tl_model_read_weights(*m, name, err);

@@ -99,6 +99,7 @@ tl_status tl_gallery_samples(const tl_config *c, const tl_image_data *d, int32_t
   tl_augment plain, train;
   tl_augment_from(c, side_of(size), channels, false, &plain);
   tl_augment_from(c, side_of(size), channels, true, &train);
+  plain.whole = train.whole = d->masks != NULL;
   *out = NULL;
   if (!memcmp(&plain, &train, sizeof plain)) return TL_OK;
   json_t *group =

@@ -35,6 +35,11 @@ tl_status tl_gallery_samples(const tl_config *c, const tl_image_data *d, int32_t
 tl_status tl_gallery_predictions(const tl_image_data *d, const size_t *index,
                                  const tl_predictions *p, json_t **out, tl_err *err);
 
+/* Classes of pixels, as the model m of the folder dir predicts them for pictures with masks: a
+ * group of some pictures with truth and prediction, and one of the classes' colours and scores. */
+tl_status tl_gallery_masks(tl_ctx *ctx, tl_model *m, const char *dir, const tl_image_data *d,
+                           json_t **rows, json_t **classes, tl_err *err);
+
 /* Where the model in a folder looks: for some pictures, the attention of its last layer over the
  * picture, by head, and through all layers; NULL in *out for a model without attention. */
 tl_status tl_gallery_attention(tl_ctx *ctx, const char *model, const tl_image_data *d, json_t **out,

@@ -27,12 +27,18 @@ static tl_status add_group(run_pictures *r, tl_status s, json_t *group) {
   return s;
 }
 
+static bool has_masks(const run_pictures *r) {
+  return !strcmp(r->cfg->task.type, "image_segment");
+}
+
 /* ok false: the file cannot be read, which is noted. */
 static tl_status read_pictures(run_pictures *r, const char *path, const tl_labels *labels,
                                tl_image_data *d, bool *ok, tl_err *err) {
   tl_err why = {TL_OK, ""};
+  const tl_mask_options masks = {.void_id = (int32_t)r->cfg->image.void_id};
   tl_image_options o = {
       .skip_bad = true, .labels = labels, .memory = (size_t)r->cfg->image.memory_mb << 20};
+  if (has_masks(r)) o.masks = &masks;
   tl_image_format_parse(r->cfg->image.format, &o.format);
   tl_status s = tl_image_read(path, &o, d, &why);
   *ok = s == TL_OK;
@@ -66,10 +72,32 @@ static tl_status predict(run_pictures *r, tl_model *m, const tl_image_data *d, t
   return s;
 }
 
+/* held: d are pictures for tests; else training pictures, whose end was kept for validation. */
+static tl_status predict_masks(run_pictures *r, tl_model *m, const tl_image_data *d, bool held,
+                               tl_err *err) {
+  const tl_config *c = r->cfg;
+  json_t *rows = NULL, *classes = NULL;
+  size_t n = d->records.n, n_train = 0, *order = malloc((n + 1) * sizeof *order);
+  if (!order) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
+  tl_status s = tl_task_order(&d->records, held ? 1 : (uint64_t)c->run.seed, order, err);
+  if (s == TL_OK && !held)
+    s = tl_task_split(&d->records, (double)c->task.limit, c->task.valid_fraction, &n_train, &n,
+                      err);
+  if (s == TL_OK && n > MOST_TESTED) n = MOST_TESTED;
+  if (s == TL_OK && n > 0)
+    s = tl_gallery_masks(r->ctx, m, r->model, d, held ? order : order + d->records.n - n, n, &rows,
+                         &classes, err);
+  free(order);
+  s = add_group(r, s, rows);
+  return add_group(r, s, classes);
+}
+
 /* Predictions for the test pictures, by the classes that the model has. */
 static tl_status tested(run_pictures *r, tl_err *err) {
   const tl_config *c = r->cfg;
   const char *path = *c->task.test ? c->task.test : c->task.valid;
+  bool held = *path;
+  if (!held && has_masks(r)) path = c->task.train;
   tl_model *m = NULL;
   tl_image_data d = {0};
   bool ok = false;
@@ -80,6 +108,7 @@ static tl_status tested(run_pictures *r, tl_err *err) {
   if (s == TL_OK && ok && d.records.label) s = predict(r, m, &d, err);
   if (s == TL_OK && ok)
     s = tl_gallery_capsules(r->ctx, m, r->model, &d, list_in(r->doc, "pictures"), err);
+  if (s == TL_OK && ok && d.masks) s = predict_masks(r, m, &d, held, err);
   tl_image_data_free(&d);
   tl_model_free(m);
   return s;
@@ -121,7 +150,8 @@ static tl_status read_run(run_pictures *r, const char *dir, tl_err *err) {
 
 /* The training pictures that the configuration names; NULL: none. */
 static const char *data_of(const tl_config *c) {
-  return !strcmp(c->task.type, "image_classify") && *c->task.train ? c->task.train : NULL;
+  bool pictures = !strcmp(c->task.type, "image_classify") || !strcmp(c->task.type, "image_segment");
+  return pictures && *c->task.train ? c->task.train : NULL;
 }
 
 tl_status tl_gallery_run(tl_ctx *ctx, const char *run_dir, json_t **out, tl_err *err) {

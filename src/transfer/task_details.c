@@ -1,5 +1,6 @@
 /* Which labels a model gets right, which it takes for each other, and how sure it is. */
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,8 +12,14 @@
 _Static_assert((int)TL_CALIBRATION_BINS == (int)TL_ECE_BINS, "one calibration table");
 
 static tl_label_score score_of(const char *name, const tl_prf *p) {
-  return (tl_label_score){name,       p->precision, p->recall, p->f1,
-                          p->correct, p->predicted, p->actual};
+  return (tl_label_score){.name = name,
+                          .precision = p->precision,
+                          .recall = p->recall,
+                          .f1 = p->f1,
+                          .iou = NAN,
+                          .correct = p->correct,
+                          .predicted = p->predicted,
+                          .actual = p->actual};
 }
 
 static tl_status no_memory(tl_err *err) {
@@ -130,13 +137,16 @@ static tl_status of_masks(const tl_task_data *d, const tl_predictions *p, tl_det
   out->confusion = malloc(k * k * sizeof *out->confusion);
   if (!out->label || !out->confusion) return no_memory(err);
   memcpy(out->confusion, p->confusion, k * k * sizeof *out->confusion);
+  double iou[TL_MASK_MOST];
+  tl_mask_iou(p->pixels, k, NULL, p->n, iou);
   for (size_t c = 0; c < k; c++) {
-    uint64_t sum[TL_PIXELS_N] = {0};
-    for (size_t i = 0; i < p->n * TL_PIXELS_N; i++)
-      sum[i % TL_PIXELS_N] += p->pixels[(i / TL_PIXELS_N * k + c) * TL_PIXELS_N + i % TL_PIXELS_N];
+    size_t sum[TL_PIXELS_N] = {0};
+    for (size_t i = 0; i < p->n; i++)
+      for (size_t j = 0; j < TL_PIXELS_N; j++) sum[j] += p->pixels[(i * k + c) * TL_PIXELS_N + j];
     tl_prf prf =
         tl_prf_of_counts(sum[TL_PIXELS_RIGHT], sum[TL_PIXELS_PREDICTED], sum[TL_PIXELS_TRUE]);
     out->label[c] = score_of(d->labels.name[c], &prf);
+    out->label[c].iou = iou[c];
   }
   return TL_OK;
 }
@@ -188,11 +198,12 @@ char *tl_details_json(const tl_details *d) {
   json_t *doc = json_object(), *labels = json_array();
   for (size_t i = 0; i < d->n_labels; i++) {
     const tl_label_score *l = &d->label[i];
-    json_array_append_new(labels,
-                          json_pack("{s:s, s:f, s:f, s:f, s:I, s:I, s:I}", "label", l->name,
-                                    "precision", l->precision, "recall", l->recall, "f1", l->f1,
-                                    "correct", (json_int_t)l->correct, "predicted",
-                                    (json_int_t)l->predicted, "actual", (json_int_t)l->actual));
+    json_t *o =
+        json_pack("{s:s, s:f, s:f, s:f, s:I, s:I, s:I}", "label", l->name, "precision",
+                  l->precision, "recall", l->recall, "f1", l->f1, "correct", (json_int_t)l->correct,
+                  "predicted", (json_int_t)l->predicted, "actual", (json_int_t)l->actual);
+    if (!isnan(l->iou)) json_object_set_new(o, "iou", json_real(l->iou));
+    json_array_append_new(labels, o);
   }
   json_object_set_new(doc, "labels", labels);
   if (d->confusion) json_object_set_new(doc, "confusion", confusion_json(d));

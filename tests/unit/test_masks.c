@@ -18,6 +18,7 @@
 #include "base/rng.h"
 #include "eval/mask_metrics.h"
 #include "tilth/train.h"
+#include "transfer/gallery.h"
 #include "transfer/mask.h"
 
 enum { W = 20, H = 14, VOID_ID = 7, TRAIN = 40, TEST = 16, PATH = 600 };
@@ -359,6 +360,69 @@ static bool same_weights(const tl_train_result *a, const tl_train_result *b) {
   return same;
 }
 
+/* The finished model scores as the run did, writes masks whose pixels are those it counts, and
+ * finds the value of void pixels in its own configuration. */
+static void check_predictor(const tl_train_result *r) {
+  char model[PATH], out[PATH];
+  tl_ctx *ctx = NULL;
+  tl_predictor *p = NULL;
+  tl_image_data d;
+  tl_predictions pred;
+  tl_scores scores;
+  tl_err err = {TL_OK, ""};
+  snprintf(model, sizeof model, "%s/model", r->run_dir);
+  snprintf(out, sizeof out, "%s/predicted", g_dir);
+  assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &ctx, &err), TL_OK);
+  if (tl_predictor_open(ctx, model, "f32", 0, &p, &err) != TL_OK) fail_msg("%s", err.msg);
+  assert_string_equal(tl_predictor_task(p), "image_segment");
+  const tl_image_options o = {.masks = tl_predictor_masks(p), .labels = tl_predictor_labels(p)};
+  assert_int_equal(o.masks->void_id, VOID_ID);
+  if (tl_image_read(path_of("test"), &o, &d, &err) != TL_OK) fail_msg("%s", err.msg);
+  assert_int_equal(tl_predictor_run_images(p, &d, &pred, NULL, &err), TL_CONFIG);
+  if (tl_predictor_run_masks(p, &d, out, &pred, &scores, &err) != TL_OK) fail_msg("%s", err.msg);
+  assert_true(tl_scores_find(&scores, "miou") == tl_scores_find(&r->task.test, "miou"));
+  for (size_t i = 0; i < pred.n; i++) {
+    tl_buf b = {0};
+    tl_image m, truth;
+    assert_int_equal(tl_file_read(pred.text[i], 1 << 20, &b, &err), TL_OK);
+    assert_int_equal(tl_image_decode_ids(b.data, b.len, "written", NULL, &m, &err), TL_OK);
+    assert_int_equal(tl_image_get(d.masks, i, 1, &truth, &err), TL_OK);
+    assert_true(m.width == W && m.height == H);
+    uint64_t right = 0;
+    for (int k = 0; k < W * H; k++) right += m.pixels[k] == 1 && truth.pixels[k] == 1;
+    assert_int_equal(right, pred.pixels[(2 * i + 1) * TL_PIXELS_N + TL_PIXELS_RIGHT]);
+    tl_image_free(&m);
+    tl_image_free(&truth);
+    tl_buf_free(&b);
+  }
+  tl_predictions_free(&pred);
+  tl_image_data_free(&d);
+  tl_predictor_free(p);
+  tl_ctx_free(ctx);
+}
+
+/* The report has three groups for a run: what training sees, rows of three pictures, and a colour
+ * for each class. */
+static void check_pictures(const tl_train_result *r) {
+  tl_ctx *ctx = NULL;
+  json_t *doc = NULL;
+  tl_err err = {TL_OK, ""};
+  assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &ctx, &err), TL_OK);
+  if (tl_gallery_run(ctx, r->run_dir, &doc, &err) != TL_OK) fail_msg("%s", err.msg);
+  const json_t *groups = json_object_get(doc, "pictures");
+  size_t n = json_array_size(groups);
+  assert_true(n >= 3);
+  const json_t *rows = json_object_get(json_array_get(groups, n - 2), "rows");
+  const json_t *classes = json_object_get(json_array_get(groups, n - 1), "rows");
+  assert_int_equal(json_array_size(rows), 6);
+  assert_int_equal(json_array_size(json_object_get(json_array_get(rows, 0), "pictures")), 3);
+  assert_int_equal(json_array_size(classes), 2);
+  const char *text = json_string_value(json_object_get(json_array_get(classes, 1), "text"));
+  assert_non_null(strstr(text, "rectangle, IoU"));
+  json_decref(doc);
+  tl_ctx_free(ctx);
+}
+
 static void the_toy_is_learnt_to_the_same_bits(void **state) {
   (void)state;
   write_toy("train", TRAIN, 1);
@@ -366,6 +430,8 @@ static void the_toy_is_learnt_to_the_same_bits(void **state) {
   tl_train_result straight = train(TL_OK, NULL, NULL, 1, 0);
   assert_int_equal(straight.task.n_test, TEST);
   assert_true(tl_scores_find(&straight.task.test, "miou") > 0.75);
+  check_predictor(&straight);
+  check_pictures(&straight);
   tl_train_result threads = train(TL_OK, NULL, NULL, 3, 0);
   assert_true(same_weights(&straight, &threads));
   tl_train_result half = train(TL_PREEMPTED, NULL, NULL, 2, 50);
