@@ -35,10 +35,12 @@ tl_status tl_gallery_samples(const tl_config *c, const tl_image_data *d, int32_t
 tl_status tl_gallery_predictions(const tl_image_data *d, const size_t *index,
                                  const tl_predictions *p, json_t **out, tl_err *err);
 
-/* Classes of pixels, as the model m of the folder dir predicts them for pictures with masks: a
- * group of some pictures with truth and prediction, and one of the classes' colours and scores. */
+/* Classes of pixels, as the model m of the folder dir predicts them for the pictures with masks
+ * index[0 .. n) of d: a group of some of them with truth and prediction, and one of the classes'
+ * colours and scores. */
 tl_status tl_gallery_masks(tl_ctx *ctx, tl_model *m, const char *dir, const tl_image_data *d,
-                           json_t **rows, json_t **classes, tl_err *err);
+                           const size_t *index, size_t n, json_t **rows, json_t **classes,
+                           tl_err *err);
 
 /* Where the model in a folder looks: for some pictures, the attention of its last layer over the
  * picture, by head, and through all layers; NULL in *out for a model without attention. */

@@ -7,7 +7,7 @@
 #include "transfer/gallery.h"
 #include "transfer/mask.h"
 
-enum { SHOWN = 6, SIDE = 160, CHIP = 24, MOST_TESTED = 1000 };
+enum { SHOWN = 6, SIDE = 160, CHIP = 24 };
 
 typedef struct shower {
   const tl_image_data *d;
@@ -85,11 +85,10 @@ static tl_status predict(tl_ctx *ctx, tl_model *m, const char *dir, shower *s, s
 }
 
 tl_status tl_gallery_masks(tl_ctx *ctx, tl_model *m, const char *dir, const tl_image_data *d,
-                           json_t **rows, json_t **classes, tl_err *err) {
+                           const size_t *index, size_t n, json_t **rows, json_t **classes,
+                           tl_err *err) {
   static const char *const columns[] = {"picture", "truth", "prediction", NULL};
-  size_t n = d->records.n < MOST_TESTED ? d->records.n : MOST_TESTED;
-  size_t *order = malloc((d->records.n + 1) * sizeof *order);
-  shower s = {.d = d, .index = order};
+  shower s = {.d = d, .index = index};
   tl_predictions p = {0};
   tl_mask_colours(s.palette, TL_MASK_VOID + 1);
   s.group =
@@ -98,12 +97,10 @@ tl_status tl_gallery_masks(tl_ctx *ctx, tl_model *m, const char *dir, const tl_i
   json_t *legend = tl_gallery_group(
       "Their colours", "How well each class is found: intersection over union of its pixels.",
       NULL);
-  tl_status st = order && s.group && legend ? tl_task_order(&d->records, 1, order, err)
-                                            : tl_fail(err, TL_NOMEM, "pictures: out of memory");
-  if (st == TL_OK) st = predict(ctx, m, dir, &s, n, &p, err);
+  tl_status st = s.group && legend ? predict(ctx, m, dir, &s, n, &p, err)
+                                   : tl_fail(err, TL_NOMEM, "pictures: out of memory");
   if (st == TL_OK) st = add_classes(legend, &s, &p, err);
   tl_predictions_free(&p);
-  free(order);
   *rows = st == TL_OK ? s.group : NULL;
   *classes = st == TL_OK ? legend : NULL;
   if (st == TL_OK) return TL_OK;
