@@ -29,14 +29,19 @@ tl_status tl_generator_build(tl_generator *s, tl_dtype dt, tl_err *err) {
   return tl_graph_compile(s->g, NULL, &s->logits, 1, err);
 }
 
+static tl_status check_kind(const tl_model *m, const char *where, tl_err *err) {
+  if (m->arch->encoder && !m->c.shifted)
+    return tl_fail(err, TL_CONFIG, "%s: an encoder (%s) does not generate; use `tilth fill`", where,
+                   m->arch->name);
+  if (m->arch->seq2seq)
+    return tl_fail(err, TL_CONFIG,
+                   "%s: an encoder-decoder continues no text; use `tilth translate`", where);
+  return TL_OK;
+}
+
 static tl_status open_generator(tl_generator *s, const char *dir, tl_err *err) {
   TL_TRY(tl_model_load(dir, false, &s->model, err));
-  if (s->model->arch->encoder && !s->model->c.shifted)
-    return tl_fail(err, TL_CONFIG, "%s: an encoder (%s) does not generate; use `tilth fill`", dir,
-                   s->model->arch->name);
-  if (s->model->arch->seq2seq)
-    return tl_fail(err, TL_CONFIG,
-                   "%s: an encoder-decoder continues no text; use `tilth translate`", dir);
+  TL_TRY(check_kind(s->model, dir, err));
   TL_TRY(tl_model_tokenizer(dir, &s->tok, err));
   s->vocab = tl_tokenizer_vocab_size(s->tok);
   if (s->vocab > s->model->c.vocab)
@@ -47,8 +52,8 @@ static tl_status open_generator(tl_generator *s, const char *dir, tl_err *err) {
 
 void tl_generator_close(tl_generator *s) {
   tl_graph_free(s->g);
-  tl_tokenizer_free(s->tok);
-  tl_model_free(s->model);
+  if (!s->borrowed) tl_tokenizer_free(s->tok);
+  if (!s->borrowed) tl_model_free(s->model);
   free(s->cand);
   free(s->weight);
 }
@@ -316,6 +321,21 @@ tl_status tl_generator_open(tl_ctx *ctx, const char *model_dir, tl_generator **o
   else
     tl_generator_free(g);
   return st;
+}
+
+tl_status tl_generator_over(tl_ctx *ctx, tl_model *m, tl_tokenizer *tok, tl_dtype dt,
+                            tl_generator **out, tl_err *err) {
+  TL_TRY(check_kind(m, "run.sample", err));
+  tl_generator *g = calloc(1, sizeof *g);
+  if (!g) return tl_fail(err, TL_NOMEM, "generator: out of memory");
+  *g = (tl_generator){
+      .ctx = ctx, .model = m, .tok = tok, .borrowed = true, .vocab = tl_tokenizer_vocab_size(tok)};
+  tl_status s = tl_generator_build(g, dt, err);
+  if (s == TL_OK)
+    *out = g;
+  else
+    tl_generator_free(g);
+  return s;
 }
 
 void tl_generator_free(tl_generator *g) {

@@ -14,8 +14,9 @@ typedef struct tl_candidate {
 
 struct tl_generator {
   tl_ctx *ctx;
-  tl_model *model; /* owned, as tok is (which may be NULL) */
+  tl_model *model; /* owned, as tok is (which may be NULL), unless borrowed */
   tl_tokenizer *tok;
+  bool borrowed;
   tl_graph *g;
   int dim;
   tl_model_io io;
@@ -29,6 +30,10 @@ struct tl_generator {
 /* ctx, model and vocab are set. */
 tl_status tl_generator_build(tl_generator *s, tl_dtype dt, tl_err *err);
 void tl_generator_close(tl_generator *s);
+/* A generator over a model that is being trained: each run has the weights of that moment. m and
+ * tok are borrowed. CONFIG where a model continues no text. */
+tl_status tl_generator_over(tl_ctx *ctx, tl_model *m, tl_tokenizer *tok, tl_dtype dt,
+                            tl_generator **out, tl_err *err);
 /* Appends n tokens to the cache, which must have room; logits are of the last one. */
 void tl_generator_feed(tl_generator *s, const uint32_t *ids, int64_t n);
 /* The token behind the `at`-th drawn one. */

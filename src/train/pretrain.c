@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "eval/generator.h"
 #include "train/trainer.h"
 
 /* Prepares data.text into <run>/data; a resumed run finds it there. */
@@ -112,6 +113,29 @@ static void plan_steps(tl_trainer *t) {
   if (t->s.steps == 0) t->s.steps = (c->train.tokens + per_step - 1) / per_step;
 }
 
+enum { SAMPLE_TOKENS = 100 };
+
+static void add_sample(void *user, const char *text, size_t len) {
+  for (size_t i = 0; i < len; i++) tl_buf_putc(user, text[i] ? text[i] : ' ');
+}
+
+/* What the model says today goes to the events of the run; a text that is lost stops nothing. */
+static tl_status write_sample(tl_trainer *t, tl_err *err) {
+  tl_sampling how = tl_sampling_defaults();
+  tl_buf text = {0};
+  tl_err unheard;
+  how.max_tokens = SAMPLE_TOKENS;
+  how.seed = (uint64_t)t->cfg->run.seed;
+  tl_buf_puts(&text, t->cfg->run.sample);
+  tl_status s =
+      tl_generator_run(t->sampler, t->cfg->run.sample, &how, add_sample, &text, NULL, err);
+  if (s == TL_PREEMPTED) s = TL_OK; /* the loop sees it, too */
+  if (s == TL_OK && t->run && !text.oom)
+    tl_run_event(t->run, t->s.step, "sample", text.data, &unheard);
+  tl_buf_free(&text);
+  return s;
+}
+
 static tl_status init(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   plan_steps(t);
@@ -120,6 +144,9 @@ static tl_status init(tl_trainer *t, tl_err *err) {
   t->data_hash = tl_dataset_fingerprint(t->data);
   TL_TRY(make_model(t, tl_tokenizer_vocab_size(t->tok), err));
   TL_TRY(make_batches(t, err));
+  if (*c->run.sample)
+    TL_TRY(tl_generator_over(t->ctx, t->model, t->tok, tl_kernels_dtype(t->ctx->k, c->run.dtype),
+                             &t->sampler, err));
   uint32_t window = (uint32_t)c->train.seq_len;
   uint64_t seed = (uint64_t)c->run.seed;
   TL_TRY(tl_loader_init(&t->train, t->data, TL_TRAIN, seed, window, c->data.documents, t->objective,
@@ -153,6 +180,7 @@ static tl_lm_loss run(tl_trainer *t, int64_t m, const tl_pass *pass, tl_run_size
 }
 
 static tl_status evaluate(tl_trainer *t, tl_eval_result *r, tl_err *err) {
+  if (t->sampler) TL_TRY(write_sample(t, err));
   return tl_lm_evaluate(&t->lm, &t->val, &t->args, t->cfg->train.batch, t->cfg->run.eval_tokens,
                         &t->val_batch, r, err);
 }
@@ -162,6 +190,7 @@ static double bpb(const tl_trainer *t, bool val, double loss) {
 }
 
 static void release(tl_trainer *t) {
+  tl_generator_free(t->sampler);
   tl_lm_free(&t->lm);
   tl_loader_free(&t->train);
   tl_loader_free(&t->val);

@@ -90,7 +90,8 @@ struct tl_trainer {
   tl_objective_args args;
   tl_lm lm;
   tl_loader train, val;
-  tl_batch *micro; /* [accum] */
+  struct tl_generator *sampler; /* of run.sample; NULL: none */
+  tl_batch *micro;              /* [accum] */
   tl_batch val_batch;
   struct tl_task_run *task;         /* fine-tuning */
   const tl_given_records *given;    /* NULL: the files of the configuration */

@@ -25,7 +25,7 @@ while [ $i -lt 200 ]; do
 done > text.txt
 "$TILTH" train run.name=live run.dir=. run.log_every=1 data.text=text.txt data.tokenizer=bytes data.unit=file \
   data.split=tail data.val_fraction=0.1 model.dim=16 model.layers=1 model.heads=2 train.seq_len=32 train.batch=1 \
-  run.minutes=2 -q > /dev/null 2> train.err &
+  run.minutes=2 run.eval_every=20 run.sample="The man" -q > /dev/null 2> train.err &
 training=$!
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do [ -s live-*/metrics.jsonl ] || sleep 0.2; done
 run=$(echo live-*)
@@ -44,9 +44,16 @@ if command -v bash > /dev/null; then
   ask "127.0.0.1:$port" /; says '^HTTP/1.1 200' /; says "default-src 'none'" /
   ask "localhost:$port" /runs; says '^HTTP/1.1 200' /runs; says "\"name\":\"$run\",\"status\":\"running\"" /runs
   ask "127.0.0.1:$port" "/data?run=$run"; says '"metrics":\[{"step":1,' /data
+  i=0
+  while [ $i -lt 100 ] && ! grep -q '"event": *"sample"' "$run/events.jsonl"; do sleep 0.2; i=$((i + 1)); done
+  ask "127.0.0.1:$port" "/data?run=$run"; says '"event":"sample","message":"The man' "a sample of the text"
   at=$(sed -n 's/.*"metrics_at":\([0-9]*\).*/\1/p' answer)
-  sleep 0.5
-  ask "127.0.0.1:$port" "/data?run=$run&metrics=$at"; says "\"metrics_from\":$at," "/data from $at"
+  for _ in 1 2 3 4 5 6 7 8 9 10; do
+    sleep 0.5
+    ask "127.0.0.1:$port" "/data?run=$run&metrics=$at"
+    grep -q '"metrics":\[{"step":' answer && break
+  done
+  says "\"metrics_from\":$at," "/data from $at"
   says '"metrics":\[{"step":' "/data from $at"
   grep -q '"step":1,' answer && fail "/data from $at begins again"
   ask "127.0.0.1:$port" "/data?run=$run&metrics=99999999999"; says '"metrics_from":0,' "/data from far behind the end"
@@ -70,6 +77,7 @@ if [ -n "$browser" ]; then
     --virtual-time-budget=8000 --window-size=390,1200 --dump-dom "$url" > dom 2> console
   grep CONSOLE console && fail "messages on the console"
   grep -q '<path[^>]* data-key="loss"' dom || fail "no curve of the loss is drawn"
+  sed 's/<section id="events">.*//' dom | grep -q '<td>The man' || fail "the page shows no samples"
   grep -q "$run" dom || fail "the page does not name the run"
   updates=$(sed -n 's/.*<html[^>]*data-updates="\([0-9]*\)".*/\1/p' dom)
   [ "${updates:-0}" -ge 2 ] || fail "the curves did not go on while the run trains ($updates updates)"
