@@ -14,9 +14,11 @@ extern "C" {
 
 typedef struct tl_model tl_model;
 
+enum { TL_MAX_STAGES = 8 };
+
 typedef struct tl_model_config {
   char type[16]; /* "gpt2", "llama", "bert", "roberta", "encoder", "encdec", "t5",
-                  "vit", "capsnet" */
+                  "vit", "capsnet", "unet", "resnet" */
   int64_t dim, layers, heads, kv_heads, ff, vocab, max_len;
   int64_t encoder_layers;            /* encdec, t5; layers are the decoder's */
   int64_t head_dim;                  /* t5: columns of a head; 0: dim / heads */
@@ -40,6 +42,11 @@ typedef struct tl_model_config {
   /* capsnet: maps of primary capsules, iterations, weight of the squared error (0: no decoder) */
   int64_t capsules, routing;
   double reconstruction;
+  /* resnet: layers and channels of each stage, channels of the first convolution; layers of three
+   * convolutions (bottleneck) or two; the first convolution of 3 x 3 without pooling (small_stem),
+   * as for pictures of few pixels; which layers halve the sides. */
+  int64_t stages, depths[TL_MAX_STAGES], widths[TL_MAX_STAGES], stem_width;
+  bool bottleneck, small_stem, halve_first, halve_in_bottleneck;
   bool pool_first; /* encoder: its classifiers read the first token; else the mean of the text */
   bool pool_mean, sine; /* vit: no class token; positions that are not learnt */
   bool tie, qk_norm;

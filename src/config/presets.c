@@ -242,24 +242,36 @@ static const char *const segment_camvid[] = {
     "guard.policy=skip",
     NULL};
 
-static const char *const capsnet_fashion[] = {"run.name=capsnet-fashion",
-                                              "task.type=image_classify",
-                                              "task.epochs=5",
-                                              "task.dropout=0",
-                                              "model.type=capsnet",
-                                              "model.dim=64",
-                                              "model.capsules=8",
-                                              "image.crop=pad",
-                                              "image.pad=2",
-                                              "train.batch=128",
-                                              "optim.type=adamw",
-                                              "optim.lr=1e-3",
-                                              "optim.schedule=cosine",
-                                              "optim.min_lr_ratio=0.01",
-                                              "optim.warmup_fraction=0.05",
-                                              "optim.weight_decay=0",
-                                              "guard.policy=skip",
-                                              NULL};
+static const char *const capsnet_fashion[] = {
+    "run.name=capsnet-fashion", "task.type=image_classify", "task.epochs=5",
+    "task.dropout=0",           "model.type=capsnet",       "model.dim=64",
+    "model.capsules=8",         "image.crop=pad",           "image.pad=2",
+    "train.batch=128",          "optim.type=adamw",         "optim.lr=1e-3",
+    "optim.schedule=cosine",    "optim.min_lr_ratio=0.01",  "optim.warmup_fraction=0.05",
+    "optim.weight_decay=0",     "guard.policy=skip",        NULL};
+
+static const char *const resnet_cifar[] = {"run.name=resnet-cifar",
+                                           "task.type=image_classify",
+                                           "task.epochs=16",
+                                           "task.dropout=0",
+                                           "task.label_smoothing=0.1",
+                                           "model.type=resnet",
+                                           "model.depths=2,2,2",
+                                           "model.widths=64,128,256",
+                                           "model.stem_width=32",
+                                           "model.halve_first=true",
+                                           "image.crop=pad",
+                                           "image.pad=4",
+                                           "image.flip=0.5",
+                                           "train.batch=128",
+                                           "optim.type=sgd",
+                                           "optim.lr=0.1",
+                                           "optim.schedule=cosine",
+                                           "optim.min_lr_ratio=0",
+                                           "optim.warmup_fraction=0.15",
+                                           "optim.weight_decay=5e-4",
+                                           "guard.policy=skip",
+                                           NULL};
 
 const tl_preset tl_presets[] = {
     {"shakespeare-char", "bytes of Shakespeare on a CPU in minutes (nanoGPT's CPU recipe, 0.8M)",
@@ -286,4 +298,6 @@ const tl_preset tl_presets[] = {
     {"segment-camvid",
      "classes of pixels: 4 layers of 128 on parts of 128 x 128, for CamVid at 240 x 180",
      segment_camvid},
+    {"resnet-cifar", "a convolutional network (ResNet) of 13 layers for CIFAR-10 and its like",
+     resnet_cifar},
     {NULL, NULL, NULL}};

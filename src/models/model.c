@@ -264,6 +264,7 @@ tl_status tl_model_config_from(const tl_config *cfg, int64_t vocab, int64_t max_
                    (long long)c->max_len, (long long)max_len);
   const tl_arch *a = tl_arch_find(c->type);
   if (!a) return tl_fail(err, TL_CONFIG, "model.type \"%s\" is unknown", c->type);
+  if (a->configure) TL_TRY(a->configure(cfg, c, err));
   return check_config(c, a, err);
 }
 

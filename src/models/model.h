@@ -13,7 +13,7 @@
 #include "tilth/safetensors.h"
 
 #define TL_ARCHS(X)                                                                                \
-  X(gpt2) X(llama) X(bert) X(roberta) X(encoder) X(encdec) X(t5) X(vit) X(capsnet) X(unet)
+  X(gpt2) X(llama) X(bert) X(roberta) X(encoder) X(encdec) X(t5) X(vit) X(capsnet) X(unet) X(resnet)
 
 /* One key of config.json and the member of tl_model_config that it carries. A member may have
  * several keys: all are written, for older and newer readers, and the last that is present counts.
@@ -65,7 +65,9 @@ typedef struct tl_arch {
   const char *name;     /* model.type, and config.json's model_type unless hf_type */
   const char *hf_type;  /* "gpt2", "llama", "bert", "modernbert" */
   const char *hf_class; /* "GPT2LMHeadModel", ... */
-  const char *hf_type_qk, *hf_class_qk; /* the same with model.qk_norm; NULL: as without */
+  /* The same with model.qk_norm, and of what Hugging Face's class does not have (write_constants);
+   * NULL: as without. */
+  const char *hf_type_qk, *hf_class_qk;
   const char *body_prefix; /* optional prefix of body tensors in files ("transformer.", "bert.") */
   bool encoder;
   bool seq2seq;      /* an encoder's rows and a decoder's: see tl_model_source */
@@ -76,6 +78,8 @@ typedef struct tl_arch {
   const char *default_act;
   double default_eps;
   int64_t (*default_ff)(int64_t dim);
+  /* Settings of its own; NULL: none. */
+  tl_status (*configure)(const tl_config *cfg, tl_model_config *c, tl_err *err);
   /* Checks and completes sizes of its own; NULL: none. */
   tl_status (*check)(tl_model_config *c, tl_err *err);
   /* Adds the parameters to m->params and fills m->layer and m's common parts. */
@@ -160,6 +164,7 @@ struct tl_model {
     tl_conv_spec first, primary;
     tl_param *decoder_w[3], *decoder_b[3]; /* NULL: no reconstruction */
   } capsnet;
+  struct tl_resnet *resnet;                    /* in the arena */
   tl_norm embed_norm, final_norm, source_norm; /* source_norm: the encoder's last */
   tl_param *head_dense, *head_dense_bias; /* the transform before the output matrix (encoders) */
   tl_norm head_norm;

@@ -139,13 +139,33 @@ char *tl_model_converted_json(const tl_model *m, const char *dtype) {
   return text;
 }
 
+/* PyTorch counts the batches that running statistics have seen, and Hugging Face's libraries take a
+ * normalisation without that count for one without weights. */
+static bool counts_batches(const tl_param *p, char *name, size_t size) {
+  static const char end[] = ".running_var";
+  size_t n = strlen(p->name), k = strlen(end);
+  if (n < k || strcmp(p->name + n - k, end)) return false;
+  snprintf(name, size, "%.*s.num_batches_tracked", (int)(n - k), p->name);
+  return true;
+}
+
 tl_st_tensor *tl_model_tensors(const tl_model *m, bool finished, size_t *n) {
+  enum { NAME = 256 };
+  static const int64_t none = 0;
   const tl_params *ps = &m->params;
-  tl_st_tensor *t = calloc((size_t)ps->n + 1, sizeof *t);
+  char any[NAME];
+  size_t counts = 0;
+  for (int i = 0; i < ps->n; i++) counts += counts_batches(ps->p[i], any, NAME);
+  tl_st_tensor *t = calloc(1, ((size_t)ps->n + counts + 1) * sizeof *t + counts * NAME);
+  char *name = (char *)(t + (size_t)ps->n + counts + 1);
   *n = 0;
-  for (int i = 0; t && i < ps->n; i++)
-    if (!finished || !(ps->p[i]->flags & TL_PARAM_PAIR))
-      t[(*n)++] = tl_param_tensor(ps->p[i], ps->p[i]->name, ps->p[i]->data);
+  for (int i = 0; t && i < ps->n; i++) {
+    if (finished && (ps->p[i]->flags & TL_PARAM_PAIR)) continue;
+    t[(*n)++] = tl_param_tensor(ps->p[i], ps->p[i]->name, ps->p[i]->data);
+    if (!counts_batches(ps->p[i], name, NAME)) continue;
+    t[(*n)++] = (tl_st_tensor){.name = name, .dtype = TL_ST_I64, .data = &none};
+    name += NAME;
+  }
   return t;
 }
 

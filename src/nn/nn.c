@@ -1,5 +1,6 @@
 #include "nn/nn.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -53,6 +54,44 @@ tl_norm tl_declare_norm(tl_declare *d, const char *name, tl_norm_kind kind, int6
 tl_node *tl_nn_norm(tl_graph *g, tl_node *x, const tl_norm *n) {
   return n->kind == TL_NORM_RMS ? tl_rms_norm(g, x, n->gain, n->eps)
                                 : tl_layer_norm(g, x, n->gain, n->bias, n->eps);
+}
+
+static tl_param *declare_running(tl_declare *d, const char *name, int64_t n, float value) {
+  tl_param *p = tl_declare_vector(d, name, n, value);
+  if (!p) return NULL;
+  p->flags |= TL_PARAM_FIXED;
+  p->trainable = false;
+  return p;
+}
+
+void tl_declare_conv_norm(tl_declare *d, const char *name, int64_t in, int64_t out, float eps,
+                          tl_conv_norm *l) {
+  char full[128];
+  tl_conv_spec *c = &l->conv;
+  int64_t shape[] = {out, in, c->kernel, c->kernel};
+  snprintf(full, sizeof full, "%s.convolution.weight", name);
+  c->w = tl_declare_tensor(d, full, 4, shape,
+                           (float)sqrt(2.0 / (double)(out * c->kernel * c->kernel)));
+  l->norm = (tl_batch_norm_spec){.eps = eps, .momentum = 0.1f /* PyTorch's */};
+  snprintf(full, sizeof full, "%s.normalization.weight", name);
+  l->norm.gain = tl_declare_vector(d, full, out, 1);
+  snprintf(full, sizeof full, "%s.normalization.bias", name);
+  l->norm.bias = tl_declare_vector(d, full, out, 0);
+  snprintf(full, sizeof full, "%s.normalization.running_mean", name);
+  l->norm.mean = declare_running(d, full, out, 0);
+  snprintf(full, sizeof full, "%s.normalization.running_var", name);
+  l->norm.var = declare_running(d, full, out, 1);
+}
+
+tl_node *tl_nn_conv_norm(tl_graph *g, tl_node *x, const tl_conv_norm *l, int64_t side, tl_act act,
+                         tl_node *residual) {
+  tl_conv_spec c = l->conv;
+  tl_batch_norm_spec n = l->norm;
+  c.height = c.width = side;
+  n.relu = act == TL_ACT_RELU;
+  n.residual = residual;
+  x = tl_batch_norm(g, tl_conv2d(g, x, &c), &n);
+  return act == TL_ACT_RELU || act == TL_ACT_NONE ? x : tl_activation(g, x, act);
 }
 
 /* A layer's product, with the low-rank updates of its weights where they have one. */

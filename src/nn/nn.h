@@ -33,6 +33,19 @@ tl_norm tl_declare_norm(tl_declare *d, const char *name, tl_norm_kind kind, int6
                         float eps);
 tl_node *tl_nn_norm(tl_graph *g, tl_node *x, const tl_norm *n);
 
+/* A convolution without bias, with batch normalisation behind it: NAME.convolution.weight [out, in,
+ * kernel, kernel] with the gain of He et al. (2015), and NAME.normalization.weight, bias,
+ * running_mean, running_var. `conv` comes with kernel, stride and pad. */
+typedef struct tl_conv_norm {
+  tl_conv_spec conv;
+  tl_batch_norm_spec norm;
+} tl_conv_norm;
+void tl_declare_conv_norm(tl_declare *d, const char *name, int64_t in, int64_t out, float eps,
+                          tl_conv_norm *l);
+/* act(norm(conv(x)) + residual) of pictures of side x side pixels; residual may be NULL. */
+tl_node *tl_nn_conv_norm(tl_graph *g, tl_node *x, const tl_conv_norm *l, int64_t side, tl_act act,
+                         tl_node *residual);
+
 /* An adapter behind a layer's last product (Houlsby et al. 2019): h + up(act(down(h))), where `up`
  * begins near 0; down.n == 0: none. */
 typedef struct tl_bottleneck {

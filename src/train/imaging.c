@@ -98,7 +98,8 @@ static void adapt(tl_model *m, tl_declare *d, void *user) {
 }
 
 /* The pictures' own size, in whole patches; large ones at most as ViT was published. */
-static int64_t natural_size(const tl_image_data *d, int64_t patch) {
+static int64_t natural_size(const tl_image_data *d, const tl_model_config *c) {
+  int64_t patch = tl_arch_find(c->type)->layout == TL_LAYOUT_PATCHES ? c->patch : 1;
   int64_t side = d->width > d->height ? d->width : d->height;
   if (side > 224) side = 224;
   return side < patch ? patch : (side + patch - 1) / patch * patch;
@@ -112,9 +113,7 @@ static tl_status model_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
     if (c->model.image_size) mc->image_size = c->model.image_size;
   } else {
     TL_TRY(tl_model_config_from(c, 0, 1, mc, err));
-    bool patches = tl_arch_find(mc->type)->layout == TL_LAYOUT_PATCHES;
-    int64_t patch = patches ? mc->patch : 1;
-    mc->image_size = c->model.image_size ? c->model.image_size : natural_size(d, patch);
+    mc->image_size = c->model.image_size ? c->model.image_size : natural_size(d, mc);
     mc->channels = c->image.channels ? c->image.channels : d->channels;
   }
   if (!tl_arch_find(mc->type)->image)
@@ -129,12 +128,25 @@ static tl_status model_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
   return TL_OK;
 }
 
+/* Low-rank updates are those of a transformer's matrices, and `last` counts its blocks. */
+static tl_status check_method(const tl_trainer *t, const tl_model_config *mc, tl_err *err) {
+  tl_adapt_method a = t->image->adapt.method;
+  if (tl_arch_find(mc->type)->layout == TL_LAYOUT_PATCHES || a == TL_ADAPT_FULL ||
+      a == TL_ADAPT_PROBE || a == TL_ADAPT_BITFIT)
+    return TL_OK;
+  return tl_fail(err, TL_CONFIG,
+                 "adapt.method %s is for transformers; model.type %s takes full, "
+                 "probe or bitfit",
+                 t->cfg->adapt.method, mc->type);
+}
+
 static tl_status make_model(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_image_run *r = t->image;
   const tl_labels *labels = &r->train.records.labels;
   tl_model_config mc = {0};
   TL_TRY(model_config(t, &mc, err));
+  TL_TRY(check_method(t, &mc, err));
   tl_task_head_options o = {.kind = r->task->head,
                             .n_outputs = labels->n,
                             .name = (const char *const *)labels->name,

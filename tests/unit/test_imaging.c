@@ -143,6 +143,8 @@ static tl_train_result train(tl_status want, const char *more, const char *run_d
                         "model.dim=16",
                         "model.layers=2",
                         "model.heads=2",
+                        "model.depths=1,1", /* resnet */
+                        "model.widths=8,12",
                         "train.batch=8",
                         "train.accum=2",
                         "train.steps=150",
@@ -188,23 +190,29 @@ static bool same_weights(const tl_train_result *a, const tl_train_result *b) {
   return same;
 }
 
-static void the_toy_is_learnt_to_the_same_bits(void **state) {
-  (void)state;
-  tl_train_result straight = train(TL_OK, NULL, NULL, 1, 0);
+/* type: a setting, NULL: the one above. */
+static void learn_toy(const char *type) {
+  tl_train_result straight = train(TL_OK, type, NULL, 1, 0);
   assert_int_equal(straight.steps, 150);
   assert_int_equal(straight.task.n_test, TEST);
   assert_true(tl_scores_find(&straight.task.test, "accuracy") > 0.9);
   for (int threads = 2; threads <= 3; threads++) {
-    tl_train_result r = train(TL_OK, NULL, NULL, threads, 0);
+    tl_train_result r = train(TL_OK, type, NULL, threads, 0);
     assert_true(same_weights(&straight, &r));
   }
-  tl_train_result half = train(TL_PREEMPTED, NULL, NULL, 2, 67);
+  tl_train_result half = train(TL_PREEMPTED, type, NULL, 2, 67);
   assert_int_equal(half.steps, 67);
   tl_train_result whole = train(TL_OK, NULL, half.run_dir, 2, 0);
   assert_int_equal(whole.steps, 150);
   assert_true(same_weights(&straight, &whole));
   assert_true(tl_scores_find(&straight.task.test, "loss") ==
               tl_scores_find(&whole.task.test, "loss"));
+}
+
+static void the_toy_is_learnt_to_the_same_bits(void **state) {
+  (void)state;
+  learn_toy(NULL);
+  tl_train_result straight = train(TL_OK, NULL, NULL, 1, 0);
   tl_train_result other = train(TL_OK, "run.seed=2", NULL, 2, 0);
   assert_false(same_weights(&straight, &other));
 }
@@ -254,9 +262,16 @@ static void a_finished_model_predicts_pictures(void **state) {
   tl_ctx_free(ctx);
 }
 
+/* Running statistics are part of what a checkpoint holds. */
+static void convolutions_learn_it_to_the_same_bits(void **state) {
+  (void)state;
+  learn_toy("model.type=resnet");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(a_finished_model_predicts_pictures),
                                      cmocka_unit_test(a_batch_depends_on_its_place_alone),
-                                     cmocka_unit_test(the_toy_is_learnt_to_the_same_bits)};
+                                     cmocka_unit_test(the_toy_is_learnt_to_the_same_bits),
+                                     cmocka_unit_test(convolutions_learn_it_to_the_same_bits)};
   return cmocka_run_group_tests(tests, make_pictures, remove_all);
 }
