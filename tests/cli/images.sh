@@ -1,0 +1,162 @@
+#!/bin/sh
+# usage: TILTH=build/tilth sh tests/cli/images.sh
+# Pictures through the command line: every container is trained on, predicted and probed; broken pictures,
+# wrong classes, pictures without classes, empty folders. Prints each check that fails; exits 1 if one did.
+. "$(dirname "$0")/common.inc"
+make=$(dirname "$TILTH")/make_pictures
+[ -x "$make" ] || { echo "no $make: build the target make_pictures"; exit 1; }
+
+"$make" folder train 64 && "$make" folder test 24 && "$make" idx train 64 && "$make" idx test 24 &&
+  "$make" npz train 64 || fail "no pictures were made"
+{ echo path,label; for c in 0 1; do for f in train/$c/*; do echo "$f,$c"; done; done; } > train.csv
+tar cf train.tar train
+idx=train-images-idx3-ubyte
+
+tiny="model.type=vit model.dim=16 model.layers=1 model.heads=2 model.patch=4 train.batch=16 run.dtype=f32"
+tiny="$tiny optim.lr=5e-3 optim.warmup=4 image.crop=none image.flip=0"
+number() { grep -o "\"$2\":[-0-9.e+]*" "$1" | head -1 | sed 's/.*://'; }
+# learn NAME STEPS DATA SETTING...
+learn() {
+  name=$1 steps=$2 data=$3
+  shift 3
+  # shellcheck disable=SC2086
+  check 0 finetune --task image_classify --data "$data" --test test $tiny train.steps="$steps" \
+    run.name="$name" --json "$@"
+  model=$(echo runs/"$name"-*/model)
+}
+
+# --- every container is trained on, predicted and probed
+for data in train train.csv train.tar $idx $idx,train-labels-idx1-ubyte train.npz,train; do
+  name=$(echo "$data" | tr ',.' '--')
+  learn "$name" 3 "$data"
+  [ "$(number out n_train)" -gt 40 ] || fail "$data: $(number out n_train) pictures to train on"
+  check 0 predict "$model" --data "$data" --json --dtype f32
+  [ "$(grep -c '"image":' out)" -eq 64 ] || fail "$data: not one prediction a picture"
+  holds out '"scores":.*"accuracy":.*"confusion":.*"calibration":'
+  cp out "predicted-$name"
+  check 0 probe "$model" --data "$data" --test test --baselines none --json
+  [ "$(number out train)" -eq 64 ] && [ "$(number out test)" -eq 24 ] || fail "$data: probed $(cat out)"
+done
+probabilities() { grep -o '"probabilities":{[^}]*}' "$1"; }
+learn same 3 $idx
+check 0 predict "$model" --data train.npz,train --json --dtype f32
+probabilities out > from-npz
+check 0 predict "$model" --data $idx --json --dtype f32
+probabilities out | cmp -s - from-npz || fail "the same pictures in IDX and NPZ are predicted differently"
+
+# --- a model that has learnt, as a table, into a file, without labels
+learn good 150 train
+holds out '"accuracy","value":1[,.]'
+check 0 predict "$model" --data test -o answers.tsv
+[ ! -s out ] || fail "predict -o: output besides the file"
+[ "$(wc -l < answers.tsv)" -eq 24 ] || fail "predict -o: $(wc -l < answers.tsv) lines"
+[ "$(awk -F'\t' '$3 !~ "test/" $1 "/"' answers.tsv | wc -l)" -eq 0 ] || fail "wrong answers: $(cat answers.tsv)"
+holds err 'accuracy  *1.0000'
+holds err 'true  *predicted:'
+holds err 'probability  *records'
+mkdir flat
+cp test/0/*.png test/1/*.jpg flat
+check 0 predict "$model" --data flat --unlabelled --json
+[ "$(grep -c '"image":"flat/' out)" -eq 12 ] || fail "unlabelled: $(cat out)"
+grep -q '"scores"' out && fail "scores without labels"
+ls -d flat/* > flat.csv
+check 0 predict "$model" --data flat.csv --unlabelled
+[ "$(wc -l < out)" -eq 12 ] || fail "a list without labels: $(cat out)"
+check 0 predict "$model" --data test --unlabelled
+[ "$(wc -l < out)" -eq 24 ] || fail "class folders, unlabelled: $(cat out)"
+check 65 predict "$model" --data flat
+holds err 'flat: pictures without labels.*--unlabelled'
+check 74 predict "$model" --data test -o /dev/full
+check 73 predict "$model" --data test -o nowhere/answers
+
+# --- probes
+check 0 probe "$model" --data train --test test --centroids 8 --patch-pictures 20
+[ "$(grep -c -e '^model' -e '^random' -e '^k-means' out)" -eq 5 ] || fail "probe: $(cat out)"
+holds err 'features of 64 pictures'
+check 0 probe "$model" --data train --test test --per-class 5 --pool mean --baselines random --json
+[ "$(number out train)" -eq 10 ] || fail "probe --per-class 5: $(cat out)"
+check 0 probe "$model" --data train --test test --labels 0.5 --baselines none --json
+[ "$(number out train)" -eq 32 ] || fail "probe --labels 0.5: $(cat out)"
+check 2 probe "$model" --data train
+holds err '\-\-test'
+check 2 probe "$model" --data train --test test --baselines some
+check 2 probe "$model" --data train --test test --labels 5 --per-class 5
+check 78 probe "$model" --data train --test test --labels 100
+holds err '100 .*but there are 64'
+check 78 probe "$model" --data train --test test --pool last
+holds err 'first or mean'
+check 65 probe "$model" --data train --test test --centroids 16000
+check 65 probe "$model" --data flat --test test
+holds err 'flat: pictures without labels'
+
+# --- broken pictures
+cp -r test broken
+head -c 40 test/0/000.png > broken/0/000.png
+echo 'no picture' > broken/1/003.jpg
+for cmd in "predict $model --data broken" "probe $model --data train --test broken" \
+  "finetune --task image_classify --data broken $tiny train.steps=3"; do
+  # shellcheck disable=SC2086
+  check 65 $cmd
+  holds err 'broken/0/000.png: .*image.bad=skip'
+done
+check 0 predict "$model" --data broken --bad skip
+[ "$(wc -l < out)" -eq 22 ] || fail "skip: $(wc -l < out) predictions"
+holds err 'left out: broken/0/000.png'
+holds err '2 broken pictures were left out'
+check 0 probe "$model" --data train --test broken --bad skip --baselines none --json
+[ "$(number out test)" -eq 22 ] || fail "skip: probed $(cat out)"
+# shellcheck disable=SC2086
+check 0 finetune --task image_classify --data broken $tiny train.steps=3 image.bad=skip run.name=skip
+holds err '2 broken pictures were left out'
+check 2 predict "$model" --data broken --bad ignore
+holds err 'stop or skip'
+head -c 1000 train.tar > cut.tar
+check 65 predict "$model" --data cut.tar
+holds err 'cut.tar'
+head -c 100 $idx > cut-images-idx3-ubyte
+check 65 predict "$model" --data cut-images-idx3-ubyte --unlabelled
+holds err 'cut-images-idx3-ubyte: .*header'
+
+# --- classes
+cp -r test other
+mv other/1 other/cat
+check 65 predict "$model" --data other
+holds err 'other/cat/.*class "cat" is not one of the 2 known ones (0, ...)'
+check 65 probe "$model" --data train --test other
+holds err 'class "cat" is not one of'
+# shellcheck disable=SC2086
+check 65 finetune --task image_classify --data train --test other $tiny train.steps=3
+holds err 'class "cat" is not one of'
+mkdir one && cp -r test/0 one
+# shellcheck disable=SC2086
+check 65 finetune --task image_classify --data one $tiny train.steps=3
+holds err 'only one label occurs'
+check 65 probe "$model" --data one --test test
+cp test/0/000.png other
+check 65 predict "$model" --data other
+holds err 'without a class among others'
+printf 'path,label\ntest/0/000.png\n' > short.csv
+check 65 predict "$model" --data short.csv
+holds err 'short.csv:2'
+printf 'path,label\ntest/0/none.png,0\n' > lost.csv
+check 66 predict "$model" --data lost.csv
+holds err 'test/0/none.png'
+
+# --- places
+mkdir empty
+check 65 predict "$model" --data empty --unlabelled
+holds err 'empty: no pictures'
+check 66 predict "$model" --data nowhere
+holds err 'nowhere: no such file or folder'
+check 66 predict nowhere --data test
+: > flat.txt
+check 78 predict "$model" --data flat.txt
+check 66 predict "$model" --data nowhere.tar
+check 66 predict "$model" --data nowhere-images-idx3-ubyte
+check 65 predict "$model" --data train.npz,valid
+holds err 'valid_images'
+check 2 predict "$model" --data test --format gif
+holds err 'folder, csv, tar'
+
+[ $failed -eq 0 ] || echo "$failed checks failed"
+[ $failed -eq 0 ]
