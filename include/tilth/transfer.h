@@ -19,9 +19,10 @@ typedef enum tl_study_arm_set {
   TL_STUDY_FROZEN = 4,      /* random weights, only the head is trained (adapt.method probe) */
   TL_STUDY_FROZEN_LORA = 8, /* random weights, the head and low-rank updates are trained */
   TL_STUDY_BAYES = 16,      /* naive Bayes, where each record is a text with one label */
+  TL_STUDY_PIXELS = 32,     /* logistic regression on the pixels of pictures */
 } tl_study_arm_set;
-/* "pretrained", "scratch", "frozen", "frozen-lora", "bayes", with commas between; 0 for another
- * word. */
+/* "pretrained", "scratch", "frozen", "frozen-lora", "bayes", "pixels", with commas between; 0 for
+ * another word. */
 unsigned tl_study_arms_parse(const char *list);
 
 /* The label-efficiency study of any task of fine-tuning: its score against the number of labels,

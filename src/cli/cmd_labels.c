@@ -69,7 +69,7 @@ static tl_status check(request *r, tl_err *err) {
   if (r->arm_set == 0)
     return tl_fail(err, TL_USAGE,
                    "report labels: --arms %s: expected some of pretrained, scratch, frozen, "
-                   "frozen-lora, bayes",
+                   "frozen-lora, bayes, pixels",
                    r->arms);
   if (r->seeds < 1 || r->seeds > 64 || r->max_test < 0)
     return tl_fail(err, TL_USAGE, "report labels: --seeds from 1 to 64, --max-test from 0");
@@ -121,7 +121,7 @@ int tl_cmd_report_labels(int argc, char **argv) {
                .title = "What pretraining was worth",
                .labels = "100,500,5000",
                .lrs = "1e-4,3e-4,1e-3,3e-3",
-               .arms = "pretrained,scratch,frozen,bayes",
+               .arms = "pretrained,scratch,frozen,bayes,pixels",
                .seeds = 3};
   const tl_opt opts[] = {
       {"from", 0, TL_OPT_STR, &r.set[0].value, "MODEL", "folder of the pretrained model"},
@@ -141,7 +141,7 @@ int tl_cmd_report_labels(int argc, char **argv) {
       {"seeds", 0, TL_OPT_INT, &r.seeds, "N", "seeds for each number of labels"},
       {"lrs", 0, TL_OPT_STR, &r.lrs, "LIST", "learning rates to choose from, for each arm"},
       {"arms", 0, TL_OPT_STR, &r.arms, "LIST",
-       "of pretrained, scratch, frozen, frozen-lora, bayes (all but frozen-lora)"},
+       "of pretrained, scratch, frozen, frozen-lora, bayes, pixels (all but frozen-lora)"},
       {"max-test", 0, TL_OPT_INT, &r.max_test, "N", "test records that are used; 0: all"},
       {"out", 'o', TL_OPT_STR, &r.out, "FILE", "results; an interrupted study goes on from them"},
       {"page", 0, TL_OPT_STR, &r.page, "FILE", "write the report page, too"},

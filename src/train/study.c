@@ -24,6 +24,7 @@ const tl_study_arm tl_study_arm_list[TL_STUDY_ARMS] = {
     {TL_STUDY_FROZEN, "frozen", "frozen random network, head trained", "baseline", true, "probe"},
     {TL_STUDY_FROZEN_LORA, "frozen-lora", "frozen random network, low-rank updates", "baseline",
      true, "lora"},
+    {TL_STUDY_PIXELS, "pixels", "logistic regression on pixels", "baseline", false, NULL},
 };
 
 unsigned tl_study_arms_parse(const char *list) {
@@ -72,8 +73,12 @@ static int64_t tuning_size(const study *s, int64_t n, int64_t *n_dev) {
   return n;
 }
 
+static bool is_network(const tl_study_arm *a) {
+  return a->bit != TL_STUDY_BAYES && a->bit != TL_STUDY_PIXELS;
+}
+
 static bool tuned(const study *s, const tl_study_arm *a) {
-  return a->bit != TL_STUDY_BAYES && s->o->n_lrs > 1;
+  return is_network(a) && s->o->n_lrs > 1;
 }
 
 /* Steps times texts, a training step counting as three predictions. */
@@ -102,7 +107,7 @@ static double work_left(study *s) {
   double sum = 0;
   for (int a = 0; a < TL_STUDY_ARMS; a++) {
     const tl_study_arm *arm = &tl_study_arm_list[a];
-    if (!(s->arms & arm->bit) || arm->bit == TL_STUDY_BAYES) continue;
+    if (!(s->arms & arm->bit) || !is_network(arm)) continue;
     int64_t last = 0, n_dev = 0;
     for (int i = 0; i < s->n_labels; i++) {
       int64_t n = tuning_size(s, s->labels[i], &n_dev);
@@ -266,36 +271,44 @@ static tl_status run_cell(study *s, const tl_study_arm *a, int64_t n, int seed, 
   return tl_study_save(s, err);
 }
 
-static tl_status run_bayes(study *s, const tl_study_arm *a, int64_t n, int seed, tl_err *err) {
-  char key[TL_STUDY_KEY];
-  cell_key(key, a, n, seed);
-  if (json_object_get(s->cells, key)) return TL_OK;
-  tl_nb_text *train = malloc((size_t)n * sizeof *train),
-             *test = malloc(s->test.records.n * sizeof *test);
+static tl_status bayes(study *s, int64_t n, double *accuracy, tl_err *err) {
+  const tl_task_data *learn = &s->train.records, *judge = &s->test.records;
+  tl_nb_text *train = malloc((size_t)n * sizeof *train), *test = malloc(judge->n * sizeof *test);
   tl_naive_bayes *nb = NULL;
-  tl_status st = train && test ? order_for(s, (uint64_t)seed, err)
-                               : tl_fail(err, TL_NOMEM, "study: out of memory");
+  tl_status st = train && test ? TL_OK : tl_fail(err, TL_NOMEM, "study: out of memory");
   for (int64_t i = 0; st == TL_OK && i < n; i++) {
     size_t at = s->order[i];
-    train[i] = (tl_nb_text){s->train.records.text[at], strlen(s->train.records.text[at]),
-                            s->train.records.label[at]};
+    train[i] = (tl_nb_text){learn->text[at], strlen(learn->text[at]), learn->label[at]};
   }
-  for (size_t i = 0; st == TL_OK && i < s->test.records.n; i++)
-    test[i] = (tl_nb_text){s->test.records.text[i], strlen(s->test.records.text[i]),
-                           s->test.records.label[i]};
-  if (st == TL_OK)
-    st = tl_naive_bayes_train(train, (size_t)n, s->train.records.labels.n, 0, &nb, err);
-  if (st == TL_OK) {
-    double x = tl_naive_bayes_accuracy(nb, test, s->test.records.n);
-    json_object_set_new(s->cells, key, json_pack("{s:f}", "value", x));
-    tl_study_say(s, "%-11s %6lld labels, seed %d: accuracy %.4g", a->name, (long long)n, seed,
-                 100 * x);
-    st = tl_study_save(s, err);
-  }
+  for (size_t i = 0; st == TL_OK && i < judge->n; i++)
+    test[i] = (tl_nb_text){judge->text[i], strlen(judge->text[i]), judge->label[i]};
+  if (st == TL_OK) st = tl_naive_bayes_train(train, (size_t)n, learn->labels.n, 0, &nb, err);
+  if (st == TL_OK) *accuracy = tl_naive_bayes_accuracy(nb, test, judge->n);
   tl_naive_bayes_free(nb);
   free(train);
   free(test);
   return st;
+}
+
+static tl_status pixels(study *s, int64_t n, double *accuracy, tl_err *err) {
+  tl_part part;
+  TL_TRY(take(&s->train, s->order, (size_t)n, &part, err));
+  tl_status st = tl_study_pixels(s->ctx, &part, &s->test, accuracy, err);
+  tl_part_free(&part);
+  return st;
+}
+
+static tl_status run_baseline(study *s, const tl_study_arm *a, int64_t n, int seed, tl_err *err) {
+  char key[TL_STUDY_KEY];
+  double x = 0;
+  cell_key(key, a, n, seed);
+  if (json_object_get(s->cells, key)) return TL_OK;
+  TL_TRY(order_for(s, (uint64_t)seed, err));
+  TL_TRY(a->bit == TL_STUDY_BAYES ? bayes(s, n, &x, err) : pixels(s, n, &x, err));
+  json_object_set_new(s->cells, key, json_pack("{s:f}", "value", x));
+  tl_study_say(s, "%-11s %6lld labels, seed %d: accuracy %.4g", a->name, (long long)n, seed,
+               100 * x);
+  return tl_study_save(s, err);
 }
 
 /* --- the whole -------------------------------------------------------------------------------- */
@@ -306,6 +319,8 @@ static tl_status check(const tl_study_options *o, tl_err *err) {
     return tl_fail(err, TL_USAGE, "label study: task.from, task.train and task.test are needed");
   if (!strcmp(c->task.type, "simcse"))
     return tl_fail(err, TL_USAGE, "label study: task.type simcse has no labels");
+  if (!strcmp(c->task.type, "image_segment"))
+    return tl_fail(err, TL_USAGE, "label study: not for masks; task.type image_classify is");
   if (o->n_labels < 1 || o->n_labels > TL_STUDY_LABELS || o->n_seeds < 1 ||
       o->n_seeds > TL_STUDY_SEEDS || o->n_lrs < 1 || !(o->arms & TL_STUDY_PRETRAINED))
     return tl_fail(err, TL_USAGE,
@@ -396,6 +411,7 @@ static tl_status load(study *s, tl_err *err) {
   s->arms = s->o->arms;
   if (s->train.records.kind != TL_TASK_CLASS || s->train.records.text_b || s->train.is_pictures)
     s->arms &= ~(unsigned)TL_STUDY_BAYES;
+  if (!s->train.is_pictures) s->arms &= ~(unsigned)TL_STUDY_PIXELS;
   for (int i = 0; i < s->o->n_labels; i++) TL_TRY(add_size(s, s->o->labels[i], err));
   TL_TRY(hash_inputs(s, err));
   return tl_study_open(s, err);
@@ -409,8 +425,8 @@ static tl_status run_all(study *s, tl_err *err) {
       for (int a = 0; a < TL_STUDY_ARMS; a++) {
         const tl_study_arm *arm = &tl_study_arm_list[a];
         if (!(s->arms & arm->bit)) continue;
-        TL_TRY(arm->bit == TL_STUDY_BAYES ? run_bayes(s, arm, s->labels[i], seed, err)
-                                          : run_cell(s, arm, s->labels[i], seed, err));
+        TL_TRY(is_network(arm) ? run_cell(s, arm, s->labels[i], seed, err)
+                               : run_baseline(s, arm, s->labels[i], seed, err));
         if (tl_ctx_cancelled(s->ctx)) return tl_fail(err, TL_PREEMPTED, "stopped by request");
       }
   return tl_study_conclude(s, err);

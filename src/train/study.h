@@ -8,7 +8,7 @@
 #include "train/part.h"
 #include "transfer/task.h"
 
-enum { TL_STUDY_LABELS = 32, TL_STUDY_SEEDS = 64, TL_STUDY_KEY = 96, TL_STUDY_ARMS = 5 };
+enum { TL_STUDY_LABELS = 32, TL_STUDY_SEEDS = 64, TL_STUDY_KEY = 96, TL_STUDY_ARMS = 6 };
 
 typedef struct tl_study_arm {
   unsigned bit;
@@ -43,6 +43,11 @@ typedef struct tl_label_study_state {
   tl_study_fn report;
   void *user;
 } tl_label_study_state;
+
+/* study_pixels.c: a baseline for pictures, the accuracy of logistic regression on their pixels, at
+ * most 32 x 32, a fifth of the training ones choosing its penalty. */
+tl_status tl_study_pixels(tl_ctx *ctx, const tl_part *train, const tl_part *test, double *accuracy,
+                          tl_err *err);
 
 /* study_results.c */
 /* A score as shown: accuracies and the like in points of 100. */

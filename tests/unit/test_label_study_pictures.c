@@ -108,10 +108,13 @@ static double value_of(const json_t *doc, const char *key) {
 
 static void arms_learn_what_they_should(void **state) {
   (void)state;
-  json_t *doc = study(TL_STUDY_PRETRAINED | TL_STUDY_SCRATCH | TL_STUDY_FROZEN | TL_STUDY_BAYES);
+  json_t *doc = study(TL_STUDY_PRETRAINED | TL_STUDY_SCRATCH | TL_STUDY_FROZEN | TL_STUDY_BAYES |
+                      TL_STUDY_PIXELS);
   assert_true(value_of(doc, "scratch/120/1") > 0.9);
   assert_true(value_of(doc, "pretrained/120/1") > 0.9);
-  assert_null(cell(doc, "bayes/120/1")); /* it reads words */
+  assert_null(cell(doc, "bayes/120/1"));            /* it reads words */
+  assert_true(value_of(doc, "pixels/120/1") > 0.9); /* a half is brighter: that is linear */
+  assert_true(value_of(doc, "pixels/20/1") > 0.7);
   json_t *frozen = cell(doc, "frozen/120/1");
   assert_int_equal(json_integer_value(json_object_get(frozen, "trained")), 2 * 16 + 2);
   json_t *lr = json_object_get(cell(doc, "scratch/120/1"), "lr");
