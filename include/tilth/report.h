@@ -37,6 +37,7 @@ extern "C" {
  *   "predictions": [{"text": string, "truth": string, "predicted": string, "probability": p,
  *                    "picture": a PNG file as "data:image/png;base64,...", shown for the text}]
  *   "pictures": [{"title": string, "note": string, "columns": [string],
+ *                 "width": pixels of each on the page,
  *                 "rows": [{"text": string, "pictures": [PNG files as above]}]}]
  *            a group each: with columns a table, whose last name stands over all that have none of
  *            their own; without them a row of pictures, the texts below */

@@ -1,4 +1,5 @@
 /* Pictures on the page: they stand in it themselves, so that it still needs nothing else. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -96,6 +97,8 @@ static tl_status group(tl_buf *b, const json_t *o, size_t index, tl_err *err) {
   const char *title, *note;
   TL_TRY(tl_json_str(o, where, "title", &title, err));
   TL_TRY(tl_json_str(o, where, "note", &note, err));
+  double width;
+  TL_TRY(tl_json_num(o, where, "width", &width, err));
   const json_t *rows = json_object_get(o, "rows"), *columns = json_object_get(o, "columns");
   snprintf(path, sizeof path, "%s.rows", where);
   TL_TRY(tl_json_expect(rows, JSON_ARRAY, path, err));
@@ -107,9 +110,10 @@ static tl_status group(tl_buf *b, const json_t *o, size_t index, tl_err *err) {
     tl_html_text(b, note);
     tl_buf_puts(b, "</p>");
   }
+  if (isfinite(width)) tl_buf_printf(b, "<div style=\"--px:%.0fpx\">", width);
   TL_TRY(json_array_size(columns) ? table(b, rows, columns, where, err)
                                   : gallery(b, rows, where, err));
-  tl_buf_puts(b, "</section>\n");
+  tl_buf_puts(b, isfinite(width) ? "</div></section>\n" : "</section>\n");
   return TL_OK;
 }
 
