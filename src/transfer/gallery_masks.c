@@ -97,6 +97,7 @@ tl_status tl_gallery_masks(tl_ctx *ctx, tl_model *m, const char *dir, const tl_i
   json_t *legend = tl_gallery_group(
       "Their colours", "How well each class is found: intersection over union of its pixels.",
       NULL);
+  if (s.group) json_object_set_new(s.group, "width", json_integer(180));
   tl_status st = s.group && legend ? predict(ctx, m, dir, &s, n, &p, err)
                                    : tl_fail(err, TL_NOMEM, "pictures: out of memory");
   if (st == TL_OK) st = add_classes(legend, &s, &p, err);
