@@ -382,7 +382,8 @@ static tl_status hash_inputs(study *s, tl_err *err) {
 
 static tl_status read_file(const study *s, const char *path, const tl_labels *labels,
                            tl_study_file *f, tl_err *err) {
-  f->is_pictures = !strcmp(s->task->name, "image_classify");
+  f->is_pictures =
+      !strcmp(s->task->name, "image_classify") || !strcmp(s->task->name, "image_segment");
   if (!f->is_pictures) return tl_finetune_read(s->cfg, path, labels, &f->records, err);
   TL_TRY(tl_part_read_pictures(s->cfg, path, labels, &f->pictures, err));
   f->records = f->pictures.records;

@@ -185,7 +185,7 @@ static json_t *examples(const tl_task_data *d, const tl_predictions *p) {
 }
 
 tl_status tl_study_show(study *s, const tl_predictions *p, tl_err *err) {
-  if (!p->output && !p->text) return TL_OK; /* prompts have only a loss */
+  if (!p->output && !p->text && !p->pixels) return TL_OK; /* prompts have only a loss */
   tl_details d;
   TL_TRY(tl_details_make(&s->test.records, p, &d, err));
   char *text = tl_details_json(&d);
@@ -196,6 +196,7 @@ tl_status tl_study_show(study *s, const tl_predictions *p, tl_err *err) {
     json_object_set_new(s->doc, "predictions", examples(&s->test.records, p));
     return TL_OK;
   }
+  if (p->pixels) return TL_OK;
   json_t *seen = NULL;
   TL_TRY(tl_gallery_predictions(s->test.pictures, s->test.index, p, &seen, err));
   json_object_set_new(s->doc, "predictions", seen);

@@ -18,6 +18,7 @@
 #include "base/rng.h"
 #include "eval/mask_metrics.h"
 #include "tilth/train.h"
+#include "tilth/transfer.h"
 #include "transfer/gallery.h"
 #include "transfer/mask.h"
 
@@ -423,6 +424,8 @@ static void check_pictures(const tl_train_result *r) {
   tl_ctx_free(ctx);
 }
 
+static char g_finished[PATH]; /* the model of the first run */
+
 static void the_toy_is_learnt_to_the_same_bits(void **state) {
   (void)state;
   write_toy("train", TRAIN, 1);
@@ -430,6 +433,7 @@ static void the_toy_is_learnt_to_the_same_bits(void **state) {
   tl_train_result straight = train(TL_OK, NULL, NULL, 1, 0);
   assert_int_equal(straight.task.n_test, TEST);
   assert_true(tl_scores_find(&straight.task.test, "miou") > 0.75);
+  snprintf(g_finished, sizeof g_finished, "%s/model", straight.run_dir);
   check_predictor(&straight);
   check_pictures(&straight);
   tl_train_result threads = train(TL_OK, NULL, NULL, 3, 0);
@@ -445,6 +449,89 @@ static void the_toy_is_learnt_to_the_same_bits(void **state) {
   assert_true(tl_scores_find(&weighted.task.test, "class_accuracy") > 0.8);
   train(TL_CONFIG, "image.mixup=0.2", NULL, 1, 0);
   train(TL_DATA, "image.void_id=3", NULL, 1, 0); /* 7 is not one of the two classes */
+}
+
+/* Weights of pictures of 16 x 16 on pictures of 24 x 24: the positions are resized, and what was
+ * learnt is still there. */
+static void a_model_goes_on_at_another_size(void **state) {
+  (void)state;
+  tl_ctx *ctx = NULL;
+  tl_config *cfg = NULL;
+  tl_err err = {TL_OK, ""};
+  tl_train_result r[2];
+  for (int i = 0; i < 2; i++) {
+    char from[PATH + 16], dir[PATH], data[PATH + 16], test[PATH + 16];
+    snprintf(from, sizeof from, "task.from=%s", g_finished);
+    snprintf(dir, sizeof dir, "run.dir=%s", g_dir);
+    snprintf(data, sizeof data, "task.train=%s/train", g_dir);
+    snprintf(test, sizeof test, "task.test=%s/test", g_dir);
+    const char *text[] = {from,
+                          dir,
+                          data,
+                          test,
+                          "task.type=image_segment",
+                          "model.image_size=24",
+                          "image.void_id=7",
+                          "image.classes=ground,rectangle",
+                          "train.steps=1",
+                          "train.batch=4",
+                          "optim.lr=1e-6",
+                          "run.dtype=f32",
+                          i ? "task.random=true" : "task.random=false"};
+    assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &ctx, &err), TL_OK);
+    tl_status s = tl_config_load(NULL, NULL, text, sizeof text / sizeof *text, &cfg, &err);
+    if (s == TL_OK) s = tl_train(ctx, cfg, NULL, &r[i], &err);
+    if (s != TL_OK) fail_msg("%s", err.msg);
+    tl_config_free(cfg);
+    tl_ctx_free(ctx);
+  }
+  assert_true(tl_scores_find(&r[0].task.test, "miou") > 0.6);
+  assert_true(tl_scores_find(&r[1].task.test, "miou") < 0.55);
+}
+
+/* The label study with masks: a trained body beats a random one after few steps. */
+static void a_label_study_counts_pictures(void **state) {
+  (void)state;
+  static const double labels[] = {8}, lrs[] = {1e-3};
+  char out[PATH];
+  tl_ctx *ctx = NULL;
+  tl_config *cfg = NULL;
+  tl_err err = {TL_OK, ""};
+  const char *settings[][2] = {{"task.type", "image_segment"}, {"task.from", g_finished},
+                               {"task.min_steps", "10"},       {"task.epochs", "1"},
+                               {"train.batch", "4"},           {"image.void_id", "7"},
+                               {"task.train", NULL},           {"task.test", NULL}};
+  snprintf(out, sizeof out, "%s/study.json", g_dir);
+  assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &ctx, &err), TL_OK);
+  assert_int_equal(tl_config_new(&cfg, &err), TL_OK);
+  for (int i = 0; i < 8; i++) {
+    const char *value = settings[i][1] ? settings[i][1] : path_of(i == 6 ? "train" : "test");
+    if (tl_config_set(cfg, settings[i][0], value, TL_CONFIG_FLAG, "test", &err) != TL_OK)
+      fail_msg("%s", err.msg);
+  }
+  tl_study_options o = {.config = cfg,
+                        .title = "Toy",
+                        .out_json = out,
+                        .labels = labels,
+                        .n_labels = 1,
+                        .n_seeds = 1,
+                        .lrs = lrs,
+                        .n_lrs = 1,
+                        .arms = TL_STUDY_PRETRAINED | TL_STUDY_SCRATCH | TL_STUDY_BAYES};
+  if (tl_label_study(ctx, &o, NULL, NULL, &err) != TL_OK) fail_msg("%s", err.msg);
+  json_t *doc = json_load_file(out, 0, NULL), *cells = NULL;
+  double value[2];
+  assert_int_equal(json_unpack(doc, "{s:{s:o}}", "progress", "cells", &cells), 0);
+  assert_int_equal(json_unpack(cells, "{s:{s:f}, s:{s:f}}", "pretrained/8/1", "value", &value[0],
+                               "scratch/8/1", "value", &value[1]),
+                   0);
+  assert_true(value[0] > value[1] + 0.1);
+  const json_t *label =
+      json_array_get(json_object_get(json_object_get(doc, "details"), "labels"), 1);
+  assert_true(json_number_value(json_object_get(label, "iou")) > 0.4);
+  json_decref(doc);
+  tl_config_free(cfg);
+  tl_ctx_free(ctx);
 }
 
 /* The convolutional network, whose running statistics a checkpoint must hold. */
@@ -480,6 +567,8 @@ int main(void) {
                                      cmocka_unit_test(metrics_are_those_by_hand),
                                      cmocka_unit_test(weights_balance_the_classes),
                                      cmocka_unit_test(the_toy_is_learnt_to_the_same_bits),
+                                     cmocka_unit_test(a_model_goes_on_at_another_size),
+                                     cmocka_unit_test(a_label_study_counts_pictures),
                                      cmocka_unit_test(a_unet_learns_and_resumes)};
   return cmocka_run_group_tests(tests, make_dir, remove_all);
 }
