@@ -104,6 +104,7 @@ static void write_constants(const tl_model *m, json_t *o) {
   json_object_set_new(o, "decoder_bias", json_true());
   json_object_set_new(o, "classifier_bias", json_false()); /* of the head, not of its last layer */
   json_object_set_new(o, "classifier_pooling", json_string(m->c.pool_first ? "cls" : "mean"));
+  json_object_set_new(o, "classifier_activation", json_string(tl_act_hf_name(m->act)));
   json_t *types = json_array();
   for (int i = 0; i < m->c.layers; i++)
     json_array_append_new(types, json_string(is_global(&m->c, i) ? full : sliding));
@@ -137,11 +138,25 @@ static tl_status read_layers(const json_t *types, const char *path, tl_model_con
   return TL_OK;
 }
 
+/* The head in front of the output layer has the activation of the blocks here. */
+static tl_status check_head(const json_t *o, const char *path, tl_err *err) {
+  const char *act = json_string_value(json_object_get(o, "hidden_activation"));
+  const char *head = json_string_value(json_object_get(o, "classifier_activation"));
+  if (!act) act = "gelu";
+  if (!head) head = json_object_get(o, "tilth") ? act : "gelu";
+  if (!strcmp(act, head)) return TL_OK;
+  return tl_fail(err, TL_DATA,
+                 "%s: \"classifier_activation\" is \"%.30s\" (\"gelu\" where it is absent), "
+                 "\"hidden_activation\" \"%.30s\"; only the same for both is supported",
+                 path, head, act);
+}
+
 /* Absent settings are transformers' own: every third layer, the first token for classifiers. */
 static tl_status read_rest(const json_t *o, const char *path, tl_model_config *c, tl_err *err) {
   const json_t *types = json_object_get(o, "layer_types"),
                *pool = json_object_get(o, "classifier_pooling");
   const char *word = json_string_value(pool);
+  TL_TRY(check_head(o, path, err));
   if (types && !json_is_null(types)) TL_TRY(read_layers(types, path, c, err));
   if (c->global_every == 0) c->global_every = 3;
   /* Null for the local one was the way to say: as the global one. */

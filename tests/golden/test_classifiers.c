@@ -176,6 +176,26 @@ static void other_lists_are_refused(void **state) {
   json_decref(o);
 }
 
+/* transformers: the head's activation is gelu where the file does not say, whatever the blocks'. */
+static void the_heads_activation_is_read(void **state) {
+  (void)state;
+  static const struct {
+    const char *act, *head;
+    bool ours, fits;
+  } cases[] = {{NULL, NULL, false, true},      {"gelu", NULL, false, true},
+               {"silu", NULL, false, false},   {"silu", "silu", false, true},
+               {"gelu", "silu", false, false}, {"silu", NULL, true, true}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    tl_model_config c = {.layers = 4};
+    json_t *o = json_object();
+    if (cases[i].act) json_object_set_new(o, "hidden_activation", json_string(cases[i].act));
+    if (cases[i].head) json_object_set_new(o, "classifier_activation", json_string(cases[i].head));
+    if (cases[i].ours) json_object_set_new(o, "tilth", json_object());
+    assert_int_equal(tl_arch_encoder.read_rest(o, "x", &c, NULL), cases[i].fits ? TL_OK : TL_DATA);
+    json_decref(o);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(modernbert_pools_as_its_file_says),
@@ -184,6 +204,7 @@ int main(void) {
       cmocka_unit_test(adapters_of_peft),
       cmocka_unit_test(pooling_and_layers_survive_saving),
       cmocka_unit_test(other_lists_are_refused),
+      cmocka_unit_test(the_heads_activation_is_read),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,8 +46,7 @@ FAMILIES = {
     "modernbert": (tr.ModernBertConfig(vocab_size=320, hidden_size=32, intermediate_size=48,
                                        num_hidden_layers=2, num_attention_heads=2,
                                        max_position_embeddings=64, pad_token_id=0, bos_token_id=1,
-                                       eos_token_id=2, cls_token_id=1, sep_token_id=2,
-                                       classifier_pooling="mean"),  # as Tilth pools
+                                       eos_token_id=2, cls_token_id=1, sep_token_id=2),
                    ["Wqkv"], ["Wo", "Wi"]),
 }
 
