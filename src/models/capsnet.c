@@ -68,6 +68,8 @@ static void declare(tl_model *m, tl_declare *d) {
   const tl_model_config *c = &m->c;
   tl_declare_prefix(d, "capsnet.layer.");
   m->capsnet.first = declare_convolution(d, "0", c->image_size, c->channels, c->dim, 1, 2);
+  m->patch_w = m->capsnet.first.w; /* what reads the pictures */
+  m->patch_b = m->capsnet.first.b;
   m->capsnet.primary =
       declare_convolution(d, "1", first_side(c), c->dim, c->capsules * PRIMARY, 2, 1);
 }

@@ -159,7 +159,7 @@ static void declare_pairs(tl_model *m, tl_declare *d, const tl_adapt_options *o)
   tl_declare_prefix(d, "%s", "");
   for (int i = 0; i < 3; i++) group = group || !strcmp(o->targets, groups[i]);
   each_weight(m, pair_weight, &p);
-  for (const char *at = o->targets; !group && d->err.code == TL_OK;) {
+  for (const char *at = o->targets; !group && *p.names && d->err.code == TL_OK;) {
     char name[64];
     size_t n = strcspn(at, ",");
     snprintf(name, sizeof name, "%.*s", (int)n, at);
@@ -171,6 +171,12 @@ static void declare_pairs(tl_model *m, tl_declare *d, const tl_adapt_options *o)
     if (!at[n]) break;
     at += n + 1;
   }
+  if (d->err.code == TL_OK && !*p.names)
+    tl_fail(
+        &d->err, TL_CONFIG,
+        "adapt.method lora and dora update matrices of blocks, which model.type %s has not; use "
+        "full, probe, last or bitfit",
+        m->arch->name);
   if (d->err.code != TL_OK) return;
   p.only_names = false;
   each_weight(m, pair_weight, &p);
