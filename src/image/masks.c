@@ -193,7 +193,7 @@ static tl_status make_classes(const tl_image_builder *p, const tl_image_builder 
   const tl_labels *known = p->o->labels;
   tl_labels *out = &p->d->records.labels;
   if (known) return tl_labels_make((const char *const *)known->name, (size_t)known->n, out, err);
-  char text[TL_MASK_CLASSES][4];
+  char text[TL_MASK_CLASSES][12];
   const char *name[TL_MASK_CLASSES];
   for (int32_t i = 0; i < m->n_ids; i++) {
     snprintf(text[i], sizeof text[i], "%d", i);
