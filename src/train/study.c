@@ -319,8 +319,6 @@ static tl_status check(const tl_study_options *o, tl_err *err) {
     return tl_fail(err, TL_USAGE, "label study: task.from, task.train and task.test are needed");
   if (!strcmp(c->task.type, "simcse"))
     return tl_fail(err, TL_USAGE, "label study: task.type simcse has no labels");
-  if (!strcmp(c->task.type, "image_segment"))
-    return tl_fail(err, TL_USAGE, "label study: not for masks; task.type image_classify is");
   if (o->n_labels < 1 || o->n_labels > TL_STUDY_LABELS || o->n_seeds < 1 ||
       o->n_seeds > TL_STUDY_SEEDS || o->n_lrs < 1 || !(o->arms & TL_STUDY_PRETRAINED))
     return tl_fail(err, TL_USAGE,
@@ -412,7 +410,7 @@ static tl_status load(study *s, tl_err *err) {
   s->arms = s->o->arms;
   if (s->train.records.kind != TL_TASK_CLASS || s->train.records.text_b || s->train.is_pictures)
     s->arms &= ~(unsigned)TL_STUDY_BAYES;
-  if (!s->train.is_pictures) s->arms &= ~(unsigned)TL_STUDY_PIXELS;
+  if (!s->train.is_pictures || s->train.pictures.masks) s->arms &= ~(unsigned)TL_STUDY_PIXELS;
   for (int i = 0; i < s->o->n_labels; i++) TL_TRY(add_size(s, s->o->labels[i], err));
   TL_TRY(hash_inputs(s, err));
   return tl_study_open(s, err);

@@ -517,7 +517,8 @@ static void a_label_study_counts_pictures(void **state) {
                         .n_seeds = 1,
                         .lrs = lrs,
                         .n_lrs = 1,
-                        .arms = TL_STUDY_PRETRAINED | TL_STUDY_SCRATCH | TL_STUDY_BAYES};
+                        .arms = TL_STUDY_PRETRAINED | TL_STUDY_SCRATCH | TL_STUDY_BAYES |
+                                TL_STUDY_PIXELS};
   if (tl_label_study(ctx, &o, NULL, NULL, &err) != TL_OK) fail_msg("%s", err.msg);
   json_t *doc = json_load_file(out, 0, NULL), *cells = NULL;
   double value[2];
