@@ -108,6 +108,19 @@ tl_node *tl_graph_input(tl_graph *g, const char *name, tl_dtype dt, int ndim, co
   return n;
 }
 
+tl_node *tl_graph_constant(tl_graph *g, const char *name, tl_dtype dt, int ndim,
+                           const int64_t *shape, const void *values) {
+  tl_node *n = tl_graph_input(g, name, dt, ndim, shape, 0);
+  if (n == &g->stand_in) return n;
+  size_t bytes = (size_t)tl_max_count(n) * tl_dtype_size(dt);
+  n->attr = tl_arena_alloc(&g->arena, bytes ? bytes : 1); /* copied into place by compile */
+  if (n->attr)
+    memcpy(n->attr, values, bytes);
+  else
+    tl_graph_fail(g, TL_NOMEM, "%s: out of memory", n->name);
+  return n;
+}
+
 tl_node *tl_graph_state(tl_graph *g, const char *name, tl_dtype dt, int ndim,
                         const int64_t *shape) {
   tl_node *n = new_node(g, TL_NODE_STATE, name);
@@ -204,22 +217,10 @@ tl_param *tl_case_param(tl_graph *g, int ndim, const int64_t *shape, float mean,
   return p;
 }
 
-static tl_node *case_values(tl_graph *g, tl_dtype dt, int ndim, const int64_t *shape,
-                            const void *values) {
-  tl_node *n = tl_graph_input(g, "values", dt, ndim, shape, 0);
-  size_t bytes = (size_t)tl_max_count(n) * tl_dtype_size(dt);
-  n->attr = tl_arena_alloc(&g->arena, bytes ? bytes : 1); /* copied into place by compile */
-  if (n->attr)
-    memcpy(n->attr, values, bytes);
-  else
-    tl_graph_fail(g, TL_NOMEM, "test case: out of memory");
-  return n;
-}
-
 tl_node *tl_case_ints(tl_graph *g, int ndim, const int64_t *shape, const int32_t *values) {
-  return case_values(g, TL_I32, ndim, shape, values);
+  return tl_graph_constant(g, "values", TL_I32, ndim, shape, values);
 }
 
 tl_node *tl_case_floats(tl_graph *g, int ndim, const int64_t *shape, const float *values) {
-  return case_values(g, TL_F32, ndim, shape, values);
+  return tl_graph_constant(g, "values", TL_F32, ndim, shape, values);
 }

@@ -56,6 +56,9 @@ int tl_graph_dim_times(tl_graph *g, int of, int64_t times);
 /* Inputs have memory of their own: zeros after compile, then what the caller wrote last. */
 tl_node *tl_graph_input(tl_graph *g, const char *name, tl_dtype dt, int ndim, const int64_t *shape,
                         int dim);
+/* An input of these values (copied), which stay. */
+tl_node *tl_graph_constant(tl_graph *g, const char *name, tl_dtype dt, int ndim,
+                           const int64_t *shape, const void *values);
 tl_node *tl_graph_param(tl_graph *g, tl_param *p); /* the same node for the same parameter */
 tl_node *tl_graph_state(tl_graph *g, const char *name, tl_dtype dt, int ndim, const int64_t *shape);
 /* Used by the constructors in ops.h: copies attr, runs infer. */
