@@ -23,8 +23,8 @@ tl_projector tl_declare_projector(tl_declare *d, const char *name, int layers, i
 
 tl_node *tl_nn_projector(tl_graph *g, tl_node *x, const tl_projector *p) {
   for (int i = 0; i < p->n - 1; i++) {
-    x = tl_linear1(g, x, p->w[i], NULL);
-    x = tl_activation(g, tl_layer_norm(g, x, p->gain[i], p->bias[i], 1e-5f), TL_ACT_RELU);
+    tl_batch_norm_spec norm = {.gain = p->gain[i], .bias = p->bias[i], .eps = 1e-5f, .relu = true};
+    x = tl_batch_norm(g, tl_linear1(g, x, p->w[i], NULL), &norm);
   }
   return tl_linear1(g, x, p->w[p->n - 1], p->bias[p->n - 1]);
 }
