@@ -33,7 +33,9 @@ struct tl_graph {
   tl_err err;       /* the first error while building */
   tl_node stand_in; /* for a node after an error, so that building goes on; never compiled */
   bool compiled;
-  bool cut_skips; /* set before building: layers do not add what they read to what they give */
+  /* Set before building: layers do not add what they read to what they give; norms over a batch
+   * take its own moments always, and leave the running ones alone (a teacher's graph). */
+  bool cut_skips, batch_moments;
   tl_node *loss;
   void **scratch_fwd, **scratch_bwd; /* by node */
   void *slab;

@@ -286,5 +286,7 @@ const tl_op tl_op_batch_norm = {
 
 tl_node *tl_batch_norm(tl_graph *g, tl_node *x, const tl_batch_norm_spec *spec) {
   tl_node *in[] = {x, tl_graph_param(g, spec->gain), tl_graph_param(g, spec->bias), spec->residual};
-  return tl_graph_op(g, &tl_op_batch_norm, in, 4, spec, sizeof *spec);
+  tl_batch_norm_spec s = *spec;
+  if (g->batch_moments) s.mean = s.var = NULL;
+  return tl_graph_op(g, &tl_op_batch_norm, in, 4, &s, sizeof s);
 }

@@ -44,3 +44,8 @@ float tl_schedule_at(const tl_schedule *s, int64_t step, int64_t total) {
   double done = fallen(s->kind, (double)into / (double)fall);
   return (float)(1 - (1 - s->min_lr_ratio) * done);
 }
+
+float tl_teacher_decay(double begin, int64_t step, int64_t total) {
+  double part = total > 0 ? fmin(1, (double)(step - 1) / (double)total) : 0;
+  return (float)(begin + (1 - begin) * fallen(TL_SCHEDULE_COSINE, part));
+}

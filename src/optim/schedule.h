@@ -29,4 +29,8 @@ bool tl_schedule_parse(const char *name, tl_schedule_kind *out);
  * total <= 0 (unknown): constant after the warm-up. A function of its arguments alone. */
 float tl_schedule_at(const tl_schedule *s, int64_t step, int64_t total);
 
+/* The decay of a teacher's average in step `step` of `total`: from `begin` up to 1, along a cosine
+ * (Grill et al., 2020). total == 0: not known, it stays. */
+float tl_teacher_decay(double begin, int64_t step, int64_t total);
+
 #endif

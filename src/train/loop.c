@@ -97,6 +97,9 @@ static void apply_update(tl_trainer *t, tl_step_stats *st) {
   float lr = tl_schedule_at(&t->schedule, t->s.step + 1, t->s.steps) * (float)t->guard.lr_scale;
   st->lr = lr * t->cfg->optim.lr;
   double start = tl_profiler_start(t->prof);
+  if (t->teacher)
+    tl_optim_set_ema(t->optim,
+                     tl_teacher_decay(t->cfg->objective.teacher, t->s.step + 1, t->s.steps));
   tl_optim_step(t->optim, ++t->s.updates, lr, scale);
   tl_profiler_add(t->prof, TL_PHASE_OPTIMIZER, start);
 }

@@ -24,6 +24,14 @@ static tl_status make_optim(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_optim_options oo;
   TL_TRY(tl_trainer_optim(c, &oo, err));
+  if (t->teacher) {
+    if (oo.ema > 0)
+      return tl_fail(err, TL_CONFIG,
+                     "optim.ema: the average of the weights is this objective's teacher already; "
+                     "objective.teacher is its decay");
+    oo.ema = (float)c->objective.teacher;
+    oo.teacher = t->teacher;
+  }
   t->schedule = (tl_schedule){.warmup = warmup_steps(t),
                               .decay_fraction = c->optim.decay_fraction,
                               .min_lr_ratio = c->optim.min_lr_ratio};

@@ -138,6 +138,7 @@ tl_status tl_trainer_load(tl_trainer *t, tl_err *err) {
   if (*warning) tl_log(t->ctx, TL_LOG_WARN, "%s", warning);
   s = tl_model_read_weights(t->model, tl_ckpt_dir(c), err);
   if (s == TL_OK) s = read_optim(t, c, err);
+  if (s == TL_OK && t->teacher) tl_params_changed(t->teacher);
   if (s == TL_OK) s = read_state(t, c, err);
   if (s == TL_OK) {
     t->saved_step = t->s.step;
@@ -234,4 +235,5 @@ void tl_snapshot_restore(tl_trainer *t) {
   copy_optim(t, true);
   t->s.updates = t->snap.updates;
   tl_params_changed(&t->model->params);
+  if (t->teacher) tl_params_changed(t->teacher);
 }

@@ -81,6 +81,7 @@ struct tl_trainer {
   tl_graph *g; /* the learner's */
   tl_tokenizer *tok;
   tl_model *model;
+  tl_params *teacher;              /* follows the model's weights (tl_optim_options); or NULL */
   tl_lora_about lora;              /* base NULL: the finished model is saved whole */
   const char *tok_dir, *data_name; /* the folder of the tokenizer's files; for messages */
   uint64_t data_hash;

@@ -40,6 +40,10 @@ static void schedules_have_their_values(void **state) {
   assert_near(tl_schedule_at(&s, 81, 100), 1, 0);
   assert_near(tl_schedule_at(&s, 86, 100), 0.5, 1e-7); /* 1 - sqrt(5/20) */
   assert_near(tl_schedule_at(&s, 100, 100), 1 - sqrt(0.95), 1e-7);
+  assert_near(tl_teacher_decay(0.96, 1, 100), 0.96, 1e-7);
+  assert_near(tl_teacher_decay(0.96, 51, 100), 0.98, 1e-7); /* half way */
+  assert_near(tl_teacher_decay(0.96, 101, 100), 1, 1e-7);
+  assert_near(tl_teacher_decay(0.96, 7, 0), 0.96, 1e-7);
 }
 
 static void schedules_stay_in_bounds(void **state) {
