@@ -24,6 +24,7 @@ typedef enum tl_param_flags {
   TL_PARAM_CHANGED = 16, /* an adapter's file has changed its values */
   TL_PARAM_ADDED = 8,    /* of an adapter, a prefix or a prompt (models/added.c) */
   TL_PARAM_FIXED = 32,   /* computed, never trained */
+  TL_PARAM_HELPER = 64,  /* an objective's own: left out of the finished model */
 } tl_param_flags;
 
 struct tl_pack_use;

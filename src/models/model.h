@@ -244,7 +244,7 @@ tl_status tl_model_alloc(const tl_model_config *config, bool with_grads, tl_decl
                          void *user, tl_model **out, tl_err *err);
 /* The text of config.json (malloc'ed; NULL when out of memory), and the parameters as tensors for
  * model.safetensors (malloc'ed array of *n; data borrowed): all, or (finished) without low-rank
- * pairs, which have been merged then. */
+ * pairs, which have been merged then, and without what an objective added. */
 char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok);
 /* The config.json that the model was read from with today's keys added (malloc'ed; NULL when out of
  * memory or not read from one). dtype: Hugging Face's word for the weights' type. */

@@ -160,7 +160,7 @@ tl_st_tensor *tl_model_tensors(const tl_model *m, bool finished, size_t *n) {
   char *name = (char *)(t + (size_t)ps->n + counts + 1);
   *n = 0;
   for (int i = 0; t && i < ps->n; i++) {
-    if (finished && (ps->p[i]->flags & TL_PARAM_PAIR)) continue;
+    if (finished && (ps->p[i]->flags & (TL_PARAM_PAIR | TL_PARAM_HELPER))) continue;
     t[(*n)++] = tl_param_tensor(ps->p[i], ps->p[i]->name, ps->p[i]->data);
     if (!counts_batches(ps->p[i], name, NAME)) continue;
     t[(*n)++] = (tl_st_tensor){.name = name, .dtype = TL_ST_I64, .data = &none};

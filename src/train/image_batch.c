@@ -35,17 +35,18 @@ static size_t record_at(const tl_image_feed *f, uint64_t position) {
   return f->o.index[i];
 }
 
-static tl_status load_picture(tl_image_feed *f, uint64_t position, float *out, int32_t *classes,
-                              tl_err *err) {
+/* seed: of its chance */
+static tl_status load_picture(tl_image_feed *f, uint64_t seed, uint64_t position, float *out,
+                              int32_t *classes, tl_err *err) {
   tl_image m, mask = {0};
   size_t at = record_at(f, position);
   TL_TRY(tl_image_get(f->o.data, at, f->o.augment.channels, &m, err));
   tl_status s = classes ? tl_image_get(f->o.data->masks, at, 1, &mask, err) : TL_OK;
   if (s == TL_OK && classes)
-    s = tl_augment_pair(&f->o.augment, &m, &mask, (int32_t)f->o.side, f->o.seed, position, out,
-                        classes, err);
+    s = tl_augment_pair(&f->o.augment, &m, &mask, (int32_t)f->o.side, seed, position, out, classes,
+                        err);
   else if (s == TL_OK)
-    s = tl_augment_run(&f->o.augment, &m, f->o.seed, position, out, err);
+    s = tl_augment_run(&f->o.augment, &m, seed, position, out, err);
   tl_image_free(&m);
   tl_image_free(&mask);
   return s;
@@ -74,22 +75,35 @@ static void mix(tl_image_feed *f, const slot *s, float *mixed) {
   }
 }
 
-static tl_status make(tl_image_feed *f, slot *s, tl_err *err) {
+/* All pictures of one view; a broken one stays empty. */
+static tl_status make_view(tl_image_feed *f, slot *s, int view, tl_err *err) {
   tl_status first = TL_OK;
-  float *mixed = malloc((size_t)f->values * sizeof *mixed);
-  if (!mixed) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
   int64_t pixels = f->o.side * f->o.side;
+  uint64_t seed = view ? tl_mix64(f->o.seed, (uint64_t)view) : f->o.seed;
   for (int64_t i = 0; i < f->o.batch; i++) {
     float *to = s->pictures + i * f->values;
     int32_t *classes = pixels ? s->classes + i * pixels : NULL;
     tl_status one =
-        load_picture(f, s->position + (uint64_t)i, to, classes, first == TL_OK ? err : NULL);
+        load_picture(f, seed, s->position + (uint64_t)i, to, classes, first == TL_OK ? err : NULL);
     if (one != TL_OK) memset(to, 0, (size_t)f->values * sizeof *to);
     if (one != TL_OK && pixels) memset(classes, 0xff, (size_t)pixels * sizeof *classes);
-    if (pixels) tl_picture_rows(&f->o.model, to, s->patches + i * f->values);
+    if (pixels || f->o.views)
+      tl_picture_rows(&f->o.model, to, s->patches + (view * f->o.batch + i) * f->values);
     if (first == TL_OK) first = one;
   }
-  if (!pixels) mix(f, s, mixed);
+  return first;
+}
+
+static tl_status make(tl_image_feed *f, slot *s, tl_err *err) {
+  tl_status first = make_view(f, s, 0, err);
+  for (int v = 1; v < f->o.views; v++) {
+    tl_status one = make_view(f, s, v, first == TL_OK ? err : NULL);
+    if (first == TL_OK) first = one;
+  }
+  if (f->o.side || f->o.views) return first;
+  float *mixed = malloc((size_t)f->values * sizeof *mixed);
+  if (!mixed) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
+  mix(f, s, mixed);
   free(mixed);
   return first;
 }
@@ -131,9 +145,9 @@ static tl_status alloc(tl_image_feed *f, tl_err *err) {
   if (!f->slot) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
   for (int i = 0; i < f->o.ahead; i++) {
     slot *s = &f->slot[i];
-    s->patches = malloc(values);
+    s->patches = malloc(values * (size_t)(f->o.views ? f->o.views : 1));
     s->pictures = malloc(values);
-    s->targets = malloc(n * (size_t)f->outputs * sizeof(float));
+    s->targets = malloc((n * (size_t)f->outputs + 1) * sizeof(float));
     s->classes = malloc((n * (size_t)(f->o.side * f->o.side) + 1) * sizeof *s->classes);
     if (!s->patches || !s->pictures || !s->targets || !s->classes)
       return tl_fail(err, TL_NOMEM, "pictures: out of memory for batches of %zu", n);
@@ -197,7 +211,7 @@ tl_image_batch tl_image_feed_get(tl_image_feed *f, uint64_t position) {
   }
   pthread_mutex_unlock(&f->lock);
   if (f->o.side) return (tl_image_batch){.patches = s->patches, .classes = s->classes};
-  return (tl_image_batch){.patches = s->patches, .targets = s->targets};
+  return (tl_image_batch){.patches = s->patches, .targets = f->o.views ? NULL : s->targets};
 }
 
 tl_status tl_image_feed_error(tl_image_feed *f, tl_err *err) {

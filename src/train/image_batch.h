@@ -9,7 +9,7 @@
 typedef struct tl_image_feed tl_image_feed;
 
 typedef struct tl_image_feed_options {
-  const tl_image_data *data; /* borrowed, with labels or masks */
+  const tl_image_data *data; /* borrowed; with labels or masks, unless there are views */
   const size_t *index;       /* [n] the records to train on; borrowed */
   int64_t n;
   int64_t batch; /* samples of each batch */
@@ -19,6 +19,7 @@ typedef struct tl_image_feed_options {
   tl_mix mix;
   double smoothing; /* of labels */
   int64_t side; /* of the masks that are asked for; 0: labels. Pictures with masks are not mixed */
+  int views;    /* above 0: of each picture so many, changed each by its own chance; no targets */
   tl_model_config model;
 } tl_image_feed_options;
 
@@ -29,8 +30,9 @@ void tl_image_feed_free(tl_image_feed *f); /* NULL is allowed */
  * tl_image_graph_set wants them, valid while it is one of the last ahead / 2 that were asked for.
  * Batches in turn are made ahead; any other position starts anew there. */
 typedef struct tl_image_batch {
-  const float *patches, *targets; /* targets NULL: there are masks */
-  const int32_t *classes;         /* [batch][side][side]; NULL: there are none */
+  const float *patches;   /* [views][batch] pictures where there are views */
+  const float *targets;   /* NULL: there are masks or views */
+  const int32_t *classes; /* [batch][side][side]; NULL: there are none */
 } tl_image_batch;
 tl_image_batch tl_image_feed_get(tl_image_feed *f, uint64_t position);
 /* The first failure of a picture (it stayed empty); TL_OK: there was none. */

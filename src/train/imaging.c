@@ -97,38 +97,12 @@ static void adapt(tl_model *m, tl_declare *d, void *user) {
   tl_adapt_declare(m, d, user);
 }
 
-/* The pictures' own size, in whole patches; large ones at most as ViT was published. */
-static int64_t natural_size(const tl_image_data *d, const tl_model_config *c) {
-  int64_t patch = tl_arch_find(c->type)->layout == TL_LAYOUT_PATCHES ? c->patch : 1;
-  int64_t side = d->width > d->height ? d->width : d->height;
-  if (side > 224) side = 224;
-  return side < patch ? patch : (side + patch - 1) / patch * patch;
-}
-
-static tl_status check_type(const tl_trainer *t, const char *type, tl_err *err) {
-  const tl_arch *arch = tl_arch_find(type);
-  if (!arch->image)
-    return tl_fail(err, TL_CONFIG,
-                   "task.type %s needs a model of pictures (such as model.type=vit), not %s",
-                   t->cfg->task.type, type);
-  if (has_masks(t->image) && arch->classify)
-    return tl_fail(err, TL_CONFIG, "model.type %s has classes of pictures, not of pixels", type);
-  return TL_OK;
-}
-
 static tl_status model_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
   const tl_config *c = t->cfg;
-  const tl_image_data *d = t->image->train.pictures;
-  if (*c->task.from) {
-    TL_TRY(tl_model_read_config(c->task.from, mc, err));
-    TL_TRY(check_type(t, mc->type, err));
-    if (c->model.image_size) mc->image_size = c->model.image_size;
-  } else {
-    TL_TRY(check_type(t, c->model.type, err));
-    TL_TRY(tl_model_config_from(c, 0, 1, mc, err));
-    mc->image_size = c->model.image_size ? c->model.image_size : natural_size(d, mc);
-    mc->channels = c->image.channels ? c->image.channels : d->channels;
-  }
+  TL_TRY(tl_part_model_config(c, c->task.from, t->image->train.pictures, mc, err));
+  if (has_masks(t->image) && tl_arch_find(mc->type)->classify)
+    return tl_fail(err, TL_CONFIG, "model.type %s has classes of pictures, not of pixels",
+                   mc->type);
   mc->dropout = c->task.dropout;
   mc->attention_dropout = 0;
   return TL_OK;

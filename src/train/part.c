@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "models/model.h"
 #include "transfer/task.h"
 
 tl_status tl_part_take(const tl_task_data *records, const tl_image_data *pictures,
@@ -61,16 +62,57 @@ static tl_status read_masks(const tl_config *c, const char *path, tl_image_optio
   return s;
 }
 
-tl_status tl_part_read_pictures(const tl_config *c, const char *path, const tl_labels *labels,
-                                tl_image_data *out, tl_err *err) {
+static tl_image_options read_options(const tl_config *c) {
   tl_image_options o = {.skip_bad = !strcmp(c->image.bad, "skip"),
-                        .labels = labels,
                         .memory = (size_t)c->image.memory_mb << 20};
   tl_image_format_parse(c->image.format, &o.format);
+  return o;
+}
+
+tl_status tl_part_read_unlabelled(const tl_config *c, const char *path, tl_image_data *out,
+                                  tl_err *err) {
+  tl_image_options o = read_options(c);
+  o.unlabelled = true;
+  return tl_image_read(path, &o, out, err);
+}
+
+tl_status tl_part_read_pictures(const tl_config *c, const char *path, const tl_labels *labels,
+                                tl_image_data *out, tl_err *err) {
+  tl_image_options o = read_options(c);
+  o.labels = labels;
   if (!strcmp(c->task.type, "image_segment")) return read_masks(c, path, &o, out, err);
   TL_TRY(tl_image_read(path, &o, out, err));
   if (out->records.label) return TL_OK;
   tl_image_data_free(out);
   return tl_fail(err, TL_DATA, "%s: pictures without labels; expected a folder for each class",
                  path);
+}
+
+/* The pictures' own size, in whole patches; large ones at most as ViT was published. */
+static int64_t natural_size(const tl_image_data *d, const tl_model_config *c) {
+  int64_t patch = tl_arch_find(c->type)->layout == TL_LAYOUT_PATCHES ? c->patch : 1;
+  int64_t side = d->width > d->height ? d->width : d->height;
+  if (side > 224) side = 224;
+  return side < patch ? patch : (side + patch - 1) / patch * patch;
+}
+
+static tl_status check_type(const char *type, tl_err *err) {
+  if (tl_arch_find(type)->image) return TL_OK;
+  return tl_fail(err, TL_CONFIG,
+                 "pictures need a model of pictures (such as model.type=vit), not %s", type);
+}
+
+tl_status tl_part_model_config(const tl_config *c, const char *from, const tl_image_data *d,
+                               tl_model_config *mc, tl_err *err) {
+  if (*from) {
+    TL_TRY(tl_model_read_config(from, mc, err));
+    TL_TRY(check_type(mc->type, err));
+    if (c->model.image_size) mc->image_size = c->model.image_size;
+    return TL_OK;
+  }
+  TL_TRY(check_type(c->model.type, err));
+  TL_TRY(tl_model_config_from(c, 0, 1, mc, err));
+  mc->image_size = c->model.image_size ? c->model.image_size : natural_size(d, mc);
+  mc->channels = c->image.channels ? c->image.channels : d->channels;
+  return TL_OK;
 }

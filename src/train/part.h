@@ -4,6 +4,7 @@
 
 #include "tilth/config.h"
 #include "tilth/image.h"
+#include "tilth/model.h"
 
 typedef struct tl_part {
   tl_task_data records;          /* [n]; names and labels are the file's, which must stay */
@@ -21,5 +22,13 @@ void tl_part_free(tl_part *p);
  * says. labels: those there may be; NULL: those that occur, and of masks those of image.classes. */
 tl_status tl_part_read_pictures(const tl_config *c, const char *path, const tl_labels *labels,
                                 tl_image_data *out, tl_err *err);
+/* The same without labels or masks, whatever the file has. */
+tl_status tl_part_read_unlabelled(const tl_config *c, const char *path, tl_image_data *out,
+                                  tl_err *err);
+
+/* Sizes of a model for the pictures of d: those of the model `from`, or ("") the section `model`'s,
+ * with the pictures' own side and channels where it says nothing. */
+tl_status tl_part_model_config(const tl_config *c, const char *from, const tl_image_data *d,
+                               tl_model_config *mc, tl_err *err);
 
 #endif

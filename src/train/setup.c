@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "train/trainer.h"
+#include "transfer/picture_objective.h"
 
 tl_status tl_trainer_optim(const tl_config *c, tl_optim_options *o, tl_err *err) {
   *o = (tl_optim_options){.lr = (float)c->optim.lr,
@@ -35,12 +36,14 @@ static tl_status make_optim(tl_trainer *t, tl_err *err) {
   t->schedule = (tl_schedule){.warmup = warmup_steps(t),
                               .decay_fraction = c->optim.decay_fraction,
                               .min_lr_ratio = c->optim.min_lr_ratio};
+  /* A growing masking rate makes the task harder, and a teacher that learns, too: the loss rises.
+   */
+  bool moves = c->objective.mask_rate_end > c->objective.mask_rate || t->teacher;
   tl_guard_options go = {.window = (int)c->guard.window,
                          .z_threshold = c->guard.z_threshold,
                          .max_consecutive = (int)c->guard.max_consecutive,
                          .lr_factor = c->guard.lr_factor,
-                         /* a growing masking rate makes the task harder, and the loss rise */
-                         .rise = c->objective.mask_rate_end > c->objective.mask_rate ? 0 : 0.1};
+                         .rise = moves ? 0 : 0.1};
   if (!tl_schedule_parse(c->optim.schedule, &t->schedule.kind) ||
       !tl_guard_parse(c->guard.policy, &go.policy))
     return tl_fail(err, TL_INTERNAL, "optim.schedule or guard.policy has no code");
@@ -50,11 +53,25 @@ static tl_status make_optim(tl_trainer *t, tl_err *err) {
   return TL_OK;
 }
 
+static tl_status check_pictures(const tl_config *c, tl_err *err) {
+  if (*c->data.path || c->data.text.n > 0)
+    return tl_fail(err, TL_CONFIG, "data.images and data.path or data.text: one of them");
+  if (tl_picture_objective_find(c->objective.type)) return TL_OK;
+  return tl_fail(err, TL_CONFIG,
+                 "objective.type %s is for texts; pictures (data.images) have simclr, byol, moco "
+                 "and barlow",
+                 c->objective.type);
+}
+
 tl_status tl_trainer_check(const tl_config *c, tl_err *err) {
   if (*c->task.train) return TL_OK; /* the records say how many steps an epoch has */
+  if (*c->data.images) return check_pictures(c, err);
   const char *type = c->model.type;
   tl_model_config from;
   const tl_objective *objective = tl_objective_find(c->objective.type);
+  if (tl_picture_objective_find(c->objective.type))
+    return tl_fail(err, TL_CONFIG, "objective.type %s learns from pictures: set data.images",
+                   c->objective.type);
   if (!*c->data.path && c->data.text.n == 0)
     return tl_fail(
         err, TL_CONFIG,
@@ -78,7 +95,7 @@ tl_status tl_trainer_check(const tl_config *c, tl_err *err) {
 }
 
 const tl_learner *tl_trainer_learner(const tl_config *c) {
-  if (!*c->task.train) return &tl_pretraining;
+  if (!*c->task.train) return *c->data.images ? &tl_image_pretraining : &tl_pretraining;
   if (!strcmp(c->task.type, "image_classify") || !strcmp(c->task.type, "image_segment"))
     return &tl_imaging;
   return strcmp(c->task.type, "simcse") ? &tl_finetuning : &tl_contrastive;

@@ -1,6 +1,6 @@
 /* Inside of the training loop. Its parts: setup.c (from the configuration to a ready trainer),
- * loop.c (the steps), pretrain.c, finetune.c, contrastive.c and imaging.c (what is trained on
- * what), evaluate.c, state.c (checkpoints, resume, snapshots in memory). */
+ * loop.c (the steps), pretrain.c, image_pretrain.c, finetune.c, contrastive.c and imaging.c (what
+ * is trained on what), evaluate.c, state.c (checkpoints, resume, snapshots in memory). */
 #ifndef TL_TRAIN_TRAINER_H
 #define TL_TRAIN_TRAINER_H
 
@@ -64,7 +64,8 @@ typedef struct tl_learner {
   void (*free)(tl_trainer *t);
   bool keeps_best; /* the finished model is that of the best evaluation */
 } tl_learner;
-extern const tl_learner tl_pretraining, tl_finetuning, tl_contrastive, tl_imaging;
+extern const tl_learner tl_pretraining, tl_finetuning, tl_contrastive, tl_imaging,
+    tl_image_pretraining;
 
 /* Records at hand, to be learnt and predicted without a run folder and without validation. */
 typedef struct tl_given_records {
@@ -98,6 +99,7 @@ struct tl_trainer {
   const tl_given_records *given;    /* NULL: the files of the configuration */
   struct tl_contrast_run *contrast; /* fine-tuning by contrast */
   struct tl_image_run *image;       /* fine-tuning on pictures */
+  struct tl_picture_run *pictures;  /* pretraining on pictures */
   tl_optim *optim;
   tl_schedule schedule;
   tl_guard guard;

@@ -69,23 +69,33 @@ static void fill_rows(tl_image_graph *p) {
     for (int32_t r = 0; r < parts; r++) *to++ = i * n + first + r;
 }
 
+void tl_image_places_fill(const tl_model_config *c, int64_t n, const tl_image_places *to) {
+  int32_t patches = (int32_t)tl_picture_shape_of(c).rows, rows = (int32_t)c->max_len;
+  int32_t first = rows != patches;
+  for (int32_t i = 0; i < (int32_t)n; i++) {
+    int32_t at = i * rows, end = at + rows;
+    if (to->segments) to->segments[i] = (tl_segment){at, end, at, end, 0};
+    if (to->first) to->first[i] = at;
+    for (int32_t r = 0; r < rows; r++) {
+      if (to->pos) to->pos[at + r] = r;
+      if (to->patch_rows) to->patch_rows[at + r] = r < first ? -1 : i * patches + r - first;
+    }
+  }
+}
+
+static void *data_of(const tl_node *n) {
+  return n->live ? n->data : NULL;
+}
+
 /* What stays the same from batch to batch. */
 static void fill_constants(tl_image_graph *p) {
-  int32_t n = (int32_t)p->n_rows, first = p->n_rows != p->shape.rows;
+  const tl_image_places places = {.segments = data_of(p->io.segments),
+                                  .pos = data_of(p->io.pos),
+                                  .patch_rows = data_of(p->io.patch_rows)};
+  tl_image_places_fill(&p->model->c, p->room, &places);
   if (p->rows->live) fill_rows(p);
   for (int64_t k = 0; p->weights && k < p->model->task.n_outputs; k++)
     ((float *)p->weights->data)[k] = 1;
-  for (int32_t i = 0; i < (int32_t)p->room; i++) {
-    if (p->io.segments->live)
-      ((tl_segment *)p->io.segments->data)[i] =
-          (tl_segment){i * n, (i + 1) * n, i * n, (i + 1) * n, 0};
-    for (int32_t r = 0; r < n; r++) {
-      if (p->io.pos->live) ((int32_t *)p->io.pos->data)[i * n + r] = r;
-      if (p->io.patch_rows->live)
-        ((int32_t *)p->io.patch_rows->data)[i * n + r] =
-            r < first ? -1 : i * (int32_t)p->shape.rows + r - first;
-    }
-  }
 }
 
 /* From the body's rows to features and loss. */

@@ -14,6 +14,15 @@ tl_picture_shape tl_picture_shape_of(const tl_model_config *c);
 /* Values of a picture f32 [channels][size][size] as those rows. */
 void tl_picture_rows(const tl_model_config *c, const float *picture, float *rows);
 
+/* Where pictures 0 .. n - 1 lie in the body's rows, max_len for each: the segments [n], the first
+ * row of each [n], and of each row its position and its patch (-1: the class token), [n max_len].
+ * NULL: not wanted. */
+typedef struct tl_image_places {
+  tl_segment *segments;
+  int32_t *first, *pos, *patch_rows;
+} tl_image_places;
+void tl_image_places_fill(const tl_model_config *c, int64_t n, const tl_image_places *to);
+
 typedef struct tl_image_graph {
   tl_model *model;
   tl_graph *g;
