@@ -126,6 +126,9 @@ static void print_result(const tl_train_result *r, bool json) {
          (unsigned long long)r->tokens);
   if (r->task.type)
     print_task(r);
+  else if (isfinite(r->val_loss) && isnan(r->val_bpb))
+    printf("validation   loss %.4f (best %.4f at step %lld)\n", r->val_loss, r->best_val_loss,
+           (long long)r->best_step);
   else if (isfinite(r->val_loss))
     printf("validation   %.4f nats, %.4f bits per byte (best %.4f at step %lld)\n", r->val_loss,
            r->val_bpb, r->best_val_loss, (long long)r->best_step);
@@ -156,12 +159,13 @@ int tl_cmd_train(int argc, char **argv) {
   const tl_usage usage = {
       .name = "train",
       .synopsis = "[CONFIG.yaml | --preset NAME] [--depth N] [section.key=value ...]",
-      .summary =
-          "Pretrains a model on prepared data (data.path) or on text files (data.text) into a\n"
-          "new run folder. SIGTERM or Ctrl-C saves and exits with code 75; go on with\n"
-          "`tilth resume RUN`.",
+      .summary = "Pretrains a model on prepared data (data.path), on text files (data.text) or on\n"
+                 "pictures (data.images) into a new run folder. SIGTERM or Ctrl-C saves and exits "
+                 "with code 75; go on with\n"
+                 "`tilth resume RUN`.",
       .examples = "tilth train --preset shakespeare-char data.text=input.txt\n"
                   "tilth train --preset encoder-small data.path=data/english run.minutes=10\n"
+                  "tilth train --preset simclr-fashion data.images=train-images-idx3-ubyte.gz\n"
                   "tilth train config.yaml optim.lr=2e-3 run.seed=2",
       .opts = opts,
       .max_args = -1};

@@ -359,6 +359,8 @@ int64_t tl_model_body_params(const tl_model *m) {
   int64_t n = tl_model_params(m);
   for (size_t i = 0; i < sizeof outside / sizeof *outside; i++)
     if (outside[i]) n -= outside[i]->n;
+  for (int i = 0; i < m->params.n; i++)
+    if (m->params.p[i]->flags & TL_PARAM_HELPER) n -= m->params.p[i]->n;
   return n;
 }
 

@@ -56,7 +56,8 @@ static tl_status make_optim(tl_trainer *t, tl_err *err) {
 static tl_status check_pictures(const tl_config *c, tl_err *err) {
   if (*c->data.path || c->data.text.n > 0)
     return tl_fail(err, TL_CONFIG, "data.images and data.path or data.text: one of them");
-  if (tl_picture_objective_find(c->objective.type)) return TL_OK;
+  const tl_picture_objective *o = tl_picture_objective_find(c->objective.type);
+  if (o) return *c->model.from ? TL_OK : tl_picture_model_check(o, c->model.type, err);
   return tl_fail(err, TL_CONFIG,
                  "objective.type %s is for texts; pictures (data.images) have simclr, byol, moco "
                  "and barlow",

@@ -37,13 +37,18 @@ static void declare_parts(tl_model *m, tl_declare *d, void *user) {
   for (int i = before; i < d->ps->n; i++) d->ps->p[i]->flags |= TL_PARAM_HELPER;
 }
 
+tl_status tl_picture_model_check(const tl_picture_objective *o, const char *type, tl_err *err) {
+  const tl_arch *arch = tl_arch_find(type);
+  if (arch && arch->image && !arch->classify) return TL_OK;
+  return tl_fail(err, TL_CONFIG,
+                 "objective.type %s needs a model of pictures (model.type=vit), not %s", o->name,
+                 type);
+}
+
 tl_status tl_picture_model_new(const tl_picture_objective *o, const tl_config *c,
                                const tl_model_config *mc, bool with_grads, tl_picture_parts *parts,
                                tl_model **out, tl_err *err) {
-  const tl_arch *arch = tl_arch_find(mc->type);
-  if (!arch || !arch->image || arch->classify)
-    return tl_fail(err, TL_CONFIG, "objective.type %s needs model.type=vit or resnet, not %s",
-                   o->name, mc->type);
+  TL_TRY(tl_picture_model_check(o, mc->type, err));
   extra x = {o, c, parts};
   *parts = (tl_picture_parts){0};
   return tl_model_new_with(mc, (uint64_t)c->run.seed, with_grads, declare_parts, &x, out, err);

@@ -48,6 +48,8 @@ struct tl_picture_objective {
 };
 
 const tl_picture_objective *tl_picture_objective_find(const char *name); /* NULL if unknown */
+/* CONFIG when models of this type do not learn by it. */
+tl_status tl_picture_model_check(const tl_picture_objective *o, const char *type, tl_err *err);
 /* A model of pictures with the objective's parameters, which `parts` then holds. Teachers have no
  * gradients. */
 tl_status tl_picture_model_new(const tl_picture_objective *o, const tl_config *c,
