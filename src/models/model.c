@@ -19,7 +19,10 @@ const tl_arch *tl_arch_find(const char *name) {
 }
 
 bool tl_arch_is_hf(const tl_arch *a, const char *model_type) {
-  return !strcmp(a->hf_type, model_type) || (a->hf_type_qk && !strcmp(a->hf_type_qk, model_type));
+  const char *also[] = {a->hf_type_qk, a->hf_type_pretraining};
+  for (size_t i = 0; i < sizeof also / sizeof *also; i++)
+    if (also[i] && !strcmp(also[i], model_type)) return true;
+  return !strcmp(a->hf_type, model_type);
 }
 
 const tl_arch *tl_arch_find_hf(const char *model_type) {
@@ -335,6 +338,7 @@ void tl_model_free(tl_model *m) {
   tl_params_free(&m->params);
   tl_st_close(m->weights);
   json_decref(m->origin);
+  json_decref(m->more);
   tl_arena_free(&m->arena);
   free(m);
 }

@@ -68,6 +68,7 @@ typedef struct tl_arch {
   /* The same with model.qk_norm, and of what Hugging Face's class does not have (write_constants);
    * NULL: as without. */
   const char *hf_type_qk, *hf_class_qk;
+  const char *hf_type_pretraining; /* what holds such a body and a part for pretraining; or NULL */
   const char *body_prefix; /* optional prefix of body tensors in files ("transformer.", "bert.") */
   bool encoder;
   bool seq2seq;      /* an encoder's rows and a decoder's: see tl_model_source */
@@ -171,6 +172,7 @@ struct tl_model {
   tl_task_head task;
   tl_param *out_w, *out_b; /* output matrix (tok_embed when tied) and bias (may be NULL) */
   tl_st *weights;          /* the file that values are views of (a model only to be run), or NULL */
+  json_t *more;   /* of config.json besides, for parameters that are not the body's; or NULL */
   json_t *origin; /* the config.json that the weights came with: keys unknown here stay; or NULL */
 };
 
@@ -226,6 +228,15 @@ tl_node **tl_model_cache(const tl_model *m, tl_graph *g, int64_t rows);
 tl_node *tl_model_head(const tl_model *m, tl_graph *g, tl_node *h);
 /* What represents a text or a picture for the task's head. */
 tl_pooling tl_model_pooling(const tl_model *m);
+/* Pieces of ViT. A block of these sizes, behind the declaration's prefix; a token of its own; a
+ * position for each of `rows`, learned or (sine) fixed, with the values that tl_vit_set_sines
+ * gives: of a square of patches, half of the columns for the row and half for the column, each half
+ * sines then cosines at wavelengths from 2 pi to 10,000 * 2 pi; rows before the patches get 0. */
+void tl_vit_declare_block(tl_declare *d, const tl_model_config *c, tl_act act, tl_block *b);
+tl_param *tl_vit_declare_token(tl_declare *d, const char *name, int64_t dim, float std);
+tl_param *tl_vit_declare_positions(tl_declare *d, const char *name, int64_t rows, int64_t dim,
+                                   float std, bool sine);
+void tl_vit_set_sines(tl_param *p, int64_t grid);
 /* Values in [from * from, d] resized to [to * to, d], by cubic convolution as PyTorch's bicubic. */
 void tl_vit_resize_grid(const float *in, int64_t from, float *out, int64_t to, int64_t d);
 /* CapsNet's pictures [n, size^2 * channels] in 0 .. 1, as TL_LAYOUT_PIXELS, from capsules [n,

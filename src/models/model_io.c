@@ -117,6 +117,7 @@ char *tl_model_config_json(const tl_model *m, const tl_tokenizer *tok) {
   if (tok) write_ids(m, tok, o);
   write_body(m, "float32", o);
   if (m->task.kind != TL_HEAD_NONE) write_task(m, o);
+  if (m->more) json_object_update(o, m->more);
   /* What has no key in Hugging Face's file; other readers ignore it. */
   json_object_set_new(o, "tilth",
                       json_pack("{s:b, s:b, s:I}", "qk_norm", m->c.qk_norm, "shifted", m->c.shifted,

@@ -32,15 +32,12 @@ static tl_status check(tl_model_config *c, tl_err *err) {
   return TL_OK;
 }
 
-static void declare_block(tl_model *m, tl_declare *d, int i) {
+void tl_vit_declare_block(tl_declare *d, const tl_model_config *c, tl_act act, tl_block *b) {
   static const char *const qkv[3][2] = {
       {"attention.attention.query.weight", "attention.attention.query.bias"},
       {"attention.attention.key.weight", "attention.attention.key.bias"},
       {"attention.attention.value.weight", "attention.attention.value.bias"}};
-  const tl_model_config *c = &m->c;
-  tl_block *b = &m->block[i];
   float std = (float)c->init_std, eps = (float)c->norm_eps;
-  tl_declare_prefix(d, "vit.encoder.layer.%d.", i);
   b->norm1 = tl_declare_norm(d, "layernorm_before", TL_NORM_LAYER, c->dim, true, eps);
   b->attn.qkv = (tl_linear_spec){.n = 3};
   for (int k = 0; k < 3; k++) {
@@ -55,7 +52,7 @@ static void declare_block(tl_model *m, tl_declare *d, int i) {
   b->mlp.in = tl_spec1(w, tl_declare_vector(d, "intermediate.dense.bias", c->ff, 0), false);
   w = tl_declare_matrix(d, "output.dense.weight", c->dim, c->ff, std, true);
   b->mlp.out = tl_spec1(w, tl_declare_vector(d, "output.dense.bias", c->dim, 0), false);
-  b->mlp.act = m->act;
+  b->mlp.act = act;
 }
 
 /* The shape that the parameter has in files. */
@@ -65,39 +62,48 @@ static void file_shape(tl_param *p, int ndim, const int64_t *shape) {
   memcpy(p->file_shape, shape, (size_t)ndim * sizeof *shape);
 }
 
+tl_param *tl_vit_declare_token(tl_declare *d, const char *name, int64_t dim, float std) {
+  tl_param *p = tl_declare_matrix(d, name, 1, dim, std, false);
+  file_shape(p, 3, (int64_t[]){1, 1, dim});
+  if (p) p->flags = 0; /* like a bias */
+  return p;
+}
+
+tl_param *tl_vit_declare_positions(tl_declare *d, const char *name, int64_t rows, int64_t dim,
+                                   float std, bool sine) {
+  tl_param *p = tl_declare_matrix(d, name, rows, dim, std, false);
+  file_shape(p, 3, (int64_t[]){1, rows, dim});
+  if (!p) return NULL;
+  p->flags = sine ? TL_PARAM_FIXED : 0;
+  p->trainable = !sine;
+  return p;
+}
+
 static void declare(tl_model *m, tl_declare *d) {
   const tl_model_config *c = &m->c;
   float std = (float)c->init_std;
   int64_t patch = c->channels * c->patch * c->patch;
   tl_declare_prefix(d, "vit.embeddings.");
-  if (!c->pool_mean) {
-    m->class_token = tl_declare_matrix(d, "cls_token", 1, c->dim, std, false);
-    file_shape(m->class_token, 3, (int64_t[]){1, 1, c->dim});
-    if (m->class_token) m->class_token->flags = 0; /* like a bias */
-  }
-  m->pos_embed = tl_declare_matrix(d, "position_embeddings", c->max_len, c->dim, std, false);
-  file_shape(m->pos_embed, 3, (int64_t[]){1, c->max_len, c->dim});
-  if (m->pos_embed) m->pos_embed->flags = c->sine ? TL_PARAM_FIXED : 0;
-  if (m->pos_embed && c->sine) m->pos_embed->trainable = false;
+  if (!c->pool_mean) m->class_token = tl_vit_declare_token(d, "cls_token", c->dim, std);
+  m->pos_embed =
+      tl_vit_declare_positions(d, "position_embeddings", c->max_len, c->dim, std, c->sine);
   m->patch_w = tl_declare_matrix(d, "patch_embeddings.projection.weight", c->dim, patch,
                                  (float)(1 / sqrt((double)patch)), false);
   file_shape(m->patch_w, 4, (int64_t[]){c->dim, c->channels, c->patch, c->patch});
   m->patch_b = tl_declare_vector(d, "patch_embeddings.projection.bias", c->dim, 0);
-  for (int i = 0; i < c->layers; i++) declare_block(m, d, i);
+  for (int i = 0; i < c->layers; i++) {
+    tl_declare_prefix(d, "vit.encoder.layer.%d.", i);
+    tl_vit_declare_block(d, c, m->act, &m->block[i]);
+  }
   tl_declare_prefix(d, "vit.");
   m->final_norm = tl_declare_norm(d, "layernorm", TL_NORM_LAYER, c->dim, true, (float)c->norm_eps);
 }
 
-/* Two-dimensional sines: a half of the columns for the row, a half for the column of a patch, each
- * half sines then cosines at wavelengths from 2 pi to 10,000 * 2 pi. */
-static void set_values(tl_model *m) {
-  if (!m->c.sine) return;
-  int64_t d = m->c.dim, grid = grid_of(&m->c), quarter = d / 4;
-  float *row = m->pos_embed->data;
-  if (!m->c.pool_mean) {
-    memset(row, 0, (size_t)d * sizeof *row);
-    row += d;
-  }
+void tl_vit_set_sines(tl_param *p, int64_t grid) {
+  int64_t d = p->shape[1], first = p->shape[0] - grid * grid, quarter = d / 4;
+  float *row = p->data;
+  memset(row, 0, (size_t)(first * d) * sizeof *row);
+  row += first * d;
   for (int64_t i = 0; i < grid * grid; i++, row += d)
     for (int64_t k = 0; k < quarter; k++) {
       double w = pow(10000, -(double)k / (double)quarter);
@@ -107,6 +113,10 @@ static void set_values(tl_model *m) {
       row[2 * quarter + k] = (float)sin(x);
       row[3 * quarter + k] = (float)cos(x);
     }
+}
+
+static void set_values(tl_model *m) {
+  if (m->c.sine) tl_vit_set_sines(m->pos_embed, grid_of(&m->c));
 }
 
 static tl_node *body(const tl_model *m, tl_graph *g, const tl_model_io *io) {
@@ -215,6 +225,7 @@ const tl_arch tl_arch_vit = {
     .name = "vit",
     .hf_type = "vit",
     .hf_class = "ViTModel",
+    .hf_type_pretraining = "vit_mae",
     .body_prefix = "vit.",
     .encoder = true,
     .image = true,

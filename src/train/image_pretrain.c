@@ -21,7 +21,11 @@ typedef struct tl_picture_run {
   tl_model *teacher;
   tl_image_feed *feed, *held_out;
   tl_image_batch *micro; /* [accum] */
+  uint64_t *position;    /* [accum] of its first sample */
 } tl_picture_run;
+
+/* Held-out pictures have positions of their own. */
+static const uint64_t held_out = (uint64_t)1 << 63;
 
 /* --- data --------------------------------------------------------------------------------------
  */
@@ -110,7 +114,8 @@ static tl_status init(tl_trainer *t, tl_err *err) {
   r->objective = tl_picture_objective_find(t->cfg->objective.type);
   r->micro = calloc((size_t)t->cfg->train.accum, sizeof *r->micro);
   if (!r->objective) return tl_fail(err, TL_INTERNAL, "objective.type has no code");
-  if (!r->micro) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
+  r->position = calloc((size_t)t->cfg->train.accum, sizeof *r->position);
+  if (!r->micro || !r->position) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
   TL_TRY(read_data(t, err));
   TL_TRY(make_model(t, err));
   TL_TRY(make_graphs(t, err));
@@ -127,18 +132,20 @@ static tl_status init(tl_trainer *t, tl_err *err) {
 static int64_t load(tl_trainer *t, int64_t m, uint64_t position) {
   tl_picture_run *r = t->pictures;
   r->micro[m] = tl_image_feed_get(r->feed, position);
-  return tl_picture_targets(r->objective, t->cfg->train.batch);
+  r->position[m] = position;
+  return r->graph.targets;
 }
 
-static tl_lm_loss run_on(tl_picture_run *r, const tl_image_batch *b, const tl_pass *pass) {
-  const float *l = tl_picture_graph_run(&r->graph, &r->teach, b->patches, pass);
+static tl_lm_loss run_on(tl_picture_run *r, const tl_image_batch *b, uint64_t position,
+                         const tl_pass *pass) {
+  const float *l = tl_picture_graph_run(&r->graph, &r->teach, b->patches, position, pass);
   return (tl_lm_loss){l[TL_LOSS_SUM], l[TL_LOSS_Z], l[TL_LOSS_COUNT], l[TL_LOSS_CORRECT]};
 }
 
 static tl_lm_loss run(tl_trainer *t, int64_t m, const tl_pass *pass, tl_run_size *size) {
   tl_picture_run *r = t->pictures;
   *size = (tl_run_size){r->graph.n * t->model->c.max_len, r->graph.n};
-  return run_on(r, &r->micro[m], pass);
+  return run_on(r, &r->micro[m], r->position[m], pass);
 }
 
 /* Pictures that are held out, with the same chance every time. */
@@ -148,16 +155,16 @@ static tl_status evaluate(tl_trainer *t, tl_eval_result *e, tl_err *err) {
   int64_t batch = t->cfg->train.batch, batches = (int64_t)r->n_held_out / batch;
   TL_TRY(tl_image_feed_error(r->feed, err));
   for (int64_t b = 0; b < batches; b++) {
-    tl_image_batch x = tl_image_feed_get(r->held_out, (uint64_t)(b * batch));
-    tl_lm_loss l = run_on(r, &x, &(tl_pass){.loss_scale = 1});
+    uint64_t position = (uint64_t)(b * batch);
+    tl_image_batch x = tl_image_feed_get(r->held_out, position);
+    tl_lm_loss l = run_on(r, &x, held_out + position, &(tl_pass){.loss_scale = 1});
     loss += l.sum;
     correct += l.correct;
     count += l.count;
     if (tl_ctx_cancelled(t->ctx)) break;
   }
-  *e = (tl_eval_result){.loss = loss / (double)(batches * tl_picture_targets(r->objective, batch)),
-                        .bpb = NAN,
-                        .accuracy = correct / count};
+  *e = (tl_eval_result){
+      .loss = loss / (double)(batches * r->graph.targets), .bpb = NAN, .accuracy = correct / count};
   e->perplexity = exp(e->loss);
   e->criterion = e->loss;
   e->targets = r->n_held_out;
@@ -192,6 +199,7 @@ static void release(tl_trainer *t) {
   tl_image_data_free(&r->file);
   free(r->index);
   free(r->micro);
+  free(r->position);
   free(r);
 }
 

@@ -59,8 +59,8 @@ static tl_status check_pictures(const tl_config *c, tl_err *err) {
   const tl_picture_objective *o = tl_picture_objective_find(c->objective.type);
   if (o) return *c->model.from ? TL_OK : tl_picture_model_check(o, c->model.type, err);
   return tl_fail(err, TL_CONFIG,
-                 "objective.type %s is for texts; pictures (data.images) have simclr, byol, moco "
-                 "and barlow",
+                 "objective.type %s is for texts; pictures (data.images) have simclr, byol, moco, "
+                 "barlow and mae",
                  c->objective.type);
 }
 

@@ -17,10 +17,6 @@ const tl_picture_objective *tl_picture_objective_find(const char *name) {
   return NULL;
 }
 
-int64_t tl_picture_targets(const tl_picture_objective *o, int64_t batch) {
-  return o->whole ? 1 : batch * o->views;
-}
-
 /* --- model -------------------------------------------------------------------------------------
  */
 
@@ -34,12 +30,13 @@ static void declare_parts(tl_model *m, tl_declare *d, void *user) {
   const extra *x = user;
   int before = d->ps->n;
   x->o->declare(d, m, x->c, x->parts);
-  for (int i = before; i < d->ps->n; i++) d->ps->p[i]->flags |= TL_PARAM_HELPER;
+  for (int i = before; !x->o->keeps && i < d->ps->n; i++) d->ps->p[i]->flags |= TL_PARAM_HELPER;
 }
 
 tl_status tl_picture_model_check(const tl_picture_objective *o, const char *type, tl_err *err) {
   const tl_arch *arch = tl_arch_find(type);
-  if (arch && arch->image && !arch->classify) return TL_OK;
+  bool fits = arch && arch->image && !arch->classify;
+  if (fits && (!o->patches || arch->layout == TL_LAYOUT_PATCHES)) return TL_OK;
   return tl_fail(err, TL_CONFIG,
                  "objective.type %s needs a model of pictures (model.type=vit), not %s", o->name,
                  type);
@@ -51,7 +48,12 @@ tl_status tl_picture_model_new(const tl_picture_objective *o, const tl_config *c
   TL_TRY(tl_picture_model_check(o, mc->type, err));
   extra x = {o, c, parts};
   *parts = (tl_picture_parts){0};
-  return tl_model_new_with(mc, (uint64_t)c->run.seed, with_grads, declare_parts, &x, out, err);
+  if (o->check) TL_TRY(o->check(c, err));
+  TL_TRY(tl_model_new_with(mc, (uint64_t)c->run.seed, with_grads, declare_parts, &x, out, err));
+  if (o->set_values) o->set_values(*out, parts);
+  if (!o->describe || ((*out)->more = o->describe(c, parts))) return TL_OK;
+  tl_model_free(*out);
+  return tl_fail(err, TL_NOMEM, "model: out of memory");
 }
 
 /* --- graph -------------------------------------------------------------------------------------
@@ -68,7 +70,6 @@ static void make_inputs(tl_picture_graph *p) {
                         .pos = calloc((size_t)rows, sizeof *at.pos),
                         .patch_rows = calloc((size_t)rows, sizeof *at.patch_rows)};
   p->values = shape.rows * shape.cols;
-  tl_graph_scope(g, "input");
   if (at.segments && at.first && at.pos && at.patch_rows) {
     tl_image_places_fill(c, p->n, &at);
     p->io = (tl_model_io){
@@ -94,7 +95,11 @@ tl_node *tl_picture_features(tl_picture_graph *p) {
 }
 
 static void build(tl_picture_graph *p, bool teacher) {
-  make_inputs(p);
+  tl_graph_scope(p->g, "input");
+  if (p->objective->inputs)
+    p->objective->inputs(p);
+  else
+    make_inputs(p);
   if (p->g->err.code != TL_OK) return;
   if (teacher) {
     p->out = p->objective->teach(p);
@@ -112,12 +117,15 @@ tl_status tl_picture_graph_new(tl_ctx *ctx, const tl_picture_objective *o, const
                           .model = m,
                           .parts = parts,
                           .batch = c->train.batch,
-                          .n = c->train.batch * o->views};
+                          .n = c->train.batch * o->views,
+                          .targets = o->whole ? 1 : c->train.batch * o->views};
   p->g = tl_graph_new(ctx, &m->params, &(tl_graph_options){dt, !teacher});
   if (!p->g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
   p->g->batch_moments = teacher;
   build(p, teacher);
-  tl_status s = tl_graph_compile(p->g, teacher ? NULL : p->out, &p->out, 1, err);
+  tl_node *outputs[] = {p->out, p->mae.made};
+  int n_outputs = p->mae.made ? 2 : 1;
+  tl_status s = tl_graph_compile(p->g, teacher ? NULL : p->out, outputs, n_outputs, err);
   if (s != TL_OK) tl_picture_graph_free(p);
   return s;
 }
@@ -127,20 +135,24 @@ void tl_picture_graph_free(tl_picture_graph *p) {
   *p = (tl_picture_graph){0};
 }
 
-static void run(tl_picture_graph *p, const float *pictures, const tl_pass *pass) {
+static void run(tl_picture_graph *p, const float *pictures, uint64_t position,
+                const tl_pass *pass) {
   tl_node *to = p->io.pictures;
-  p->g->ctx->k->row.convert(TL_F32, pictures, to->dt, to->data, p->n * p->values);
+  if (p->objective->fill)
+    p->objective->fill(p, pictures, position);
+  else
+    p->g->ctx->k->row.convert(TL_F32, pictures, to->dt, to->data, p->n * p->values);
   tl_graph_run(p->g, pass);
 }
 
 const float *tl_picture_graph_run(tl_picture_graph *p, tl_picture_graph *teacher,
-                                  const float *pictures, const tl_pass *pass) {
+                                  const float *pictures, uint64_t position, const tl_pass *pass) {
   if (p->taught) {
     const tl_node *from = teacher->out;
-    run(teacher, pictures, &(tl_pass){0});
+    run(teacher, pictures, position, &(tl_pass){0});
     p->g->ctx->k->row.convert(from->dt, from->data, p->taught->dt, p->taught->data,
                               tl_count(teacher->g, from));
   }
-  run(p, pictures, pass);
+  run(p, pictures, position, pass);
   return p->out->data;
 }

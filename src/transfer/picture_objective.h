@@ -9,12 +9,14 @@
 #include "objectives/views.h"
 #include "tilth/config.h"
 #include "transfer/image_graph.h"
+#include "transfer/mae.h"
 
-#define TL_PICTURE_OBJECTIVES(X) X(simclr) X(byol) X(moco) X(barlow)
+#define TL_PICTURE_OBJECTIVES(X) X(simclr) X(byol) X(moco) X(barlow) X(mae)
 
-/* What an objective adds to a model, and the finished model does not keep. */
+/* What an objective adds to a model. */
 typedef struct tl_picture_parts {
   tl_projector projector, predictor;
+  tl_mae_decoder decoder;
 } tl_picture_parts;
 
 typedef struct tl_picture_objective tl_picture_objective;
@@ -32,14 +34,26 @@ typedef struct tl_picture_graph {
   tl_node *first;   /* i32 [n]: the pictures' first rows in the body's */
   tl_node *taught;  /* the teacher's rows for the n; NULL: no teacher */
   tl_node *out;     /* the loss; of a teacher's graph its rows */
+  int64_t targets;  /* what the losses of a batch are divided by */
+  tl_mae_graph mae;
 } tl_picture_graph;
 
 struct tl_picture_objective {
   const char *name;
-  int views;  /* of each picture */
-  bool whole; /* the loss is one number of the whole batch, not one for each view */
+  int views;    /* of each picture */
+  bool whole;   /* the loss is one number of the whole batch, not one for each view */
+  bool patches; /* reads models whose rows are patches only */
+  bool keeps;   /* the finished model keeps the parameters that are declared here */
+  tl_status (*check)(const tl_config *c, tl_err *err); /* settings of its own; NULL: none */
   /* Parameters besides the body's; a teacher has the same ones. */
   void (*declare)(tl_declare *d, const tl_model *m, const tl_config *c, tl_picture_parts *parts);
+  /* Computed values among them; and what config.json says of them. NULL: nothing. */
+  void (*set_values)(const tl_model *m, const tl_picture_parts *parts);
+  json_t *(*describe)(const tl_config *c, const tl_picture_parts *parts);
+  /* In place of whole pictures: the graph's inputs (p->io, p->values), and what they are for a
+   * batch whose first sample stands at this position. NULL: whole pictures. */
+  void (*inputs)(tl_picture_graph *p);
+  void (*fill)(tl_picture_graph *p, const float *pictures, uint64_t position);
   tl_node *(*loss)(tl_picture_graph *p); /* the values of a loss operator */
   /* Of a second model, whose weights are an average of the first's: its rows for the same pictures,
    * and the input of the first's graph that takes them. NULL: no teacher. */
@@ -61,13 +75,16 @@ tl_status tl_picture_graph_new(tl_ctx *ctx, const tl_picture_objective *o, const
                                tl_model *m, const tl_picture_parts *parts, tl_dtype dt,
                                bool teacher, tl_picture_graph *out, tl_err *err);
 void tl_picture_graph_free(tl_picture_graph *p);
-/* Pictures f32 [views][batch], each as tl_picture_rows gives it, and a pass over them; teacher: its
- * graph, NULL if there is none. The loss values. */
+/* Pictures f32 [views][batch], each as tl_picture_rows gives it, samples from `position` on, and a
+ * pass over them; teacher: its graph, NULL if there is none. The loss values. */
 const float *tl_picture_graph_run(tl_picture_graph *p, tl_picture_graph *teacher,
-                                  const float *pictures, const tl_pass *pass);
+                                  const float *pictures, uint64_t position, const tl_pass *pass);
 /* The pictures' features [n, D] of the body's rows, as a class head reads them. */
 tl_node *tl_picture_features(tl_picture_graph *p);
-/* What the losses of a batch are divided by. */
-int64_t tl_picture_targets(const tl_picture_objective *o, int64_t batch);
+
+/* Of objective mae: the inputs for n pictures, whose hidden patches p->mae.mask tells; and after a
+ * run picture i, as tl_picture_rows gives it, with the hidden patches as the decoder made them. */
+void tl_mae_set(tl_picture_graph *p, const float *pictures);
+void tl_mae_picture(const tl_picture_graph *p, int64_t i, float *rows);
 
 #endif

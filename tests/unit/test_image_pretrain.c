@@ -19,8 +19,8 @@
 
 enum { PICTURES = 96, BATCH = 16, STEPS = 60, PATH = TOY_PATH, MOST = 64 };
 
-static const char *const objectives[] = {"simclr", "byol", "moco", "barlow"};
-enum { OBJECTIVES = sizeof objectives / sizeof *objectives };
+static const char *const objectives[] = {"simclr", "byol", "moco", "barlow", "mae"};
+enum { OBJECTIVES = sizeof objectives / sizeof *objectives, OF_VIEWS = 4 };
 
 static char g_dir[64] = "/tmp/tilth-pretrain-XXXXXX";
 static char g_pictures[PATH];
@@ -73,6 +73,9 @@ static tl_config *settings(const char *const *more, size_t n) {
                             "objective.hidden=32",
                             "objective.projection=16",
                             "objective.teacher=0.9",
+                            "objective.mask_rate=0.75",
+                            "objective.decoder_dim=16",
+                            "objective.decoder_heads=2",
                             "train.batch=16",
                             "train.steps=60",
                             "optim.warmup=4",
@@ -200,7 +203,7 @@ static likeness measure(const tl_train_result *r) {
   if (tl_image_read_preprocessor(dir, &o.augment, &err) != TL_OK) fail_msg("%s", err.msg);
   tl_image_feed *f = NULL;
   assert_int_equal(tl_image_feed_new(&o, &f, &err), TL_OK);
-  tl_picture_graph_run(&g, NULL, tl_image_feed_get(f, 0).patches, &(tl_pass){0});
+  tl_picture_graph_run(&g, NULL, tl_image_feed_get(f, 0).patches, 0, &(tl_pass){0});
   likeness l = compare(g.out->data, m->c.dim);
   tl_image_feed_free(f);
   tl_picture_graph_free(&g);
@@ -213,7 +216,7 @@ static likeness measure(const tl_train_result *r) {
 
 static void views_come_together_without_collapse(void **state) {
   (void)state;
-  for (int i = 0; i < OBJECTIVES; i++) {
+  for (int i = 0; i < OF_VIEWS; i++) {
     watcher w = {0};
     tl_train_result r = train(objectives[i], TL_OK, NULL, 2, &w);
     double begin = (w.loss[1] + w.loss[2] + w.loss[3]) / 3;
@@ -279,6 +282,8 @@ static void what_cannot_be_is_refused(void **state) {
       {{"objective.type=moco", "model.type=bert"}, TL_CONFIG, "model.type"},
       {{"objective.type=barlow", "train.batch=90"}, TL_OK, ""}, /* none is held out then */
       {{"objective.type=barlow", "train.batch=97"}, TL_DATA, "train.batch"},
+      {{"objective.type=mae", "objective.decoder_heads=3"}, TL_CONFIG, "objective.decoder_dim"},
+      {{"objective.type=mae", "model.type=unet"}, TL_CONFIG, "model.type"},
   };
   tl_ctx *ctx = NULL;
   assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &ctx, NULL), TL_OK);
