@@ -99,7 +99,8 @@ static int64_t natural_size(const tl_image_data *d, const tl_model_config *c) {
 static tl_status check_type(const char *type, tl_err *err) {
   if (tl_arch_find(type)->image) return TL_OK;
   return tl_fail(err, TL_CONFIG,
-                 "pictures need a model of pictures (such as model.type=vit), not %s", type);
+                 "training on pictures needs a model of pictures (such as model.type=vit), not %s",
+                 type);
 }
 
 tl_status tl_part_model_config(const tl_config *c, const char *from, const tl_image_data *d,
