@@ -24,42 +24,26 @@ if [ -f "$out/sources.txt" ]; then
   say "$out is complete already (delete $out/sources.txt to build it again)"
   exit 0
 fi
-for tool in apt-get dpkg-deb gzip perl; do
-  command -v "$tool" > /dev/null || { say "error: $tool not found; this script needs Debian or a system derived from it"; exit 69; }
-done
-mkdir -p "$cache/apt/lists/partial" "$cache/apt/cache" "$cache/deb" "$out"
-cache=$(cd "$cache" && pwd)
+. "$here/corpus/packages.inc"
+needs gzip perl
+mkdir -p "$out"
 
-# apt with lists of its own: works without root, and gets the English descriptions even where the
-# system's configuration (as in containers) leaves them out.
-apt() {
-  apt-get -q -o Dir::State="$cache/apt" -o Dir::State::status=/var/lib/dpkg/status \
-    -o Dir::Cache="$cache/apt/cache" -o Debug::NoLocking=1 -o Acquire::Languages=en \
-    -o Acquire::Retries=3 -o APT::Sandbox::User="$(id -un)" "$@"
-}
 translations() { ls "$cache"/apt/lists/*_main_i18n_Translation-en* 2> /dev/null || true; }
 
 if [ -z "$(translations)" ]; then
-  say "fetching package lists into $cache"
-  # A source that is not Debian's may fail here; what is needed is checked below.
-  apt update > "$cache/apt/update.log" 2>&1 || true
+  update
   [ -n "$(translations)" ] || { cat "$cache/apt/update.log" >&2; fail "no package descriptions came; is the network there, and does /etc/apt name a Debian mirror?"; }
 fi
 
 for p in $packages; do
   [ -d "$cache/$p" ] && continue
   say "fetching $p"
-  (cd "$cache/deb" && apt download "$p" > "$cache/apt/$p.log" 2>&1) || { cat "$cache/apt/$p.log" >&2; fail "cannot fetch package $p"; }
-  rm -rf "$cache/$p.part"
-  set -- "$cache/deb/${p}"_*.deb
-  dpkg-deb -x "$1" "$cache/$p.part"
-  basename "$1" .deb > "$cache/$p.part/package"
+  unpack "$p"
   if [ "$p" = linux-doc-6.1 ]; then
     find "$cache/$p.part" -path '*/translations' -prune -o \( -name '*.rst.gz' -o -name '*.txt.gz' \) -print0 | xargs -0 gzip -d
     rm -rf "$cache/$p.part/usr/share/doc/linux-doc-6.1/html"
   fi
   mv "$cache/$p.part" "$cache/$p"
-  rm -f "$1"
 done
 
 say "cleaning the text"
