@@ -4,12 +4,13 @@ JOBS ?= $(shell nproc)
 MINUTES ?= 10
 PREFIX ?= /usr/local
 
-.PHONY: help deps build install docs quickstart check check-long check-interop bench bench-peers format format-check asan ubsan tsan clean
+.PHONY: help deps build install docs quickstart quickstart-images check check-long check-interop bench bench-peers format format-check asan ubsan tsan clean
 
 help:
 	@echo "make build        build $(BUILD)/tilth"
 	@echo "make install      program, library, headers, manual pages and completion under PREFIX ($(PREFIX)); DESTDIR works"
 	@echo "make quickstart   corpus, pretraining, fine-tuning, report on this machine (MINUTES=$(MINUTES) of pretraining)"
+	@echo "make quickstart-images  the same on pictures: Fashion-MNIST, self-supervised (MINUTES=8)"
 	@echo "make check        build, tests, sanitizers on the unit tests (under 25 minutes on 2 cores)"
 	@echo "make check-long   longer fault, fuzz and training tests"
 	@echo "make check-interop  against transformers, gguf, llama.cpp, tensorboard (installs them into $(BUILD)/interop-venv)"
@@ -36,6 +37,9 @@ docs: build
 
 quickstart: build
 	@TILTH=$(BUILD)/tilth MINUTES=$(MINUTES) scripts/quickstart.sh
+
+quickstart-images: build
+	@TILTH=$(BUILD)/tilth MINUTES=$(if $(filter file,$(origin MINUTES)),8,$(MINUTES)) scripts/quickstart-images.sh
 
 check: build
 	@BUILD=$(BUILD) JOBS=$(JOBS) scripts/check.sh

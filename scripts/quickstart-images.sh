@@ -22,7 +22,6 @@ mkdir -p "$out"
 data=$cache/dataset-fashion-mnist
 if [ ! -d "$data" ]; then
   . "$here/scripts/corpus/packages.inc"
-  data=$cache/dataset-fashion-mnist
   needs
   say "fetching Debian's package dataset-fashion-mnist"
   ls "$cache"/apt/lists/*_Packages* > /dev/null 2>&1 || update
@@ -34,7 +33,7 @@ train=$pictures/train-images-idx3-ubyte.gz
 test=$pictures/t10k-images-idx3-ubyte.gz
 
 runs=$out/runs-$minutes
-run=$(ls -d "$runs"/pretrain-fashion-* 2> /dev/null | tail -1 || true)
+run=$(ls -d "$runs"/quickstart-images-* 2> /dev/null | tail -1 || true)
 if [ -n "$run" ] && [ -d "$run/model" ]; then
   say "pretraining: done already ($run)"
 elif [ -n "$run" ]; then
@@ -42,13 +41,14 @@ elif [ -n "$run" ]; then
   "$tilth" resume "$run"
 else
   say "pretraining on 60,000 pictures without their labels for $minutes minutes"
-  "$tilth" train --preset pretrain-fashion "data.images=$train" "run.dir=$runs" "run.minutes=$minutes"
-  run=$(ls -d "$runs"/pretrain-fashion-* | tail -1)
+  "$tilth" train --preset quickstart-images "data.images=$train" "run.dir=$runs" "run.minutes=$minutes"
+  run=$(ls -d "$runs"/quickstart-images-* | tail -1)
 fi
 
-say "fine-tuning with 10 and 100 labels per class: pretrained and from scratch; 3 seeds each"
-"$tilth" report labels --task image_classify --preset labels-fashion --from "$run/model" --run "$run" --data "$train" --test "$test" \
-  --title "Fashion-MNIST: what pretraining was worth" --arms pretrained,scratch \
-  --labels 100,1000 --seeds 3 --max-test 2000 --out "$out/labels-$minutes.json" \
-  --page "$out/report.html"
+say "fine-tuning with 10 and 100 labels per class: pretrained, from scratch, a linear classifier; 3 seeds each"
+"$tilth" report labels --task image_classify --from "$run/model" --run "$run" --data "$train" --test "$test" \
+  --title "Fashion-MNIST: what pretraining was worth" --arms pretrained,scratch,pixels \
+  --labels 100,1000 --seeds 3 --lrs 1e-3,3e-3 --max-test 3000 --out "$out/labels-$minutes.json" \
+  --page "$out/report.html" train.batch=32 task.epochs=5 task.min_steps=150 task.dropout=0 \
+  image.crop=pad image.pad=2 image.flip=0.5 optim.schedule=cosine optim.weight_decay=0.05
 say "the report is at $out/report.html"

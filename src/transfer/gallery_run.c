@@ -39,6 +39,7 @@ static tl_status read_pictures(run_pictures *r, const char *path, const tl_label
   tl_image_options o = {
       .skip_bad = true, .labels = labels, .memory = (size_t)r->cfg->image.memory_mb << 20};
   if (has_masks(r)) o.masks = &masks;
+  o.unlabelled = !*r->cfg->task.train; /* pretraining, which looks at no labels */
   tl_image_format_parse(r->cfg->image.format, &o.format);
   tl_status s = tl_image_read(path, &o, d, &why);
   *ok = s == TL_OK;
@@ -151,7 +152,8 @@ static tl_status read_run(run_pictures *r, const char *dir, tl_err *err) {
 /* The training pictures that the configuration names; NULL: none. */
 static const char *data_of(const tl_config *c) {
   bool pictures = !strcmp(c->task.type, "image_classify") || !strcmp(c->task.type, "image_segment");
-  return pictures && *c->task.train ? c->task.train : NULL;
+  if (*c->task.train) return pictures ? c->task.train : NULL;
+  return *c->data.images ? c->data.images : NULL;
 }
 
 tl_status tl_gallery_run(tl_ctx *ctx, const char *run_dir, json_t **out, tl_err *err) {
