@@ -46,7 +46,7 @@ static const panel panels[] = {
     {{TL_CURVE_LOSS, TL_CURVE_VAL_LOSS},
      {"training", "validation"},
      "Training and validation loss over the run",
-     "loss, nats per predicted token",
+     "loss",
      "Lower is better. What the validation is made on is never trained on.",
      false,
      false},

@@ -21,36 +21,44 @@ static char g_dir[64] = "/tmp/tilth-gallery-XXXXXX", g_train[TOY_PATH], g_test[T
 static char g_run[TOY_PATH];
 static tl_ctx *g_ctx;
 
-static int make_run(void **state) {
-  (void)state;
-  char dir[TOY_PATH], data[TOY_PATH + 16], test[TOY_PATH + 16];
-  if (!mkdtemp(g_dir)) return -1;
-  toy_pictures(g_dir, "train", 40, 1, g_train);
-  toy_pictures(g_dir, "test", 40, 2, g_test);
+/* Trains for three steps with these settings besides the toy's; the run's folder goes to g_run. */
+static void train(const char *const *more, int n) {
+  enum { OWN = 10 };
+  const char *text[OWN + 8];
+  char dir[TOY_PATH];
   snprintf(dir, sizeof dir, "run.dir=%s", g_dir);
-  snprintf(data, sizeof data, "task.train=%s", g_train);
-  snprintf(test, sizeof test, "task.test=%s", g_test);
-  const char *text[] = {dir,
-                        data,
-                        test,
-                        "task.type=image_classify",
-                        "model.type=vit",
-                        "model.patch=4",
-                        "model.dim=16",
-                        "model.layers=2",
-                        "model.heads=2",
-                        "train.batch=8",
-                        "train.steps=3",
-                        "image.crop=pad"};
+  const char *const own[OWN] = {dir,
+                                "model.type=vit",
+                                "model.patch=4",
+                                "model.image_size=8",
+                                "model.dim=16",
+                                "model.layers=2",
+                                "model.heads=2",
+                                "train.batch=8",
+                                "train.steps=3",
+                                "image.crop=pad"};
+  memcpy(text, own, sizeof own);
+  for (int i = 0; i < n; i++) text[OWN + i] = more[i];
   tl_err err = {TL_OK, ""};
   tl_config *cfg = NULL;
   tl_train_result r;
-  tl_status s = tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &g_ctx, &err);
-  if (s == TL_OK) s = tl_config_load(NULL, NULL, text, sizeof text / sizeof *text, &cfg, &err);
+  tl_status s = tl_config_load(NULL, NULL, text, (size_t)(OWN + n), &cfg, &err);
   if (s == TL_OK) s = tl_train(g_ctx, cfg, NULL, &r, &err);
   if (s != TL_OK) fail_msg("%s", err.msg);
   strcpy(g_run, r.run_dir);
   tl_config_free(cfg);
+}
+
+static int make_run(void **state) {
+  (void)state;
+  char data[TOY_PATH + 16], test[TOY_PATH + 16];
+  if (!mkdtemp(g_dir)) return -1;
+  toy_pictures(g_dir, "train", 40, 1, g_train);
+  toy_pictures(g_dir, "test", 40, 2, g_test);
+  snprintf(data, sizeof data, "task.train=%s", g_train);
+  snprintf(test, sizeof test, "task.test=%s", g_test);
+  if (tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &g_ctx, NULL) != TL_OK) return -1;
+  train((const char *const[]){data, test, "task.type=image_classify"}, 3);
   return 0;
 }
 
@@ -122,6 +130,20 @@ static void attention_of_each_layer_can_be_read(void **state) {
   free(dir);
 }
 
+static void pretraining_shows_its_pictures(void **state) {
+  (void)state;
+  char data[TOY_PATH + 16], classifier[TOY_PATH];
+  strcpy(classifier, g_run);
+  snprintf(data, sizeof data, "data.images=%s", g_train);
+  train((const char *const[]){data, "objective.type=simclr"}, 2);
+  tl_buf b = {0};
+  const char *page = page_of_run(&b);
+  assert_non_null(strstr(page, "Training pictures"));
+  assert_int_equal(count(page, "data:image/png;base64,"), 6 * 7 + 6 * 4);
+  tl_buf_free(&b);
+  strcpy(g_run, classifier);
+}
+
 static void data_that_is_gone_is_a_note(void **state) {
   (void)state;
   tl_buf b = {0};
@@ -137,6 +159,7 @@ static void data_that_is_gone_is_a_note(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(a_run_shows_its_pictures),
                                      cmocka_unit_test(attention_of_each_layer_can_be_read),
+                                     cmocka_unit_test(pretraining_shows_its_pictures),
                                      cmocka_unit_test(data_that_is_gone_is_a_note)};
   return cmocka_run_group_tests(tests, make_run, remove_all);
 }
