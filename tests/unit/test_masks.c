@@ -447,6 +447,12 @@ static void the_toy_is_learnt_to_the_same_bits(void **state) {
   tl_train_result weighted = train(TL_OK, "image.class_weights=balanced", NULL, 2, 0);
   assert_false(same_weights(&straight, &weighted));
   assert_true(tl_scores_find(&weighted.task.test, "class_accuracy") > 0.8);
+  char names[PATH + 32];
+  write_bytes("classes.txt", "ground\r\nrectangle\n", 19);
+  snprintf(names, sizeof names, "image.classes=%s", path_of("classes.txt"));
+  tl_train_result listed = train(TL_OK, names, NULL, 2, 0);
+  assert_true(same_weights(&straight, &listed));
+  train(TL_CONFIG, "image.classes=ground,ground", NULL, 1, 0);
   train(TL_CONFIG, "image.mixup=0.2", NULL, 1, 0);
   train(TL_DATA, "image.void_id=3", NULL, 1, 0); /* 7 is not one of the two classes */
 }
