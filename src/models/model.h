@@ -166,6 +166,7 @@ struct tl_model {
     tl_param *decoder_w[3], *decoder_b[3]; /* NULL: no reconstruction */
   } capsnet;
   struct tl_resnet *resnet;                    /* in the arena */
+  struct tl_unet *unet;                        /* in the arena */
   tl_norm embed_norm, final_norm, source_norm; /* source_norm: the encoder's last */
   tl_param *head_dense, *head_dense_bias; /* the transform before the output matrix (encoders) */
   tl_norm head_norm;

@@ -4,8 +4,6 @@
  * added (U-Net sets it beside). The rows of the body are the pixels. model.layers: levels,
  * model.dim: columns of the first. */
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "models/model.h"
 
@@ -33,104 +31,74 @@ static tl_status check(tl_model_config *c, tl_err *err) {
 /* --- parameters --------------------------------------------------------------------------------
  */
 
-static void declare_running(tl_declare *d, const char *name, int64_t n, float value) {
-  tl_param *p = tl_declare_vector(d, name, n, value);
-  if (!p) return;
-  p->flags = TL_PARAM_FIXED;
-  p->trainable = false;
-}
+enum { MAX_LEVELS = 7 };
 
-/* Convolution `number` of the level under the prefix, and its norm. */
-static void declare_conv(tl_declare *d, int number, int64_t in, int64_t out) {
-  char name[64];
-  snprintf(name, sizeof name, "conv%d.weight", number);
-  tl_param *w =
-      tl_declare_matrix(d, name, out, in * 9, (float)sqrt(2.0 / (9.0 * (double)in)), false);
-  if (w) {
-    w->ndim = 4;
-    memcpy(w->shape, (int64_t[]){out, in, 3, 3}, 4 * sizeof *w->shape);
+typedef struct unet_level {
+  tl_conv_norm conv[2];
+} unet_level;
+
+struct tl_unet {
+  unet_level down[MAX_LEVELS], up[MAX_LEVELS];
+  tl_param *expand_w[MAX_LEVELS], *expand_b[MAX_LEVELS]; /* in front of up */
+};
+
+static void declare_level(const tl_model *m, tl_declare *d, int64_t in, int64_t out,
+                          unet_level *l) {
+  for (int i = 0; i < 2; i++) {
+    l->conv[i].conv = (tl_conv_spec){.kernel = 3, .stride = 1, .pad = 1};
+    tl_declare_conv_norm(d, i ? "layer.1" : "layer.0", i ? out : in, out, (float)m->c.norm_eps,
+                         &l->conv[i]);
   }
-  snprintf(name, sizeof name, "norm%d.weight", number);
-  tl_declare_vector(d, name, out, 1);
-  snprintf(name, sizeof name, "norm%d.bias", number);
-  tl_declare_vector(d, name, out, 0);
-  snprintf(name, sizeof name, "norm%d.running_mean", number);
-  declare_running(d, name, out, 0);
-  snprintf(name, sizeof name, "norm%d.running_var", number);
-  declare_running(d, name, out, 1);
 }
 
 static void declare(tl_model *m, tl_declare *d) {
+  struct tl_unet *net = m->unet = tl_arena_alloc(&m->arena, sizeof *net);
   int levels = (int)m->c.layers;
   int64_t in = m->c.channels, width = m->c.dim;
+  if (!net) {
+    tl_fail(&d->err, TL_NOMEM, "unet: out of memory");
+    return;
+  }
   for (int l = 0; l < levels; l++, in = width, width *= 2) {
     tl_declare_prefix(d, "unet.down.%d.", l);
-    declare_conv(d, 1, in, width);
-    declare_conv(d, 2, width, width);
+    declare_level(m, d, in, width, &net->down[l]);
   }
   for (int l = levels - 2; l >= 0; l--) {
     width = m->c.dim << l;
     tl_declare_prefix(d, "unet.up.%d.", l);
-    tl_declare_matrix(d, "expand.weight", 4 * width, 2 * width,
-                      (float)sqrt(1.0 / (2.0 * (double)width)), true);
-    tl_declare_vector(d, "expand.bias", 4 * width, 0);
-    declare_conv(d, 1, width, width);
-    declare_conv(d, 2, width, width);
+    net->expand_w[l] = tl_declare_matrix(d, "expand.weight", 4 * width, 2 * width,
+                                         (float)sqrt(1.0 / (2.0 * (double)width)), true);
+    net->expand_b[l] = tl_declare_vector(d, "expand.bias", 4 * width, 0);
+    declare_level(m, d, width, width, &net->up[l]);
   }
 }
 
 /* --- graph -------------------------------------------------------------------------------------
  */
 
-/* "unet.LEVEL.PART", with the number of a convolution (0: none) "unet.LEVEL.PARTnumber.REST". */
-static tl_param *param(const tl_model *m, const char *level, const char *part, int number,
-                       const char *rest) {
-  char full[128], n[12] = "";
-  if (number) snprintf(n, sizeof n, "%d", number);
-  snprintf(full, sizeof full, "unet.%s.%s%s.%s", level, part, n, rest);
-  return tl_params_find(&m->params, full);
-}
-
-static tl_node *conv(const tl_model *m, tl_graph *g, tl_node *x, const char *level, int number,
-                     int64_t side) {
-  tl_conv_spec c = {.height = side, .width = side, .kernel = 3, .stride = 1, .pad = 1};
-  c.w = param(m, level, "conv", number, "weight");
-  tl_batch_norm_spec n = {.gain = param(m, level, "norm", number, "weight"),
-                          .bias = param(m, level, "norm", number, "bias"),
-                          .mean = param(m, level, "norm", number, "running_mean"),
-                          .var = param(m, level, "norm", number, "running_var"),
-                          .eps = (float)m->c.norm_eps,
-                          .momentum = 0.1f,
-                          .relu = true};
-  return tl_batch_norm(g, tl_conv2d(g, x, &c), &n);
-}
-
-static tl_node *level(const tl_model *m, tl_graph *g, tl_node *x, const char *name, int64_t side) {
-  tl_graph_scope(g, "%s", name);
-  return conv(m, g, conv(m, g, x, name, 1, side), name, 2, side);
+static tl_node *convolve(tl_graph *g, tl_node *x, const unet_level *l, int64_t side) {
+  for (int i = 0; i < 2; i++) x = tl_nn_conv_norm(g, x, &l->conv[i], side, TL_ACT_RELU, NULL);
+  return x;
 }
 
 static tl_node *body(const tl_model *m, tl_graph *g, const tl_model_io *io) {
-  enum { MAX_LEVELS = 7 };
+  const struct tl_unet *net = m->unet;
   tl_node *skip[MAX_LEVELS], *x = io->pictures;
   int levels = (int)m->c.layers;
   int64_t side = m->c.image_size;
-  char name[16];
   for (int l = 0; l < levels; l++) {
-    snprintf(name, sizeof name, "down.%d", l);
-    skip[l] = x = level(m, g, x, name, side);
+    tl_graph_scope(g, "down.%d", l);
+    skip[l] = x = convolve(g, x, &net->down[l], side);
     if (l + 1 == levels) break;
     x = tl_max_pool(g, x, &(tl_pool_spec){side, side, 2, 2, 0});
     side /= 2;
   }
   for (int l = levels - 2; l >= 0; l--) {
-    snprintf(name, sizeof name, "up.%d", l);
-    tl_graph_scope(g, "%s", name);
-    x = tl_linear1(g, x, param(m, name, "expand", 0, "weight"),
-                   param(m, name, "expand", 0, "bias"));
+    tl_graph_scope(g, "up.%d", l);
+    x = tl_linear1(g, x, net->expand_w[l], net->expand_b[l]);
     x = tl_add(g, skip[l], tl_pixel_shuffle(g, x, side, 2));
     side *= 2;
-    x = level(m, g, x, name, side);
+    x = convolve(g, x, &net->up[l], side);
   }
   return x;
 }
