@@ -68,12 +68,14 @@ typedef struct tl_mask_options {
 
 typedef struct tl_image_options { /* all zero: the defaults */
   tl_image_format format;
-  bool skip_bad;                /* broken pictures are counted and left out instead of an error */
-  bool unlabelled;              /* classes are not looked at: folders are only places, a list is
-                                   paths alone, or whatever stands behind them; masks are not
-                                   read, only left out */
-  const tl_labels *labels;      /* the classes there may be, in their order; NULL: those that occur,
-                                   sorted (as numbers where all are) */
+  bool skip_bad;           /* broken pictures are counted and left out instead of an error */
+  bool unlabelled;         /* classes are not looked at: folders are only places, a list is
+                              paths alone, or whatever stands behind them; masks are not
+                              read, only left out */
+  bool several;            /* lists alone: a picture has any number of classes, with ';' between
+                              them (records are then of kind MULTI); not with masks */
+  const tl_labels *labels; /* the classes there may be, in their order; NULL: those that occur,
+                              sorted (as numbers where all are) */
   const tl_mask_options *masks; /* NULL: pictures with labels, or without any; else with masks, and
                                    labels are the names of the classes 0, 1, ...; NULL: numbers, up
                                    to the largest that occurs */
@@ -84,9 +86,9 @@ typedef struct tl_image_options { /* all zero: the defaults */
 
 enum { TL_IMAGE_MAX_BAD = 20 };
 typedef struct tl_image_data {
-  tl_task_data records;        /* kind CLASS: text are the pictures' names; label is NULL (and
-                                  labels.n == 0) when there are none. With masks: kind TEXTS, and
-                                  labels are the classes */
+  tl_task_data records;        /* kind CLASS (or MULTI): text are the pictures' names; label (or
+                                  first and item) is NULL and labels.n == 0 when there are none. With
+                                  masks: kind TEXTS, and        labels are the classes */
   int32_t channels;            /* the most that any picture has */
   int32_t width, height;       /* of the largest picture, each by itself */
   size_t n_decoded;            /* pictures kept decoded */

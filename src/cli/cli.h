@@ -169,10 +169,9 @@ struct json_t *tl_cli_scores_json(const tl_scores *s);
 #define TL_IMAGE_FORMATS "folder, csv, tar, idx, cifar, npz"
 #define TL_IMAGE_BAD_HELP "broken pictures: stop (default), or skip them"
 typedef struct tl_cli_images {
-  const char *format, *bad; /* names: tl_image_format_parse; "stop" or "skip" */
-  bool unlabelled;
-  const tl_labels
-      *labels; /* the classes there may be, or NULL; not unlabelled: they must be there */
+  const char *format, *bad;     /* names: tl_image_format_parse; "stop" or "skip" */
+  bool unlabelled, several;     /* as in tl_image_options */
+  const tl_labels *labels;      /* the classes there may be, or NULL */
   const tl_mask_options *masks; /* NULL: without masks */
 } tl_cli_images;
 /* Reads pictures, and says on stderr which ones were left out. */

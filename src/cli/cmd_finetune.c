@@ -24,7 +24,7 @@ int tl_cmd_finetune(int argc, char **argv) {
       {"from", 0, TL_OPT_STR, &flags[0].value, "MODEL", "folder of the pretrained model"},
       {"task", 0, TL_OPT_STR, &flags[1].value, "TASK",
        "classify, multilabel, regression, tokens, prompt, translate, simcse, image_classify, "
-       "image_segment (default classify)"},
+       "image_multilabel, image_segment (default classify)"},
       {"data", 0, TL_OPT_STR, &flags[2].value, "FILE",
        "labelled records to learn from; aligned lines: a.en,a.de"},
       {"valid", 0, TL_OPT_STR, &flags[3].value, "FILE",

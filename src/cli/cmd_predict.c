@@ -220,10 +220,11 @@ static tl_status predict_images(tl_predictor *p, const request *r, answer *a, tl
   const tl_cli_images how = {.format = r->format,
                              .bad = r->bad,
                              .unlabelled = r->unlabelled,
+                             .several = tl_predictor_kind(p) == TL_TASK_MULTI,
                              .labels = a->scored ? tl_predictor_labels(p) : NULL};
   a->d = &d->records;
   TL_TRY(tl_cli_read_images(r->data, &how, d, err));
-  if (a->scored && !d->records.label)
+  if (a->scored && !d->records.labels.n)
     return tl_fail(err, TL_DATA, "%s: pictures without labels; add --unlabelled", r->data);
   return tl_predictor_run_images(p, d, &a->out, a->scored ? &a->scores : NULL, err);
 }

@@ -7,6 +7,7 @@ tl_status tl_cli_read_images(const char *path, const tl_cli_images *how, tl_imag
                              tl_err *err) {
   tl_image_options o = {.skip_bad = !strcmp(how->bad, "skip"),
                         .unlabelled = how->unlabelled,
+                        .several = how->several,
                         .labels = how->labels,
                         .masks = how->masks};
   *out = (tl_image_data){0};

@@ -119,18 +119,40 @@ static tl_status list_columns(const tl_image_builder *b, char *columns, size_t s
   return TL_OK;
 }
 
-/* Row i of a list; rows of masks and their pictures have the row's number in common. */
+/* Row i of a list; rows of masks and their pictures have the row's number in common, and so have
+ * pictures and rows with several classes. */
 static tl_status add_row(tl_image_builder *b, const char *dir, const tl_task_data *list, size_t i,
                          tl_err *err) {
   char key[24];
   const char *class = list->label ? list->labels.name[list->label[i]] : NULL;
   const char *name = b->role == TL_ROLE_MASKS ? list->text_b[i] : list->text[i];
+  bool by_row = b->role != TL_ROLE_ALL || list->kind == TL_TASK_MULTI;
   snprintf(key, sizeof key, "%zu", i);
   char *path = name[0] == '/' ? strdup(name) : tl_path_join(dir, name);
-  tl_status s = path ? add_file(b, path, b->role == TL_ROLE_ALL ? class : key, err)
+  tl_status s = path ? add_file(b, path, by_row ? key : class, err)
                      : tl_fail(err, TL_NOMEM, "%s: out of memory", b->path);
   free(path);
   return s;
+}
+
+/* The classes of the pictures that were kept, whose labels are still their rows' numbers. */
+static tl_status take_classes(tl_image_builder *b, tl_task_data *list, tl_err *err) {
+  tl_task_data *d = &b->d->records;
+  size_t total = list->first[list->n];
+  d->kind = TL_TASK_MULTI;
+  d->first = malloc((d->n + 1) * sizeof *d->first);
+  d->item = malloc((total + 1) * sizeof *d->item);
+  if (!d->first || !d->item) return tl_fail(err, TL_NOMEM, "%s: out of memory", b->path);
+  d->first[0] = 0;
+  for (size_t i = 0; i < d->n; i++) {
+    size_t row = strtoul(b->label[i], NULL, 10), n = list->first[row + 1] - list->first[row];
+    memcpy(d->item + d->first[i], list->item + list->first[row], n * sizeof *d->item);
+    d->first[i + 1] = d->first[i] + n;
+  }
+  d->labels = list->labels;
+  list->labels = (tl_labels){0};
+  b->n_labelled = 0;
+  return TL_OK;
 }
 
 tl_status tl_image_read_csv(tl_image_builder *b, tl_err *err) {
@@ -139,7 +161,12 @@ tl_status tl_image_read_csv(tl_image_builder *b, tl_err *err) {
   tl_task_data list;
   TL_TRY(list_columns(b, columns, sizeof columns, &header, err));
   bool pairs = b->role != TL_ROLE_ALL && !b->o->unlabelled;
-  tl_task_options o = {.kind = pairs ? TL_TASK_PAIR : TL_TASK_CLASS,
+  bool several = b->o->several && !b->o->unlabelled;
+  tl_task_options o = {.kind = pairs     ? TL_TASK_PAIR
+                               : several ? TL_TASK_MULTI
+                                         : TL_TASK_CLASS,
+                       .label_separator = ';',
+                       .labels = several ? b->o->labels : NULL,
                        .format = has_extension(b->path, ".tsv") ? TL_TASK_TSV : TL_TASK_CSV,
                        .columns = columns,
                        .header = header ? TL_HEADER_YES : TL_HEADER_NO,
@@ -150,6 +177,7 @@ tl_status tl_image_read_csv(tl_image_builder *b, tl_err *err) {
   char *dir = slash ? strndup(b->path, (size_t)(slash - b->path)) : strdup(".");
   tl_status s = dir ? TL_OK : tl_fail(err, TL_NOMEM, "%s: out of memory", b->path);
   for (size_t i = 0; s == TL_OK && i < list.n; i++) s = add_row(b, dir, &list, i, err);
+  if (s == TL_OK && several) s = take_classes(b, &list, err);
   free(dir);
   tl_task_data_free(&list);
   return s;

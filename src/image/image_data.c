@@ -248,6 +248,11 @@ tl_status tl_image_build(tl_image_builder *b, tl_err *err) {
     return tl_fail(err, TL_CONFIG,
                    "%s: pictures with masks are read from a folder, .csv or .tar, not from \"%s\"",
                    b->path, readers[f].name);
+  if (b->o->several && !b->o->unlabelled && f != TL_IMAGES_CSV)
+    return tl_fail(err, TL_CONFIG,
+                   "%s: pictures with several classes are read from a list (.csv: path,\"a;b\"), "
+                   "not from \"%s\"",
+                   b->path, readers[f].name);
   if (b->budget == 0) b->budget = b->o->memory ? b->o->memory : default_memory;
   return readers[f].read(b, err);
 }

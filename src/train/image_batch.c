@@ -53,9 +53,10 @@ static tl_status load_picture(tl_image_feed *f, uint64_t seed, uint64_t position
 }
 
 static void add_label(const tl_image_feed *f, uint64_t position, double share, float *t) {
-  double even = f->o.smoothing / (double)f->outputs;
+  const tl_task_data *d = &f->o.data->records;
+  double smoothing = d->label ? f->o.smoothing : 0, even = smoothing / (double)f->outputs;
   for (int64_t k = 0; k < f->outputs; k++) t[k] += (float)(share * even);
-  t[f->o.data->records.label[record_at(f, position)]] += (float)(share * (1 - f->o.smoothing));
+  tl_image_target(d, record_at(f, position), (float)(share * (1 - smoothing)), t);
 }
 
 /* Sample i is mixed with the one as far from the other end, as that was before. */

@@ -100,9 +100,9 @@ static void adapt(tl_model *m, tl_declare *d, void *user) {
 static tl_status model_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
   const tl_config *c = t->cfg;
   TL_TRY(tl_part_model_config(c, c->task.from, t->image->train.pictures, mc, err));
-  if (has_masks(t->image) && tl_arch_find(mc->type)->classify)
-    return tl_fail(err, TL_CONFIG, "model.type %s has classes of pictures, not of pixels",
-                   mc->type);
+  if (strcmp(c->task.type, "image_classify") && tl_arch_find(mc->type)->classify)
+    return tl_fail(err, TL_CONFIG, "model.type %s has one class for each picture; task.type is %s",
+                   mc->type, c->task.type);
   mc->dropout = c->task.dropout;
   mc->attention_dropout = 0;
   return TL_OK;
@@ -207,10 +207,12 @@ static tl_status init(tl_trainer *t, tl_err *err) {
 /* --- steps -------------------------------------------------------------------------------------
  */
 
+/* Targets: pictures, their classes where each is a question of its own, or pixels. */
 static int64_t load(tl_trainer *t, int64_t m, uint64_t position) {
   const tl_image_run *r = t->image;
+  int64_t each = r->task->loss == TL_LOSS_MULTI ? t->model->task.n_outputs : 1;
   const tl_image_batch b = r->micro[m] = tl_image_feed_get(r->feed, position);
-  if (!b.classes) return t->cfg->train.batch;
+  if (!b.classes) return t->cfg->train.batch * each;
   int64_t pixels = t->cfg->train.batch * r->graph.side * r->graph.side, targets = 0;
   for (int64_t i = 0; i < pixels; i++) targets += b.classes[i] >= 0;
   return targets;

@@ -81,8 +81,9 @@ tl_status tl_part_read_pictures(const tl_config *c, const char *path, const tl_l
   tl_image_options o = read_options(c);
   o.labels = labels;
   if (!strcmp(c->task.type, "image_segment")) return read_masks(c, path, &o, out, err);
+  o.several = !strcmp(c->task.type, "image_multilabel");
   TL_TRY(tl_image_read(path, &o, out, err));
-  if (out->records.label) return TL_OK;
+  if (out->records.labels.n) return TL_OK;
   tl_image_data_free(out);
   return tl_fail(err, TL_DATA, "%s: pictures without labels; expected a folder for each class",
                  path);

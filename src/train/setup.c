@@ -97,8 +97,7 @@ tl_status tl_trainer_check(const tl_config *c, tl_err *err) {
 
 const tl_learner *tl_trainer_learner(const tl_config *c) {
   if (!*c->task.train) return *c->data.images ? &tl_image_pretraining : &tl_pretraining;
-  if (!strcmp(c->task.type, "image_classify") || !strcmp(c->task.type, "image_segment"))
-    return &tl_imaging;
+  if (!strncmp(c->task.type, "image_", 6)) return &tl_imaging;
   return strcmp(c->task.type, "simcse") ? &tl_finetuning : &tl_contrastive;
 }
 

@@ -33,6 +33,16 @@ void tl_picture_rows(const tl_model_config *c, const float *picture, float *rows
     for (int64_t i = 0; i < pixels; i++) rows[i * c->channels + k] = picture[k * pixels + i];
 }
 
+bool tl_image_several(const tl_model *m) {
+  return !strcmp(m->task.problem, "multi_label_classification");
+}
+
+void tl_image_target(const tl_task_data *d, size_t record, float share, float *t) {
+  if (d->label) t[d->label[record]] += share;
+  if (d->first)
+    for (size_t i = d->first[record]; i < d->first[record + 1]; i++) t[d->item[i]] += share;
+}
+
 static void make_inputs(tl_image_graph *p) {
   tl_graph *g = p->g;
   int64_t pictures[] = {p->room * p->shape.rows, p->shape.cols}, rows = p->room * p->n_rows;
@@ -119,7 +129,9 @@ static void make_classes(tl_image_graph *p, tl_node *h) {
   }
   p->features = tl_task_head_features(m, g, h, p->rows, p->io.segments);
   tl_graph_scope(g, "loss");
-  p->loss = tl_soft_cross_entropy(g, tl_linear1(g, p->features, m->task.w, m->task.b), p->targets);
+  tl_node *logits = tl_linear1(g, p->features, m->task.w, m->task.b);
+  p->loss = tl_image_several(m) ? tl_sigmoid_cross_entropy(g, logits, p->targets)
+                                : tl_soft_cross_entropy(g, logits, p->targets);
 }
 
 static tl_status begin(tl_ctx *ctx, tl_model *m, const tl_graph_options *o, int64_t room,
@@ -243,7 +255,7 @@ static void load_one(void *arg, int64_t i, int worker) {
   if (!j->targets) return;
   float *t = j->targets + i * outputs;
   memset(t, 0, (size_t)outputs * sizeof *t);
-  if (j->d->records.label) t[j->d->records.label[record]] = 1;
+  tl_image_target(&j->d->records, record, 1, t);
 }
 
 /* Takes what the graph made of the pictures at .. at + p->n of the set. */
@@ -287,7 +299,7 @@ static tl_status each_batch(tl_image_graph *p, const tl_image_data *d, const siz
 /* --- predictions -------------------------------------------------------------------------------
  */
 
-/* Logits as probabilities, and scores as shares; the class. */
+/* Logits as probabilities, together or each by itself, and scores as shares; the class. */
 static int softmax(int n, float *x) {
   int best = 0;
   for (int k = 1; k < n; k++)
@@ -295,6 +307,15 @@ static int softmax(int n, float *x) {
   double max = (double)x[best], sum = 0;
   for (int k = 0; k < n; k++) sum += exp((double)x[k] - max);
   for (int k = 0; k < n; k++) x[k] = (float)(exp((double)x[k] - max) / sum);
+  return best;
+}
+
+static int sigmoid(int n, float *x) {
+  int best = 0;
+  for (int k = 0; k < n; k++) {
+    if (x[k] > x[best]) best = k;
+    x[k] = (float)(1 / (1 + exp(-(double)x[k])));
+  }
   return best;
 }
 
@@ -320,17 +341,20 @@ static void read_batch(const tl_image_graph *p, tl_predictions *out, size_t at) 
   else
     tl_task_graph_logits(&view, x);
   for (int64_t i = 0; i < p->n; i++, x += n)
-    out->label[at + (size_t)i] = scores ? shares(n, x) : softmax(n, x);
+    out->label[at + (size_t)i] = (scores                       ? shares
+                                  : tl_image_several(p->model) ? sigmoid
+                                                               : softmax)(n, x);
 }
 
 typedef struct prediction {
   tl_predictions *out;
-  double loss;
+  double loss, count;
 } prediction;
 
 static void take_prediction(void *user, const tl_image_graph *p, size_t at) {
   prediction *to = user;
   to->loss += (double)((const float *)p->loss->data)[TL_LOSS_SUM];
+  to->count += (double)((const float *)p->loss->data)[TL_LOSS_COUNT];
   read_batch(p, to->out, at);
 }
 
@@ -344,7 +368,7 @@ tl_status tl_image_graph_predict(tl_image_graph *p, const tl_image_data *d, cons
   tl_status s = out->output && out->label
                     ? each_batch(p, d, index, n, a, true, take_prediction, &to, err)
                     : tl_fail(err, TL_NOMEM, "predictions: out of memory for %zu pictures", n);
-  if (s == TL_OK && d->records.label && n > 0) out->loss = to.loss / (double)n;
+  if (s == TL_OK && d->records.labels.n && n > 0) out->loss = to.loss / to.count;
   if (s != TL_OK) tl_predictions_free(out);
   return s;
 }

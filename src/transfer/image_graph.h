@@ -57,6 +57,11 @@ void tl_image_graph_set(tl_image_graph *p, int64_t n, const float *pictures, con
  * alone NULL. */
 const float *tl_image_graph_run(tl_image_graph *p, const tl_pass *pass);
 
+/* Adds share to the target of each class of a record (none without labels) in t[outputs]. */
+void tl_image_target(const tl_task_data *d, size_t record, float share, float *t);
+/* Whether a picture has any number of classes, by the head's problem_type. */
+bool tl_image_several(const tl_model *m);
+
 /* Pictures a batch where nothing is to be differentiated: bounded by their size. */
 int64_t tl_image_room(const tl_model_config *c);
 /* Probabilities of the pictures index[0 .. n) (NULL: all), as a changes them; labels are those of

@@ -34,7 +34,7 @@ static tl_status find_task(tl_predictor *p, const char *dir, const tl_model_conf
   if (t->kind == TL_HEAD_MASKS)
     name = "image_segment";
   else if (tl_arch_find(c->type)->image)
-    name = "image_classify";
+    name = strcmp(t->problem, "multi_label_classification") ? "image_classify" : "image_multilabel";
   else if (t->kind == TL_HEAD_TOKENS)
     name = "tokens";
   else if (!strcmp(t->problem, "regression") || (!*t->problem && p->labels.n == 1))
@@ -174,7 +174,10 @@ tl_status tl_predictor_run_images(tl_predictor *p, const tl_image_data *d, tl_pr
   if (tl_predictor_masks(p))
     return tl_fail(err, TL_CONFIG, "%s: the model gives classes of pixels, not of pictures",
                    p->place.described);
-  if (scores && !d->records.label)
+  if (scores && d->records.kind != p->task->records)
+    return tl_fail(err, TL_DATA, "the pictures have %s, not what the model gives",
+                   d->records.first ? "any number of classes" : "one class each");
+  if (scores && !d->records.labels.n)
     return tl_fail(err, TL_DATA, "the pictures have no labels to compare with");
   TL_TRY(tl_image_graph_predict(&p->images, d, NULL, d->records.n, &p->plain, out, err));
   if (!scores) return TL_OK;

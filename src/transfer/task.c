@@ -14,6 +14,8 @@ static const tl_task tasks[] = {
     {"simcse", TL_TASK_TEXTS, TL_HEAD_NONE, TL_LOSS_CONTRAST, NULL, "spearman", false},
     {"image_classify", TL_TASK_CLASS, TL_HEAD_SEQUENCE, TL_LOSS_CLASS,
      "single_label_classification", "accuracy", false},
+    {"image_multilabel", TL_TASK_MULTI, TL_HEAD_SEQUENCE, TL_LOSS_MULTI,
+     "multi_label_classification", "f1_micro", false},
     {"image_segment", TL_TASK_TEXTS, TL_HEAD_MASKS, TL_LOSS_CLASS, NULL, "miou", false},
     {"translate", TL_TASK_PAIR, TL_HEAD_NONE, TL_LOSS_TOKEN, NULL, "bleu", true},
 };

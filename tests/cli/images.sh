@@ -142,6 +142,36 @@ printf 'path,label\ntest/0/none.png,0\n' > lost.csv
 check 66 predict "$model" --data lost.csv
 holds err 'test/0/none.png'
 
+# --- any number of classes: what lies, what stands, and what every picture has
+{ echo path,label; for c in 0 1; do for f in train/$c/*; do echo "$f,bars;kind$c"; done; done; } > several.csv
+{ echo path,label; for c in 0 1; do for f in test/$c/*; do echo "$f,\"kind$c; bars\""; done; done; } > several.test.csv
+# shellcheck disable=SC2086
+check 0 finetune --task image_multilabel --data several.csv --test several.test.csv $tiny train.steps=150 \
+  run.name=several --json
+holds out '"f1_micro","value":1[,.]'
+one=$model
+model=$(echo runs/several-*/model)
+holds "$model/config.json" multi_label_classification
+check 0 predict "$model" --data several.test.csv
+[ "$(grep -c -e '^bars,kind0.*test/0/' -e '^bars,kind1.*test/1/' out)" -eq 24 ] || fail "several: $(cat out)"
+holds err 'f1_macro  *1.0000'
+check 0 predict "$model" --data test --unlabelled --json
+[ "$(grep -c '"image":' out)" -eq 24 ] || fail "several, unlabelled: $(cat out)"
+check 78 predict "$model" --data test
+holds err 'read from a list'
+sed 's/kind1/kind2/' several.test.csv > strange.csv
+check 65 predict "$model" --data strange.csv
+holds err 'strange.csv:.*kind2'
+sed 's,test/0/000,broken/0/000,' several.test.csv > several.broken.csv
+check 65 predict "$model" --data several.broken.csv
+check 0 predict "$model" --data several.broken.csv --bad skip
+[ "$(grep -c -e '^bars,kind0.*test/0/' -e '^bars,kind1.*test/1/' out)" -eq 23 ] || fail "several, skip: $(cat out)"
+holds err 'f1_macro  *1.0000'
+# shellcheck disable=SC2086
+check 78 finetune --task image_multilabel --data train $tiny train.steps=3
+holds err 'read from a list'
+model=$one
+
 # --- places
 mkdir empty
 check 65 predict "$model" --data empty --unlabelled
