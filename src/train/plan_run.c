@@ -1,11 +1,11 @@
-#include "tilth/plan.h"
+#include "train/plan_run.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/rng.h"
-#include "train/trainer.h"
+#include "transfer/picture_objective.h"
 
 enum { TIMED_PASSES = 3 };
 
@@ -65,32 +65,33 @@ static tl_status optimizer_bytes(tl_ctx *ctx, const tl_config *c, tl_params *ps,
   return TL_OK;
 }
 
-static void measure(tl_lm *lm, const tl_batch *b, tl_plan *p) {
-  tl_pass pass = {.training = true, .loss_scale = 1.0f / (float)(b->n_targets ? b->n_targets : 1)};
-  tl_lm_run(lm, b, &pass); /* the first pass touches the memory */
+static void time_passes(const tl_plan_subject *x, tl_plan *p) {
+  tl_pass pass = {.training = true, .loss_scale = 1.0f / (float)(x->targets ? x->targets : 1)};
+  x->run(x->user, &pass); /* the first pass touches the memory */
   double best = INFINITY;
   for (int i = 0; i < TIMED_PASSES; i++) {
     double start = tl_now();
-    tl_lm_run(lm, b, &pass);
+    x->run(x->user, &pass);
     best = fmin(best, tl_now() - start);
   }
-  tl_cost cost = tl_graph_cost(lm->g);
-  p->flops_per_token = (cost.flops_fwd + cost.flops_bwd) / (double)b->n_tokens;
+  tl_cost cost = tl_graph_cost(x->g);
+  p->flops_per_token = (cost.flops_fwd + cost.flops_bwd) / (double)x->tokens;
   p->seconds_per_step = best;
 }
 
-static void conclude(const tl_ctx *ctx, const tl_config *c, const tl_lm *lm, double state_bytes,
-                     tl_plan *p) {
-  const tl_params *ps = &lm->model->params;
-  p->params = tl_model_params(lm->model);
-  p->body_params = tl_model_body_params(lm->model);
-  p->vocab = lm->model->c.vocab;
-  p->tokens_per_step = c->train.batch * c->train.seq_len * c->train.accum;
+tl_status tl_plan_measure(tl_ctx *ctx, const tl_config *c, const tl_plan_subject *x, tl_plan *p,
+                          tl_err *err) {
+  const tl_params *ps = &x->model->params;
+  double state_bytes = 0;
+  TL_TRY(optimizer_bytes(ctx, c, &x->model->params, &state_bytes, err));
+  time_passes(x, p);
+  p->params = tl_model_params(x->model);
+  p->body_params = tl_model_body_params(x->model);
+  p->vocab = x->model->c.vocab;
+  p->tokens_per_step = x->tokens * c->train.accum;
   p->seconds_per_step *= (double)c->train.accum;
   p->tokens_per_s = (double)p->tokens_per_step / p->seconds_per_step;
-  p->steps = c->train.steps;
-  if (p->steps == 0 && c->train.tokens > 0)
-    p->steps = (c->train.tokens + p->tokens_per_step - 1) / p->tokens_per_step;
+  p->steps = x->steps;
   if (c->run.minutes > 0) p->steps = (int64_t)(c->run.minutes * 60 / p->seconds_per_step);
   p->tokens = (double)p->steps * (double)p->tokens_per_step;
   p->flops = p->tokens * p->flops_per_token;
@@ -99,38 +100,62 @@ static void conclude(const tl_ctx *ctx, const tl_config *c, const tl_lm *lm, dou
   p->optimizer_bytes = state_bytes;
   if (!strcmp(c->guard.policy, "rollback"))
     p->optimizer_bytes += p->optimizer_bytes + (double)ps->n_values * sizeof(float);
-  p->activations_bytes = (double)lm->g->stats.slab_bytes;
+  p->activations_bytes = (double)x->g->stats.slab_bytes;
   for (const tl_pack *k = ps->packs; k; k = k->next) p->packed_bytes += (double)k->bytes;
   p->total_bytes = p->weights_bytes + p->optimizer_bytes + p->activations_bytes + p->packed_bytes;
   p->checkpoint_bytes = (double)ps->n_values * sizeof(float) + state_bytes;
-  double peak = 1e9 * tl_peak_gflops(ctx->k->level, lm->g->opt.dt) * tl_pool_size(ctx->pool);
+  double peak = 1e9 * tl_peak_gflops(ctx->k->level, x->g->opt.dt) * tl_pool_size(ctx->pool);
   p->peak_fraction = p->tokens_per_s * p->flops_per_token / peak;
+  return TL_OK;
+}
+
+typedef struct text_run {
+  tl_lm lm;
+  tl_batch batch;
+} text_run;
+
+static void run_text(void *user, const tl_pass *pass) {
+  text_run *r = user;
+  tl_lm_run(&r->lm, &r->batch, pass);
+}
+
+static tl_status plan_text(tl_ctx *ctx, const tl_config *c, const tl_objective *o, int64_t vocab,
+                           tl_plan *plan, tl_err *err) {
+  tl_model_config mc;
+  tl_model *m = NULL;
+  text_run r = {0};
+  TL_TRY(tl_model_config_from(c, vocab + o->sentinels, c->train.seq_len, &mc, err));
+  TL_TRY(tl_model_new(&mc, 1, true, &m, err));
+  int64_t tokens = c->train.batch * c->train.seq_len, per_step = tokens * c->train.accum;
+  tl_lm_options lo = {
+      .dt = tl_kernels_dtype(ctx->k, c->run.dtype), .max_tokens = tokens, .training = true};
+  tl_status s = tl_lm_new(ctx, m, o, &lo, &r.lm, err);
+  if (s == TL_OK) s = tl_batch_init(&r.batch, tokens, err);
+  if (s == TL_OK && o->seq2seq) s = made_up_pairs(c, o, vocab, mc.vocab, &r.batch, err);
+  if (s == TL_OK) {
+    if (!o->seq2seq) made_up_batch(c, o, vocab, &r.batch);
+    tl_plan_subject x = {.model = m,
+                         .g = r.lm.g,
+                         .tokens = tokens,
+                         .targets = r.batch.n_targets,
+                         .steps = c->train.steps,
+                         .run = run_text,
+                         .user = &r};
+    if (x.steps == 0 && c->train.tokens > 0) x.steps = (c->train.tokens + per_step - 1) / per_step;
+    s = tl_plan_measure(ctx, c, &x, plan, err);
+  }
+  tl_batch_free(&r.batch);
+  tl_lm_free(&r.lm);
+  tl_model_free(m);
+  return s;
 }
 
 tl_status tl_plan_run(tl_ctx *ctx, const tl_config *c, int64_t vocab, tl_plan *plan, tl_err *err) {
-  tl_model_config mc;
-  tl_model *m = NULL;
-  tl_lm lm = {0};
-  tl_batch batch = {0};
   *plan = (tl_plan){0};
   const tl_objective *o = tl_objective_find(c->objective.type);
-  TL_TRY(tl_model_config_from(c, vocab + o->sentinels, c->train.seq_len, &mc, err));
-  TL_TRY(tl_model_new(&mc, 1, true, &m, err));
-  int64_t tokens = c->train.batch * c->train.seq_len;
-  tl_lm_options lo = {
-      .dt = tl_kernels_dtype(ctx->k, c->run.dtype), .max_tokens = tokens, .training = true};
-  tl_status s = tl_lm_new(ctx, m, o, &lo, &lm, err);
-  if (s == TL_OK) s = tl_batch_init(&batch, tokens, err);
-  double state_bytes = 0;
-  if (s == TL_OK) s = optimizer_bytes(ctx, c, &m->params, &state_bytes, err);
-  if (s == TL_OK && o->seq2seq) s = made_up_pairs(c, o, vocab, mc.vocab, &batch, err);
-  if (s == TL_OK) {
-    if (!o->seq2seq) made_up_batch(c, o, vocab, &batch);
-    measure(&lm, &batch, plan);
-    conclude(ctx, c, &lm, state_bytes, plan);
-  }
-  tl_batch_free(&batch);
-  tl_lm_free(&lm);
-  tl_model_free(m);
-  return s;
+  if (!*c->data.images && o) return plan_text(ctx, c, o, vocab, plan, err);
+  const tl_picture_objective *p = tl_picture_objective_find(c->objective.type);
+  if (p) return tl_plan_pictures(ctx, c, p, plan, err);
+  return tl_fail(err, TL_CONFIG, "objective.type %s is for texts, and data.images has pictures",
+                 c->objective.type);
 }
