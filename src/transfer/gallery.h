@@ -52,6 +52,11 @@ tl_status tl_gallery_attention(tl_ctx *ctx, const char *model, const tl_image_da
 tl_status tl_gallery_capsules(tl_ctx *ctx, tl_model *m, const char *dir, const tl_image_data *d,
                               json_t *groups, tl_err *err);
 
+/* What a masked autoencoder, left in dir by a run of this configuration, fills in; NULL in *out for
+ * other objectives. */
+tl_status tl_gallery_mae(tl_ctx *ctx, const tl_config *cfg, const char *dir, const tl_image_data *d,
+                         json_t **out, tl_err *err);
+
 /* What a run on pictures has to show: {"pictures", "predictions", "notes"} of a report document;
  * NULL in *out for other runs. Data that cannot be read are a note. */
 tl_status tl_gallery_run(tl_ctx *ctx, const char *run_dir, json_t **out, tl_err *err);

@@ -128,6 +128,10 @@ static tl_status trained(run_pictures *r, const char *path, tl_err *err) {
   if (s == TL_OK) s = tl_gallery_samples(r->cfg, &d, size, &group, err);
   s = add_group(r, s, group);
   group = NULL;
+  if (s == TL_OK && r->model && !*r->cfg->task.train)
+    s = tl_gallery_mae(r->ctx, r->cfg, r->model, &d, &group, err);
+  s = add_group(r, s, group);
+  group = NULL;
   if (s == TL_OK && r->model) s = tl_gallery_attention(r->ctx, r->model, &d, &group, err);
   s = add_group(r, s, group);
   tl_image_data_free(&d);

@@ -229,22 +229,38 @@ static void fill(tl_picture_graph *p, const float *pictures, uint64_t position) 
   tl_mae_set(p, pictures);
 }
 
-void tl_mae_picture(const tl_picture_graph *p, int64_t i, float *rows) {
+/* A patch [channels][patch][patch] to its place in a picture. */
+static void put_patch(const tl_model_config *c, int64_t k, const float *patch, float *picture) {
+  int64_t grid = c->image_size / c->patch, size = c->image_size;
+  float *to = picture + k / grid * c->patch * size + k % grid * c->patch;
+  for (int64_t ch = 0; ch < c->channels; ch++)
+    for (int64_t y = 0; y < c->patch; y++, patch += c->patch)
+      memcpy(to + (ch * size + y) * size, patch, (size_t)c->patch * sizeof *patch);
+}
+
+tl_status tl_mae_picture(const tl_picture_graph *p, int64_t i, bool made, float *picture,
+                         tl_err *err) {
   const tl_mae_graph *x = &p->mae;
-  int64_t channels = p->model->c.channels, pixels = x->cols / channels;
+  const tl_model_config *c = &p->model->c;
+  int64_t pixels = x->cols / c->channels;
   int64_t seen = i * x->visible, hidden = i * (x->patches - x->visible);
-  for (int64_t k = 0; k < x->patches; k++, rows += x->cols) {
-    if (!x->mask[i * x->patches + k]) {
-      for (int64_t v = 0; v < x->cols; v++) rows[v] = tl_value(p->io.pictures, seen * x->cols + v);
-      seen++;
-      continue;
-    }
+  float *patch = malloc((size_t)x->cols * sizeof *patch);
+  if (!patch) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
+  for (int64_t k = 0; k < x->patches; k++) {
+    bool is_hidden = x->mask[i * x->patches + k];
     const float *m = x->moments + 2 * hidden;
     for (int64_t v = 0; v < x->cols; v++)
-      rows[v % channels * pixels + v / channels] =
-          tl_value(x->made, hidden * x->cols + v) * m[1] + m[0];
-    hidden++;
+      if (!is_hidden)
+        patch[v] = tl_value(p->io.pictures, seen * x->cols + v);
+      else
+        patch[v % c->channels * pixels + v / c->channels] =
+            made ? tl_value(x->made, hidden * x->cols + v) * m[1] + m[0] : 0;
+    put_patch(c, k, patch, picture);
+    hidden += is_hidden;
+    seen += !is_hidden;
   }
+  free(patch);
+  return TL_OK;
 }
 
 const tl_picture_objective tl_picture_objective_mae = {.name = "mae",

@@ -83,8 +83,10 @@ const float *tl_picture_graph_run(tl_picture_graph *p, tl_picture_graph *teacher
 tl_node *tl_picture_features(tl_picture_graph *p);
 
 /* Of objective mae: the inputs for n pictures, whose hidden patches p->mae.mask tells; and after a
- * run picture i, as tl_picture_rows gives it, with the hidden patches as the decoder made them. */
+ * run picture i, f32 [channels][size][size], with the hidden patches as the decoder made them, or
+ * (made false) 0. NOMEM. */
 void tl_mae_set(tl_picture_graph *p, const float *pictures);
-void tl_mae_picture(const tl_picture_graph *p, int64_t i, float *rows);
+tl_status tl_mae_picture(const tl_picture_graph *p, int64_t i, bool made, float *picture,
+                         tl_err *err);
 
 #endif

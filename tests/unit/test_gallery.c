@@ -141,6 +141,11 @@ static void pretraining_shows_its_pictures(void **state) {
   assert_non_null(strstr(page, "Training pictures"));
   assert_int_equal(count(page, "data:image/png;base64,"), 6 * 7 + 6 * 4);
   tl_buf_free(&b);
+  train((const char *const[]){data, "objective.type=mae", "objective.mask_rate=0.75"}, 3);
+  page = page_of_run(&b);
+  assert_non_null(strstr(page, "Filled in"));
+  assert_int_equal(count(page, "data:image/png;base64,"), 6 * 7 + 12 * 3 + 6 * 4);
+  tl_buf_free(&b);
   strcpy(g_run, classifier);
 }
 
