@@ -375,6 +375,15 @@ static const char *const quickstart_images[] = {"run.name=quickstart-images",
                                                 "guard.policy=skip",
                                                 NULL};
 
+static const char *const simclr_cifar[] = {
+    "run.name=simclr-cifar",   "objective.type=simclr", "task.epochs=20",
+    "model.type=resnet",       "model.depths=2,2,2",    "model.widths=32,64,128",
+    "model.halve_first=true",  "image.crop=resized",    "image.crop_min=0.2",
+    "image.flip=0.5",          "image.jitter=0.4",      "image.grey=0.2",
+    "train.batch=256",         "optim.type=adamw",      "optim.lr=2e-3",
+    "optim.schedule=cosine",   "optim.min_lr_ratio=0",  "optim.warmup_fraction=0.05",
+    "optim.weight_decay=1e-3", "guard.policy=skip",     NULL};
+
 const tl_preset tl_presets[] = {
     {"shakespeare-char", "bytes of Shakespeare on a CPU in minutes (nanoGPT's CPU recipe, 0.8M)",
      shakespeare_char},
@@ -401,6 +410,8 @@ const tl_preset tl_presets[] = {
     {"quickstart-images",
      "the vision transformer of `make quickstart-images`: SimCLR in eight minutes",
      quickstart_images},
+    {"simclr-cifar", "two views of each CIFAR-10 picture, no labels: SimCLR with a small ResNet",
+     simclr_cifar},
     {"vit-fashion", "a picture model of 4 layers of 128 for Fashion-MNIST and its like",
      vit_fashion},
     {"capsnet-fashion",

@@ -70,6 +70,8 @@ static tl_config *settings(const char *const *more, size_t n) {
                             "model.layers=2",
                             "model.heads=2",
                             "model.init_std=0.1",
+                            "model.depths=1,1",
+                            "model.widths=8,16",
                             "objective.hidden=32",
                             "objective.projection=16",
                             "objective.teacher=0.9",
@@ -96,16 +98,17 @@ static tl_config *settings(const char *const *more, size_t n) {
 }
 
 /* A new run, or on in run_dir; w->stop_after is set. */
-static tl_train_result train(const char *objective, tl_status want, const char *run_dir,
-                             int threads, watcher *w) {
-  char type[64];
+static tl_train_result train(const char *objective, const char *arch, tl_status want,
+                             const char *run_dir, int threads, watcher *w) {
+  char type[64], model[64];
   snprintf(type, sizeof type, "objective.type=%s", objective);
+  snprintf(model, sizeof model, "model.type=%s", arch);
   const tl_ctx_options co = {.n_threads = threads, .cancel = on_cancel, .user = w};
   const tl_train_options o = {.progress = on_progress, .user = w};
   tl_ctx *ctx = NULL;
   tl_err err = {TL_OK, ""};
   tl_train_result r = {0};
-  tl_config *cfg = settings((const char *[]){type, "train.accum=2"}, 2);
+  tl_config *cfg = settings((const char *[]){type, model, "train.accum=2"}, 3);
   tl_status s = tl_ctx_new(&co, &ctx, &err);
   if (s == TL_OK)
     s = run_dir ? tl_resume(ctx, run_dir, &o, &r, &err) : tl_train(ctx, cfg, &o, &r, &err);
@@ -218,7 +221,7 @@ static void views_come_together_without_collapse(void **state) {
   (void)state;
   for (int i = 0; i < OF_VIEWS; i++) {
     watcher w = {0};
-    tl_train_result r = train(objectives[i], TL_OK, NULL, 2, &w);
+    tl_train_result r = train(objectives[i], "vit", TL_OK, NULL, 2, &w);
     double begin = (w.loss[1] + w.loss[2] + w.loss[3]) / 3;
     double end = (w.loss[STEPS - 2] + w.loss[STEPS - 1] + w.loss[STEPS]) / 3;
     assert_true(r.steps == STEPS && isfinite(r.val_loss));
@@ -229,22 +232,25 @@ static void views_come_together_without_collapse(void **state) {
   }
 }
 
+static void check_same_bits(const char *objective, const char *arch) {
+  watcher w = {0};
+  tl_train_result one = train(objective, arch, TL_OK, NULL, 1, &w);
+  tl_train_result three = train(objective, arch, TL_OK, NULL, 3, &w);
+  assert_true(same_weights(&one, &three));
+  w = (watcher){.stop_after = 17};
+  tl_train_result half = train(objective, arch, TL_PREEMPTED, NULL, 2, &w);
+  assert_int_equal(half.steps, 17);
+  w = (watcher){0};
+  tl_train_result whole = train(objective, arch, TL_OK, half.run_dir, 2, &w);
+  assert_int_equal(whole.steps, STEPS);
+  assert_true(same_weights(&one, &whole));
+  assert_true(one.val_loss == whole.val_loss);
+}
+
 static void the_same_bits(void **state) {
   (void)state;
-  for (int i = 0; i < OBJECTIVES; i++) {
-    watcher w = {0};
-    tl_train_result one = train(objectives[i], TL_OK, NULL, 1, &w);
-    tl_train_result three = train(objectives[i], TL_OK, NULL, 3, &w);
-    assert_true(same_weights(&one, &three));
-    w = (watcher){.stop_after = 17};
-    tl_train_result half = train(objectives[i], TL_PREEMPTED, NULL, 2, &w);
-    assert_int_equal(half.steps, 17);
-    w = (watcher){0};
-    tl_train_result whole = train(objectives[i], TL_OK, half.run_dir, 2, &w);
-    assert_int_equal(whole.steps, STEPS);
-    assert_true(same_weights(&one, &whole));
-    assert_true(one.val_loss == whole.val_loss);
-  }
+  for (int i = 0; i < OBJECTIVES; i++) check_same_bits(objectives[i], "vit");
+  check_same_bits("byol", "resnet"); /* norms over the batch, in the teacher too */
 }
 
 /* The finished model is a body that fine-tuning begins with. */
@@ -253,7 +259,7 @@ static void a_body_is_left(void **state) {
   char from[PATH + 32], data[PATH + 16];
   watcher w = {0};
   tl_err err = {TL_OK, ""};
-  tl_train_result pretrained = train("simclr", TL_OK, NULL, 2, &w), r = {0};
+  tl_train_result pretrained = train("simclr", "vit", TL_OK, NULL, 2, &w), r = {0};
   snprintf(from, sizeof from, "task.from=%s/model", pretrained.run_dir);
   snprintf(data, sizeof data, "task.train=%s", g_pictures);
   tl_config *cfg = settings((const char *[]){from, data, "task.type=image_classify",
