@@ -271,6 +271,7 @@ static const char *const resnet_cifar[] = {"run.name=resnet-cifar",
                                            "optim.warmup_fraction=0.15",
                                            "optim.weight_decay=5e-4",
                                            "guard.policy=skip",
+                                           "run.dtype=f32",
                                            NULL};
 
 /* What a teacher or a temperature needs besides is in the keys' defaults. */

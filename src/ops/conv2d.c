@@ -12,6 +12,8 @@
 #include "ops/partials.h"
 #include "ops/windows.h"
 
+enum { ORDER_OUT = 16 }; /* output channels a task, where weights change their order */
+
 typedef struct attr {
   tl_conv_spec spec;
   int64_t in, out, h, w; /* channels; pixels of y */
@@ -52,29 +54,43 @@ static int64_t taps(const attr *a) {
 /* --- weights -----------------------------------------------------------------------------------
  */
 
-/* out [out][k k][in] of w [out][in][k k]. */
-static void order_forward(const attr *a, float *to) {
+typedef struct order_job {
+  const attr *a;
+  phase y, x;
+  float *to;
+} order_job;
+
+/* Outputs [begin, end) of w [out][in][k k] as [out][k k][in]. */
+static void order_forward(void *arg, int64_t begin, int64_t end, int worker) {
+  (void)worker;
+  const order_job *j = arg;
+  const attr *a = j->a;
   int64_t t = taps(a);
-  const float *w = a->spec.w->data;
-  for (int64_t o = 0; o < a->out; o++)
+  const float *w = a->spec.w->data + begin * a->in * t;
+  for (int64_t o = begin; o < end; o++)
     for (int64_t c = 0; c < a->in; c++, w += t)
-      for (int64_t i = 0; i < t; i++) to[(o * t + i) * a->in + c] = w[i];
+      for (int64_t i = 0; i < t; i++) j->to[(o * t + i) * a->in + c] = w[i];
 }
 
-/* The part of the kernel of one phase, reversed: to [taps][out][in]. */
-static void order_phase(const attr *a, const phase *y, const phase *x, float *to) {
-  int64_t k = a->spec.kernel, s = a->spec.stride;
-  for (int64_t u = y->taps - 1; u >= 0; u--)
-    for (int64_t v = x->taps - 1; v >= 0; v--) {
-      const float *w = a->spec.w->data + (y->i0 + s * u) * k + x->i0 + s * v;
-      for (int64_t i = 0; i < a->out * a->in; i++) *to++ = w[i * k * k];
+/* Outputs [begin, end) of the part of the kernel of one phase, reversed: to [taps][out][in]. */
+static void order_phase(void *arg, int64_t begin, int64_t end, int worker) {
+  (void)worker;
+  const order_job *j = arg;
+  const attr *a = j->a;
+  int64_t k = a->spec.kernel, s = a->spec.stride, tap = 0;
+  for (int64_t u = j->y.taps - 1; u >= 0; u--)
+    for (int64_t v = j->x.taps - 1; v >= 0; v--, tap++) {
+      const float *w = a->spec.w->data + (j->y.i0 + s * u) * k + j->x.i0 + s * v;
+      float *to = j->to + tap * a->out * a->in;
+      for (int64_t i = begin * a->in; i < end * a->in; i++) to[i] = w[i * k * k];
     }
 }
 
 static void pack_forward(tl_exec *x, attr *a, tl_dtype dt) {
   if (a->fwd_version == x->g->params->version + 1) return;
   a->fwd_version = x->g->params->version + 1;
-  order_forward(a, x->scratch);
+  tl_parallel_ranges(x->ctx, a->out, ORDER_OUT, order_forward,
+                     &(order_job){.a = a, .to = x->scratch});
   tl_gemm_pack(x->ctx, &(tl_gemm_pack_args){.dt = dt,
                                             .K = taps(a) * a->in,
                                             .N = a->out,
@@ -100,7 +116,8 @@ static void pack_phases(tl_exec *x, attr *a, tl_dtype dt) {
       phase py = phase_of(&a->spec, i, a->spec.height), px = phase_of(&a->spec, j, a->spec.width);
       int64_t n = py.taps * px.taps;
       if (!n) continue;
-      order_phase(a, &py, &px, x->scratch);
+      tl_parallel_ranges(x->ctx, a->out, ORDER_OUT, order_phase,
+                         &(order_job){a, py, px, x->scratch});
       tl_gemm_pack(x->ctx, &(tl_gemm_pack_args){.dt = dt,
                                                 .K = n * a->out,
                                                 .N = a->in,
@@ -311,15 +328,13 @@ static void order_gradient(void *arg, int64_t begin, int64_t end, int worker) {
   (void)worker;
   const job *j = arg;
   const attr *a = j->n->attr;
-  int64_t t = taps(a);
-  for (int64_t o = begin; o < end; o++) {
-    float *g = a->spec.w->grad + o * a->in * t;
-    for (int64_t c = 0; c < a->in; c++)
-      for (int64_t i = 0; i < t; i++, g++) {
-        float v = j->dw[(i * a->in + c) * a->out + o];
-        *g = j->add ? *g + v : v;
-      }
-  }
+  int64_t t = taps(a), row = a->in * t;
+  for (int64_t c = 0; c < a->in; c++)
+    for (int64_t i = 0; i < t; i++) {
+      const float *v = j->dw + (i * a->in + c) * a->out;
+      float *g = a->spec.w->grad + c * t + i;
+      for (int64_t o = begin; o < end; o++) g[o * row] = j->add ? g[o * row] + v[o] : v[o];
+    }
 }
 
 static void backward_w(tl_exec *x, tl_node *n) {
@@ -331,7 +346,7 @@ static void backward_w(tl_exec *x, tl_node *n) {
   dw.work = (char *)x->scratch + a->dw_bytes;
   tl_gemm(x->ctx, &dw);
   job j = {.x = x, .n = n, .dw = x->scratch, .add = tl_grad_adds(x, n, 1)};
-  tl_parallel_ranges(x->ctx, a->out, 1, order_gradient, &j);
+  tl_parallel_ranges(x->ctx, a->out, ORDER_OUT, order_gradient, &j);
 }
 
 static void bias_rows(void *arg, int64_t begin, int64_t end, int worker) {
