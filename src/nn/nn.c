@@ -72,6 +72,7 @@ void tl_declare_conv_norm(tl_declare *d, const char *name, int64_t in, int64_t o
   snprintf(full, sizeof full, "%s.convolution.weight", name);
   c->w = tl_declare_tensor(d, full, 4, shape,
                            (float)sqrt(2.0 / (double)(out * c->kernel * c->kernel)));
+  if (c->w) c->w->flags |= TL_PARAM_HIDDEN;
   l->norm = (tl_batch_norm_spec){.eps = eps, .momentum = 0.1f /* PyTorch's */};
   snprintf(full, sizeof full, "%s.normalization.weight", name);
   l->norm.gain = tl_declare_vector(d, full, out, 1);

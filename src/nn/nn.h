@@ -34,8 +34,9 @@ tl_norm tl_declare_norm(tl_declare *d, const char *name, tl_norm_kind kind, int6
 tl_node *tl_nn_norm(tl_graph *g, tl_node *x, const tl_norm *n);
 
 /* A convolution without bias, with batch normalisation behind it: NAME.convolution.weight [out, in,
- * kernel, kernel] with the gain of He et al. (2015), and NAME.normalization.weight, bias,
- * running_mean, running_var. `conv` comes with kernel, stride and pad. */
+ * kernel, kernel] with the gain of He et al. (2015), which Muon may train, and
+ * NAME.normalization.weight, bias, running_mean, running_var. `conv` comes with kernel, stride and
+ * pad. */
 typedef struct tl_conv_norm {
   tl_conv_spec conv;
   tl_batch_norm_spec norm;

@@ -58,13 +58,19 @@ bool tl_optim_parse(const char *name, tl_optim_type *out) {
 static rule rule_of(tl_optim_type type, const tl_param *p) {
   if (!p->trainable || !p->grad) return RULE_NONE;
   if (type == TL_OPTIM_SGD) return RULE_SGD;
-  bool matrix = p->ndim == 2 && (p->flags & TL_PARAM_HIDDEN);
+  bool matrix = p->ndim >= 2 && (p->flags & TL_PARAM_HIDDEN);
   return type == TL_OPTIM_MUON && matrix ? RULE_MUON : RULE_ADAMW;
 }
 
 /* Whether the products read this weight as [in, out]. */
 static bool is_conv1d(const tl_param *p) {
   return p->uses && p->uses->pack->conv1d;
+}
+
+/* Columns of what Muon takes for a matrix: of a convolution's kernel [out, in, k, k] all behind the
+ * first axis. */
+static int64_t muon_cols(const tl_param *p) {
+  return p->n / p->shape[0];
 }
 
 static int64_t padded(int64_t n) {
@@ -187,7 +193,10 @@ static tl_status alloc_muon(tl_optim *o, tl_err *err) {
   int64_t(*shapes)[2] = calloc((size_t)o->ps->n + 1, sizeof *shapes);
   if (!shapes) return tl_fail(err, TL_NOMEM, "optimizer: out of memory");
   for (int i = 0; i < o->ps->n; i++)
-    if (o->slot[i].rule == RULE_MUON) memcpy(shapes[n++], o->ps->p[i]->shape, sizeof *shapes);
+    if (o->slot[i].rule == RULE_MUON) {
+      shapes[n][0] = o->ps->p[i]->shape[0];
+      shapes[n++][1] = muon_cols(o->ps->p[i]);
+    }
   tl_status s = n ? tl_muon_new(o->ctx, n, (const int64_t(*)[2])shapes, &o->muon, err) : TL_OK;
   free(shapes);
   return s;
@@ -284,7 +293,7 @@ static void step_matrices(tl_optim *o) {
     if (o->slot[i].rule != RULE_MUON) continue;
     const tl_param *p = o->ps->p[i];
     tl_muon_args a = {.rows = p->shape[0],
-                      .cols = p->shape[1],
+                      .cols = muon_cols(p),
                       .lr = o->opt.muon_lr * o->lr_scale * o->lr_factor[i],
                       .momentum = o->opt.momentum,
                       .weight_decay = decay_of(o, p),
@@ -413,6 +422,6 @@ double tl_optim_flops(const tl_optim *o) {
   double sum = 0;
   for (int i = 0; i < o->ps->n; i++)
     if (o->slot[i].rule == RULE_MUON)
-      sum += tl_muon_flops(o->ps->p[i]->shape[0], o->ps->p[i]->shape[1]);
+      sum += tl_muon_flops(o->ps->p[i]->shape[0], muon_cols(o->ps->p[i]));
   return sum;
 }

@@ -81,7 +81,8 @@ typedef struct bench {
   tl_optim *o;
 } bench;
 
-/* A vector without decay, a decaying table, hidden matrices (wide and tall), a frozen one. */
+/* A vector without decay, a decaying table, hidden matrices (wide and tall), a frozen one, and a
+ * convolution's kernel. */
 static void setup(bench *b, int threads, const tl_optim_options *opt) {
   tl_err err = {0};
   *b = (bench){0};
@@ -95,6 +96,8 @@ static void setup(bench *b, int threads, const tl_optim_options *opt) {
   tl_param *frozen =
       tl_params_add(&b->ps, "frozen", 2, (int64_t[]){8, 8}, TL_INIT_NORMAL, 1, hidden);
   frozen->trainable = false;
+  assert_non_null(
+      tl_params_add(&b->ps, "kernel", 4, (int64_t[]){24, 10, 2, 2}, TL_INIT_NORMAL, 1, hidden));
   assert_int_equal(tl_params_alloc(&b->ps, true, &err), TL_OK);
   tl_params_init(b->ctx, &b->ps, 3);
   assert_int_equal(tl_optim_new(b->ctx, &b->ps, opt, &b->o, &err), TL_OK);
@@ -272,12 +275,12 @@ static void newton_schulz(double *x, int r, int c) {
   free(y);
 }
 
-static void muon_follows_the_formula(void **state) {
-  (void)state;
+/* Parameter `which`, 24 x 40. */
+static void follow_muon(int which) {
   bench b;
   tl_optim_options opt = with_type(TL_OPTIM_MUON);
   setup(&b, 2, &opt);
-  tl_param *p = b.ps.p[2];
+  tl_param *p = b.ps.p[which];
   int n = (int)p->n;
   double *w = malloc(sizeof *w * (size_t)n), *m = calloc((size_t)n, sizeof *m),
          *u = malloc(sizeof *u * (size_t)n);
@@ -300,6 +303,12 @@ static void muon_follows_the_formula(void **state) {
   free(m);
   free(u);
   teardown(&b);
+}
+
+static void muon_follows_the_formula(void **state) {
+  (void)state;
+  follow_muon(2);
+  follow_muon(5); /* a kernel is the matrix of all behind its first axis */
 }
 
 /* Sides that the symmetric products cut into bands. */
@@ -374,8 +383,8 @@ static void gradient_norm_is_the_norm(void **state) {
   setup(&b, 2, &opt);
   fill_grads(&b, 1);
   double sum = 0;
-  for (int i = 0; i < 4; i++)
-    for (int64_t k = 0; k < b.ps.p[i]->n; k++)
+  for (int i = 0; i < b.ps.n; i++)
+    for (int64_t k = 0; b.ps.p[i]->grad && k < b.ps.p[i]->n; k++)
       sum += (double)b.ps.p[i]->grad[k] * (double)b.ps.p[i]->grad[k];
   assert_near(tl_grad_norm(b.ctx, &b.ps) / sqrt(sum), 1, 1e-6);
   b.ps.p[1]->grad[69999] = NAN;
