@@ -135,12 +135,53 @@ typedef struct tl_task_data {
 tl_status tl_task_make(tl_task_kind kind, const char *const *text, const char *const *text_b,
                        size_t n, tl_task_data *out, tl_err *err);
 void tl_task_data_free(tl_task_data *d);
+typedef enum tl_image_format {
+  TL_IMAGES_AUTO, TL_IMAGES_FOLDER, TL_IMAGES_CSV, TL_IMAGES_TAR, TL_IMAGES_IDX, TL_IMAGES_CIFAR, TL_IMAGES_NPZ,
+} tl_image_format;
+enum { TL_IMAGE_MAX_BAD = 20 };
+typedef struct tl_image_limits {
+  int32_t max_side;
+  int64_t max_pixels;
+  size_t max_bytes;
+} tl_image_limits;
+typedef struct tl_mask_options {
+  int32_t void_id;
+} tl_mask_options;
+typedef struct tl_image_options {
+  tl_image_format format;
+  bool skip_bad;
+  bool unlabelled;
+  bool several;
+  const tl_labels *labels;
+  const tl_mask_options *masks;
+  tl_image_limits limits;
+  size_t memory;
+} tl_image_options;
+typedef struct tl_image_data {
+  tl_task_data records;
+  int32_t channels;
+  int32_t width, height;
+  size_t n_decoded;
+  size_t n_bad;
+  char *bad[TL_IMAGE_MAX_BAD];
+  struct tl_image_data *masks;
+  bool ids;
+  int32_t void_id;
+  struct tl_image_entry *entry;
+  struct tl_image_block *blocks;
+  tl_image_limits limits;
+} tl_image_data;
+tl_status tl_image_read(const char *path, const tl_image_options *options, tl_image_data *out,
+                        tl_err *err);
+void tl_image_data_free(tl_image_data *d);
 typedef struct tl_predictions {
   int n_outputs;
   size_t n;
   float *output;
   int32_t *label;
   char **text;
+  uint64_t *pixels;
+  size_t *confusion;
   double loss;
 } tl_predictions;
 void tl_predictions_free(tl_predictions *p);
@@ -152,6 +193,9 @@ tl_task_kind tl_predictor_kind(const tl_predictor *p);
 const tl_labels *tl_predictor_labels(const tl_predictor *p);
 tl_status tl_predictor_run(tl_predictor *p, const tl_task_data *d, tl_predictions *out,
                            tl_scores *scores, tl_err *err);
+bool tl_predictor_reads_images(const tl_predictor *p);
+tl_status tl_predictor_run_images(tl_predictor *p, const tl_image_data *d, tl_predictions *out,
+                                  tl_scores *scores, tl_err *err);
 
 typedef struct tl_embed_options {
   const char *pool;

@@ -53,6 +53,20 @@ class Predictor(Handle):
         finally:
             lib.tl_task_data_free(C.byref(data))
 
+    def predict_pictures(self, path, skip_bad=False):
+        """Of all pictures in a folder (whatever its folders are called), list, archive or file of arrays, as tilth
+        predict --unlabelled reads them. The answer is that of predict, with name, the n pictures' names."""
+        options = types["tl_image_options"](skip_bad=skip_bad, unlabelled=True)
+        data, out = types["tl_image_data"](), _Predictions()
+        call("tl_image_read", path_bytes(path), C.byref(options), C.byref(data))
+        try:
+            self._context.call("tl_predictor_run_images", self, C.byref(data), C.byref(out.c), None)
+            answer = self._answer(data.records, out)
+            answer.name = [data.records.text[i].decode() for i in range(data.records.n)]
+            return answer
+        finally:
+            lib.tl_image_data_free(C.byref(data))
+
     def _answer(self, data, out):
         rows, width = out.c.n, out.c.n_outputs
         answer = SimpleNamespace()

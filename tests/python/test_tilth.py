@@ -150,6 +150,29 @@ class Models(unittest.TestCase):
         p = tilth.Predictor(self.finetune("scores.tsv", "regression").model)
         self.assertEqual(p.predict(["the sun number 1", "the moon number 2"]).value.shape, (2,))
 
+    def test_pictures(self):
+        bars = np.tile([160, 160, 40, 40], (60, 8, 2)).astype(np.uint8)  # that stand; of every other one lie
+        bars[::2] = bars[::2].transpose(0, 2, 1)
+        bars += np.random.default_rng(0).integers(0, 40, bars.shape, np.uint8)
+        head = struct.pack(">HBBIII", 0, 8, 3, *bars.shape)
+        pathlib.Path("bars-images-idx3-ubyte").write_bytes(head + bars.tobytes())
+        labels = bytes(i % 2 for i in range(60))
+        pathlib.Path("bars-labels-idx1-ubyte").write_bytes(struct.pack(">HBBI", 0, 8, 1, 60) + labels)
+        shape = {"dim": 16, "layers": 1, "heads": 2, "patch": 4, "type": "vit"}
+        result = tilth.finetune("", "bars-images-idx3-ubyte", "image_classify", {
+            **{"model." + k: v for k, v in shape.items()}, "train.steps": 100, "train.batch": 16, "optim.lr": 5e-3})
+        p = tilth.Predictor(result.model)
+        self.assertEqual((p.task, p.labels), ("image_classify", ["0", "1"]))
+        answer = p.predict_pictures("bars-images-idx3-ubyte")
+        self.assertEqual(answer.label, ["0", "1"] * 30)
+        self.assertEqual(answer.output.shape, (60, 2))
+        self.assertEqual(answer.name[59], "bars-images-idx3-ubyte:59")
+        with self.assertRaises(tilth.Error) as e:
+            p.predict(["a text"])
+        self.assertIn("reads pictures", str(e.exception))
+        with self.assertRaises(tilth.Error):
+            p.predict_pictures("nowhere")
+
     def test_embeddings(self):
         e = tilth.Embedder(base.model)
         x = e.embed(["The man", "The woman", "The man"])
