@@ -113,7 +113,7 @@ static tl_conv_spec conv_of(int64_t kernel, int64_t stride) {
 static void declare_layer(const tl_model *m, tl_declare *d, residual *r, int64_t in, int64_t out,
                           int64_t stride) {
   const tl_model_config *c = &m->c;
-  char name[16];
+  char name[24];
   int64_t inner = c->bottleneck ? out / REDUCTION : out;
   r->n = c->bottleneck ? 3 : 2;
   r->projects = in != out || stride != 1;
