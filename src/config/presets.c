@@ -242,13 +242,25 @@ static const char *const segment_camvid[] = {
     "guard.policy=skip",
     NULL};
 
-static const char *const capsnet_fashion[] = {
-    "run.name=capsnet-fashion", "task.type=image_classify", "task.epochs=5",
-    "task.dropout=0",           "model.type=capsnet",       "model.dim=64",
-    "model.capsules=8",         "image.crop=pad",           "image.pad=2",
-    "train.batch=128",          "optim.type=adamw",         "optim.lr=1e-3",
-    "optim.schedule=cosine",    "optim.min_lr_ratio=0.01",  "optim.warmup_fraction=0.05",
-    "optim.weight_decay=0",     "guard.policy=skip",        NULL};
+static const char *const capsnet_fashion[] = {"run.name=capsnet-fashion",
+                                              "run.dtype=f32",
+                                              "task.type=image_classify",
+                                              "task.epochs=5",
+                                              "task.dropout=0",
+                                              "model.type=capsnet",
+                                              "model.dim=64",
+                                              "model.capsules=8",
+                                              "image.crop=pad",
+                                              "image.pad=2",
+                                              "train.batch=128",
+                                              "optim.type=adamw",
+                                              "optim.lr=1e-3",
+                                              "optim.schedule=cosine",
+                                              "optim.min_lr_ratio=0.01",
+                                              "optim.warmup_fraction=0.05",
+                                              "optim.weight_decay=0",
+                                              "guard.policy=skip",
+                                              NULL};
 
 static const char *const resnet_cifar[] = {"run.name=resnet-cifar",
                                            "task.type=image_classify",

@@ -361,7 +361,7 @@ static tl_node *build_case(tl_graph *g, const int64_t *d) {
 static const int64_t cases[][TL_MAX_CASE_DIMS] = {
     {1, 1, 1, 1, 1, 1, 1},     {2, 3, 4, 2, 5, 1, 1},
     {5, 12, 8, 10, 16, 3, 4},  {3, 7, 5, 3, 17, 4, 7},
-    {70, 6, 2, 5, 3, 2, 3},    {6, 4, 1, 2, 40000, 2, 4}, /* blocks */
+    {70, 6, 2, 5, 3, 2, 3},    {6, 4, 1, 400, 200, 2, 4}, /* blocks */
     {2, 72, 8, 10, 16, 3, 36}, {0}};
 
 const tl_op tl_op_routing = {
