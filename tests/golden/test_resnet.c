@@ -10,6 +10,8 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "base/buf.h"
+#include "base/file.h"
 #include "transfer/image_graph.h"
 
 enum { N = 4, C = 5, SIDE = 37, VALUES = 3 * SIDE * SIDE };
@@ -96,8 +98,44 @@ static void test_bottleneck(void **state) {
   compare(TL_SOURCE_DIR "/tests/golden/models/resnet-bottleneck", 5 * 16 + 2);
 }
 
+/* A stem that Hugging Face's class does not have: the file says so, and is read again. */
+static void test_small_stem(void **state) {
+  (void)state;
+  char dir[] = "/tmp/tilth-resnet-XXXXXX", path[64];
+  tl_err err = {TL_OK, ""};
+  tl_model *m = NULL;
+  tl_buf text = {0};
+  tl_model_config c = {.type = "resnet",
+                       .image_size = 21,
+                       .channels = 1,
+                       .stages = 2,
+                       .depths = {1, 2},
+                       .widths = {4, 6},
+                       .small_stem = true,
+                       .halve_first = true};
+  tl_model_config back;
+  assert_non_null(mkdtemp(dir));
+  if (tl_model_new(&c, 1, false, &m, &err) != TL_OK) fail_msg("%s", err.msg);
+  assert_int_equal(m->c.max_len, 6 * 6); /* 21, 11, 6 */
+  assert_int_equal(tl_model_save(m, NULL, dir, &err), TL_OK);
+  snprintf(path, sizeof path, "%s/config.json", dir);
+  assert_int_equal(tl_file_read(path, 1 << 16, &text, &err), TL_OK);
+  assert_non_null(strstr(text.data, "\"model_type\": \"tilth_resnet\""));
+  if (tl_model_read_config(dir, &back, &err) != TL_OK) fail_msg("%s", err.msg);
+  assert_memory_equal(back.depths, c.depths, sizeof c.depths);
+  assert_memory_equal(back.widths, c.widths, sizeof c.widths);
+  assert_true(back.small_stem && back.halve_first && !back.bottleneck && back.image_size == 21);
+  tl_model_free(m);
+  c.bottleneck = true; /* 6 channels have no whole quarter */
+  assert_int_equal(tl_model_new(&c, 1, false, &m, &err), TL_CONFIG);
+  assert_non_null(strstr(err.msg, "stage 2"));
+  tl_buf_free(&text);
+  assert_int_equal(tl_remove_tree(dir, NULL), TL_OK);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_basic),
-                                     cmocka_unit_test(test_bottleneck)};
+                                     cmocka_unit_test(test_bottleneck),
+                                     cmocka_unit_test(test_small_stem)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
