@@ -26,9 +26,13 @@ static void near_to(const char *what, const float *a, const float *b, int64_t n)
 }
 
 static tl_config *settings(void) {
-  const char *text[] = {"objective.type=mae",        "objective.mask_rate=0.7",
-                        "objective.decoder_dim=24",  "objective.decoder_layers=2",
-                        "objective.decoder_heads=2", "train.batch=3"};
+  const char *text[] = {"objective.type=mae",
+                        "objective.mask_rate=0.7",
+                        "objective.decoder_dim=24",
+                        "objective.decoder_layers=2",
+                        "objective.decoder_heads=2",
+                        "objective.norm_pixels=true",
+                        "train.batch=3"};
   tl_config *c = NULL;
   tl_err err = {TL_OK, ""};
   if (tl_config_load(NULL, NULL, text, sizeof text / sizeof *text, &c, &err) != TL_OK)

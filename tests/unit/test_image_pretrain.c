@@ -253,6 +253,17 @@ static void the_same_bits(void **state) {
   check_same_bits("byol", "resnet"); /* norms over the batch, in the teacher too */
 }
 
+/* One patch of four is seen: it tells which half of the picture is bright, but not much of the
+ * empty pixels that image.crop=pad brings in. */
+static void hidden_patches_are_filled_in(void **state) {
+  (void)state;
+  watcher w = {0};
+  train("mae", "vit", TL_OK, NULL, 2, &w);
+  double begin = (w.loss[1] + w.loss[2] + w.loss[3]) / 3;
+  double end = (w.loss[STEPS - 2] + w.loss[STEPS - 1] + w.loss[STEPS]) / 3;
+  if (!(end < 0.8 * begin)) fail_msg("loss %g, then %g", begin, end);
+}
+
 /* The finished model is a body that fine-tuning begins with. */
 static void a_body_is_left(void **state) {
   (void)state;
@@ -309,6 +320,7 @@ static void what_cannot_be_is_refused(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(views_come_together_without_collapse), cmocka_unit_test(the_same_bits),
-      cmocka_unit_test(a_body_is_left), cmocka_unit_test(what_cannot_be_is_refused)};
+      cmocka_unit_test(hidden_patches_are_filled_in), cmocka_unit_test(a_body_is_left),
+      cmocka_unit_test(what_cannot_be_is_refused)};
   return cmocka_run_group_tests(tests, make_pictures, remove_all);
 }
