@@ -49,6 +49,6 @@ say "fine-tuning with 10 and 100 labels per class: pretrained, from scratch, a l
 "$tilth" report labels --task image_classify --from "$run/model" --run "$run" --data "$train" --test "$test" \
   --title "Fashion-MNIST: what pretraining was worth" --arms pretrained,scratch,pixels \
   --labels 100,1000 --seeds 3 --lrs 1e-3,3e-3 --max-test 3000 --out "$out/labels-$minutes.json" \
-  --page "$out/report.html" train.batch=32 task.epochs=5 task.min_steps=150 task.dropout=0 \
+  --page "$out/report.html" train.batch=32 task.epochs=20 task.min_steps=300 task.dropout=0 \
   image.crop=pad image.pad=2 image.flip=0.5 optim.schedule=cosine optim.weight_decay=0.05
 say "the report is at $out/report.html"
