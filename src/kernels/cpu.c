@@ -1,4 +1,4 @@
-#include "kernels/kernels.h"
+#include "kernels/gemm.h"
 
 #include <string.h>
 
@@ -74,7 +74,8 @@ static void init_rung(tl_kernels *k, tl_cpu_level rung) {
   case TL_CPU_AVX512BF16:
     tl_attn_init_avx512bf16(k->attn);
     tl_gemm_init_avx512bf16(k->gemm);
-    k->native_bf16 = true;
+    k->native_bf16 =
+        rung <= tl_cpu_detect() && tl_gemm_bf16_pays(&k->gemm[TL_F32], &k->gemm[TL_BF16]);
     break;
 #endif
   default:

@@ -383,14 +383,28 @@ static double seconds(void) {
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+/* Of about n multiply-adds. */
+static double peak_now(const tl_gemm_kernels *k, int64_t n) {
+  double start = seconds();
+  int64_t flops = tl_gemm_impl_of(k)->peak(n);
+  return (double)flops / (seconds() - start) * 1e-9;
+}
+
 double tl_peak_gflops(tl_cpu_level level, tl_dtype dt) {
-  const struct tl_gemm_impl *impl = tl_gemm_impl_of(&tl_kernels_get(level)->gemm[dt]);
+  const tl_gemm_kernels *k = &tl_kernels_get(level)->gemm[dt];
   double best = 0, begin = seconds();
   for (int run = 0; run < 3 || seconds() - begin < 0.06; run++) {
-    double start = seconds();
-    int64_t flops = impl->peak(1 << 24);
-    double rate = (double)flops / (seconds() - start) * 1e-9;
+    double rate = peak_now(k, 1 << 24);
     if (rate > best) best = rate;
   }
   return best;
+}
+
+bool tl_gemm_bf16_pays(const tl_gemm_kernels *f32, const tl_gemm_kernels *bf16) {
+  double best[2] = {0};
+  for (int run = 0; run < 24; run++) {
+    double rate = peak_now(run % 2 ? bf16 : f32, 1 << 20);
+    if (rate > best[run % 2]) best[run % 2] = rate;
+  }
+  return best[1] > 1.25 * best[0];
 }

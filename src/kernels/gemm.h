@@ -89,5 +89,9 @@ void tl_gemm_batched(tl_ctx *ctx, const tl_gemm_args *a, const tl_gemm_batch *ba
 /* The multiply-add rate of one thread from registers alone, in GFLOP/s, for the instruction that
  * products of this type use at this level (<= tl_cpu_detect()); measured, about 60 ms. */
 double tl_peak_gflops(tl_cpu_level level, tl_dtype dt);
+/* Whether products of bf16 are clearly faster than those of f32: some CPUs have twice the rate,
+ * others, with the same instructions, half of it. The best of many short bursts in turn, 1 ms in
+ * all, so that other work on the machine does not change the answer. */
+bool tl_gemm_bf16_pays(const tl_gemm_kernels *f32, const tl_gemm_kernels *bf16);
 
 #endif

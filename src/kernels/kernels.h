@@ -232,7 +232,7 @@ typedef enum tl_cpu_level {
 typedef struct tl_kernels {
   tl_cpu_level level;
   const char *name; /* "ref", "avx2", "avx512", "avx512bf16" */
-  bool native_bf16; /* the CPU multiplies bf16 faster than f32 */
+  bool native_bf16; /* the CPU multiplies bf16 faster than f32 (measured) */
   tl_row_kernels row;
   tl_optim_kernels optim;
   tl_attn_kernels attn[2]; /* by dtype: TL_F32, TL_BF16 */

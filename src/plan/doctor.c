@@ -265,6 +265,9 @@ static void examine_kernels(doctor *d) {
   d->section = "kernels";
   say(d, "best level", "%s", tl_cpu_level_name(best));
   say(d, "level in use", "%s", lowered && *lowered ? lowered : tl_cpu_level_name(best));
+  bool bf16 = tl_kernels_dtype(tl_kernels_get(best), "auto") == TL_BF16;
+  say(d, "run.dtype=auto", "%s%s", bf16 ? "bf16" : "f32",
+      bf16 || best < TL_CPU_AVX512BF16 ? "" : ": its products are faster here than those of bf16");
   for (int level = (int)best; level >= 0; level--) {
     tl_cpu_level l = (tl_cpu_level)level;
     say_family(d, "rows", l, offsetof(tl_kernels, row), sizeof(tl_row_kernels));

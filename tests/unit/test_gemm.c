@@ -397,6 +397,18 @@ static void nan_stays_in_its_row(void **state) {
   }
 }
 
+/* Where the measured rates are far enough apart to be told apart on a busy machine. */
+static void auto_is_the_faster_type(void **state) {
+  (void)state;
+  tl_cpu_level level = tl_cpu_detect();
+  double f32 = tl_peak_gflops(level, TL_F32), bf16 = tl_peak_gflops(level, TL_BF16);
+  tl_dtype dt = tl_kernels_dtype(tl_kernels_get(level), "auto");
+  if (bf16 > 1.6 * f32) assert_int_equal(dt, TL_BF16);
+  if (bf16 < f32) assert_int_equal(dt, TL_F32);
+  assert_int_equal(tl_kernels_dtype(tl_kernels_get(level), "bf16"), TL_BF16);
+  assert_int_equal(tl_kernels_dtype(tl_kernels_get(level), "f32"), TL_F32);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(odd_shapes),
@@ -407,6 +419,7 @@ int main(void) {
       cmocka_unit_test(pieces_share_a_pack),
       cmocka_unit_test(batches_equal_single_products),
       cmocka_unit_test(nan_stays_in_its_row),
+      cmocka_unit_test(auto_is_the_faster_type),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }
