@@ -39,10 +39,10 @@ typedef struct tl_train_options {
 
 /* What a fine-tuning adds to the result. */
 typedef struct tl_task_result {
-  const char *type;                 /* task.type; NULL: this was pretraining */
-  const char *metric;               /* the score that chose the best step */
-  double best;                      /* its value there on the validation records */
-  int64_t trained;                  /* weights that moved */
+  const char *type;   /* task.type, or "clip": pretraining by it; NULL: other pretraining */
+  const char *metric; /* the score that chose the best step */
+  double best;        /* its value there on the validation records */
+  int64_t trained;    /* weights that moved */
   int64_t n_train, n_valid, n_test; /* records */
   int64_t n_cut;                    /* training records longer than task.max_len */
   tl_scores valid, test;            /* of the finished model; n == 0: no such records */

@@ -106,6 +106,8 @@ static tl_status list_columns(const tl_image_builder *b, char *columns, size_t s
   if (!f) return tl_fail_errno(err, "%s", path);
   if (fgets(line, sizeof line, f)) line[strcspn(line, "\r\n")] = 0;
   fclose(f);
+  if (b->role == TL_ROLE_ALL && !strstr(line, second) && strstr(line, "caption"))
+    second = "caption";
   snprintf(columns, size, alone ? "text=1" : "text=1,%s=2", role);
   for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
     size_t n = strlen(known[i]);

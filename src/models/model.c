@@ -287,23 +287,28 @@ static void common_attention(tl_model *m) {
   }
 }
 
+/* What an architecture's declaration reads: complete sizes, and the blocks, which lie in `arena`.
+ */
+static tl_status prepare(tl_model *m, const tl_model_config *config, tl_arena *arena, tl_err *err) {
+  m->c = *config;
+  m->arch = tl_arch_find(config->type);
+  if (!m->arch) return tl_fail(err, TL_CONFIG, "model type \"%s\" is unknown", config->type);
+  TL_TRY(check_config(&m->c, m->arch, err));
+  m->act = tl_act_find(m->c.act);
+  m->n_blocks = m->c.layers + m->c.encoder_layers;
+  m->block = tl_arena_alloc(arena, (size_t)m->n_blocks * sizeof *m->block);
+  if (!m->block) return tl_fail(err, TL_NOMEM, "model: out of memory");
+  common_attention(m);
+  return TL_OK;
+}
+
 tl_status tl_model_alloc(const tl_model_config *config, bool with_grads, tl_declare_extra_fn extra,
                          void *user, tl_model **out, tl_err *err) {
   tl_model *m = calloc(1, sizeof *m);
   if (!m) return tl_fail(err, TL_NOMEM, "model: out of memory");
-  m->c = *config;
-  m->arch = tl_arch_find(config->type);
   m->with_grads = with_grads;
-  tl_status s = m->arch ? check_config(&m->c, m->arch, err)
-                        : tl_fail(err, TL_CONFIG, "model type \"%s\" is unknown", config->type);
+  tl_status s = prepare(m, config, &m->arena, err);
   if (s == TL_OK) {
-    m->act = tl_act_find(m->c.act);
-    m->n_blocks = m->c.layers + m->c.encoder_layers;
-    m->block = tl_arena_alloc(&m->arena, (size_t)m->n_blocks * sizeof *m->block);
-    if (!m->block) s = tl_fail(err, TL_NOMEM, "model: out of memory");
-  }
-  if (s == TL_OK) {
-    common_attention(m);
     tl_declare d = {.ps = &m->params};
     m->arch->declare(m, &d);
     tl_model_declare_added(m, &d);
@@ -318,6 +323,20 @@ tl_status tl_model_alloc(const tl_model_config *config, bool with_grads, tl_decl
   }
   *out = m;
   return TL_OK;
+}
+
+tl_model *tl_model_declare_within(tl_model *owner, tl_declare *d, const tl_model_config *config) {
+  tl_model *m = tl_arena_alloc(&owner->arena, sizeof *m);
+  if (d->err.code != TL_OK) return NULL;
+  if (!m) {
+    tl_fail(&d->err, TL_NOMEM, "out of memory");
+    return NULL;
+  }
+  *m = (tl_model){.with_grads = owner->with_grads};
+  if (prepare(m, config, &owner->arena, &d->err) != TL_OK) return NULL;
+  m->arch->declare(m, d);
+  tl_declare_prefix(d, "%s", "");
+  return m;
 }
 
 tl_status tl_model_new_with(const tl_model_config *config, uint64_t seed, bool with_grads,

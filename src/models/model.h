@@ -254,6 +254,10 @@ tl_status tl_model_new_with(const tl_model_config *config, uint64_t seed, bool w
 /* The same without values: they are the caller's to set. */
 tl_status tl_model_alloc(const tl_model_config *config, bool with_grads, tl_declare_extra_fn extra,
                          void *user, tl_model **out, tl_err *err);
+/* A second body, of texts, whose parameters are added to the owner's before they are allocated (in
+ * an extra function): for graphs on the owner's parameters, never freed by itself. NULL with the
+ * reason in d->err. */
+tl_model *tl_model_declare_within(tl_model *owner, tl_declare *d, const tl_model_config *config);
 /* The text of config.json (malloc'ed; NULL when out of memory), and the parameters as tensors for
  * model.safetensors (malloc'ed array of *n; data borrowed): all, or (finished) without low-rank
  * pairs, which have been merged then, and without what an objective added. */

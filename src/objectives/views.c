@@ -138,3 +138,31 @@ tl_node *tl_barlow_twins(tl_graph *g, tl_node *z, double off, double scale) {
   tl_node *c = tl_matmul(g, column[0], column[1], false, true, (float)(1 / (double)n));
   return tl_barlow_loss(g, c, (float)off, (float)scale);
 }
+
+static tl_node *in_place(tl_graph *g, tl_node *x, float (*place)(int64_t n, int64_t r, int64_t c)) {
+  int64_t n = x->shape[0];
+  return tl_matmul(g, table(g, "place", 2 * n, n, place, n), x, false, false, 1);
+}
+
+tl_node *tl_clip_loss(tl_graph *g, tl_node *pictures, tl_node *texts, tl_param *log_scale,
+                      tl_node *mask, tl_node **rows) {
+  static const float most = 4.6051702f; /* ln 100 */
+  if (g->err.code != TL_OK) return &g->stand_in;
+  tl_node *z = *rows =
+      tl_add(g, in_place(g, pictures, first_view), in_place(g, texts, second_view));
+  tl_node *similar = tl_scale_exp(g, tl_matmul(g, z, z, false, true, 1), log_scale, most);
+  return tl_softmax_loss(g, tl_add(g, similar, mask), partners(g, 2 * pictures->shape[0]));
+}
+
+void tl_clip_mask(tl_node *mask, const int32_t *text) {
+  int64_t n = mask->shape[0] / 2;
+  for (int64_t r = 0; r < 2 * n; r++)
+    for (int64_t c = 0; c < 2 * n; c++) {
+      bool own = (r < n) == (c < n), partner = (r + n) % (2 * n) == c;
+      float v = own || (!partner && text[r % n] == text[c % n]) ? never : 0;
+      if (mask->dt == TL_BF16)
+        ((tl_bf16 *)mask->data)[r * 2 * n + c] = tl_f32_to_bf16(v);
+      else
+        ((float *)mask->data)[r * 2 * n + c] = v;
+    }
+}

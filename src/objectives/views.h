@@ -36,5 +36,13 @@ tl_node *tl_teacher_distance(tl_graph *g, tl_node *q, tl_node *teacher);
 /* Barlow Twins (Zbontar et al., 2021): tl_barlow_loss of the columns' correlations between the two
  * views, each column brought to mean 0 and variance 1 over the view. */
 tl_node *tl_barlow_twins(tl_graph *g, tl_node *z, double off, double scale);
+/* CLIP (Radford et al., 2021) of unit rows of n pictures and of their texts [n, D]: of all texts a
+ * picture's own is to be the nearest, and of all pictures a text's own. The logits are the cosines
+ * times exp(log_scale), at most 100, plus mask [2n, 2n], which hides a row's own kind
+ * (tl_clip_mask); *rows are both, [2n, D]. The sum over both directions. */
+tl_node *tl_clip_loss(tl_graph *g, tl_node *pictures, tl_node *texts, tl_param *log_scale,
+                      tl_node *mask, tl_node **rows);
+/* Sets the mask's values for texts of these numbers: equal texts are no negatives of each other. */
+void tl_clip_mask(tl_node *mask, const int32_t *text);
 
 #endif

@@ -82,6 +82,8 @@ tl_node *tl_matmul(tl_graph *g, tl_node *a, tl_node *b, bool trans_a, bool trans
 tl_node *tl_add(tl_graph *g, tl_node *a, tl_node *b);
 tl_node *tl_mul(tl_graph *g, tl_node *a, tl_node *b);
 tl_node *tl_scale(tl_graph *g, tl_node *x, float alpha);
+/* exp(min(p, most)) x, p a parameter of one element. */
+tl_node *tl_scale_exp(tl_graph *g, tl_node *x, tl_param *p, float most);
 tl_node *tl_activation(tl_graph *g, tl_node *x, tl_act f);
 /* x [N, 2d] = (a | b) -> f(a) * b, [N, d]: SwiGLU with SILU, GeGLU with GELU. */
 tl_node *tl_glu(tl_graph *g, tl_node *x, tl_act f);

@@ -29,7 +29,7 @@ struct tl_image_feed {
   pthread_cond_t change;
 };
 
-static size_t record_at(const tl_image_feed *f, uint64_t position) {
+size_t tl_image_feed_record(const tl_image_feed *f, uint64_t position) {
   uint64_t n = (uint64_t)f->o.n;
   uint64_t i = tl_permute(tl_mix64(f->o.seed, position / n), n, position % n);
   return f->o.index[i];
@@ -39,7 +39,7 @@ static size_t record_at(const tl_image_feed *f, uint64_t position) {
 static tl_status load_picture(tl_image_feed *f, uint64_t seed, uint64_t position, float *out,
                               int32_t *classes, tl_err *err) {
   tl_image m, mask = {0};
-  size_t at = record_at(f, position);
+  size_t at = tl_image_feed_record(f, position);
   TL_TRY(tl_image_get(f->o.data, at, f->o.augment.channels, &m, err));
   tl_status s = classes ? tl_image_get(f->o.data->masks, at, 1, &mask, err) : TL_OK;
   if (s == TL_OK && classes)
@@ -56,7 +56,7 @@ static void add_label(const tl_image_feed *f, uint64_t position, double share, f
   const tl_task_data *d = &f->o.data->records;
   double smoothing = d->label ? f->o.smoothing : 0, even = smoothing / (double)f->outputs;
   for (int64_t k = 0; k < f->outputs; k++) t[k] += (float)(share * even);
-  tl_image_target(d, record_at(f, position), (float)(share * (1 - smoothing)), t);
+  tl_image_target(d, tl_image_feed_record(f, position), (float)(share * (1 - smoothing)), t);
 }
 
 /* Sample i is mixed with the one as far from the other end, as that was before. */
@@ -161,7 +161,7 @@ tl_status tl_image_feed_new(const tl_image_feed_options *o, tl_image_feed **out,
   if (!f) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
   f->o = *o;
   f->values = o->model.channels * o->model.image_size * o->model.image_size;
-  f->outputs = o->data->records.labels.n;
+  f->outputs = o->views ? 0 : o->data->records.labels.n;
   f->first = UINT64_MAX; /* nothing is asked for yet */
   pthread_mutex_init(&f->lock, NULL);
   pthread_cond_init(&f->change, NULL);

@@ -35,6 +35,8 @@ typedef struct tl_image_batch {
   const int32_t *classes; /* [batch][side][side]; NULL: there are none */
 } tl_image_batch;
 tl_image_batch tl_image_feed_get(tl_image_feed *f, uint64_t position);
+/* The record of the sample at this position. */
+size_t tl_image_feed_record(const tl_image_feed *f, uint64_t position);
 /* The first failure of a picture (it stayed empty); TL_OK: there was none. */
 tl_status tl_image_feed_error(tl_image_feed *f, tl_err *err);
 

@@ -1,4 +1,4 @@
-/* Pretraining on pictures without labels as the loop sees it: an objective of
+/* Pretraining on pictures, without labels or with captions, as the loop sees it: an objective of
  * transfer/picture_objective.h, perhaps with a teacher. */
 #include <math.h>
 #include <stdlib.h>
@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "train/captions.h"
 #include "train/finetune.h"
 #include "train/image_batch.h"
 #include "transfer/picture_objective.h"
@@ -22,6 +23,7 @@ typedef struct tl_picture_run {
   tl_image_feed *feed, *held_out;
   tl_image_batch *micro; /* [accum] */
   uint64_t *position;    /* [accum] of its first sample */
+  tl_captions captions;  /* with objective->captions */
 } tl_picture_run;
 
 /* Held-out pictures have positions of their own. */
@@ -48,11 +50,15 @@ static tl_status split(tl_trainer *t, tl_err *err) {
 static tl_status read_data(tl_trainer *t, tl_err *err) {
   tl_picture_run *r = t->pictures;
   t->data_name = t->cfg->data.images;
-  TL_TRY(tl_part_read_unlabelled(t->cfg, t->data_name, &r->file, err));
+  TL_TRY(r->objective->captions ? tl_part_read_captions(t->cfg, t->data_name, &r->file, err)
+                                : tl_part_read_unlabelled(t->cfg, t->data_name, &r->file, err));
   for (int i = 0; i < TL_IMAGE_MAX_BAD && r->file.bad[i]; i++)
     tl_trainer_note(t, "warning", "left out: %s", r->file.bad[i]);
   t->data_hash = r->file.records.hash;
-  return split(t, err);
+  TL_TRY(split(t, err));
+  return r->objective->captions
+             ? tl_captions_init(t, &r->file.records, (int64_t)r->n_held_out, &r->captions, err)
+             : TL_OK;
 }
 
 /* --- model and graphs --------------------------------------------------------------------------
@@ -65,6 +71,7 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
   TL_TRY(tl_part_model_config(c, c->model.from, &r->file, &mc, err));
   mc.dropout = c->model.dropout;
   mc.attention_dropout = c->model.attention_dropout;
+  if (r->captions.tok) mc.vocab = tl_tokenizer_vocab_size(r->captions.tok);
   TL_TRY(tl_picture_model_new(r->objective, c, &mc, true, &r->parts[0], &t->model, err));
   tl_augment_from(c, (int32_t)mc.image_size, (int32_t)mc.channels, false, &r->plain);
   if (*c->model.from) {
@@ -105,6 +112,8 @@ static tl_status make_feed(tl_trainer *t, const size_t *index, size_t n, tl_imag
   tl_augment_from(c, r->plain.size, r->plain.channels, true, &o.augment);
   memcpy(o.augment.mean, r->plain.mean, sizeof o.augment.mean);
   memcpy(o.augment.std, r->plain.std, sizeof o.augment.std);
+  /* Retrieval is judged on pictures as they are. */
+  if (r->objective->captions && index != r->index) o.augment = r->plain;
   return tl_image_feed_new(&o, out, err);
 }
 
@@ -136,20 +145,22 @@ static int64_t load(tl_trainer *t, int64_t m, uint64_t position) {
   return r->graph.targets;
 }
 
-static tl_lm_loss run_on(tl_picture_run *r, const tl_image_batch *b, uint64_t position,
-                         const tl_pass *pass) {
-  const float *l = tl_picture_graph_run(&r->graph, &r->teach, b->patches, position, pass);
+/* A batch of a feed; chance: where its own begins. */
+static tl_lm_loss run_on(tl_picture_run *r, const tl_image_feed *f, const tl_image_batch *b,
+                         uint64_t position, uint64_t chance, const tl_pass *pass) {
+  if (r->objective->captions) tl_captions_set(&r->captions, &r->graph, f, position);
+  const float *l = tl_picture_graph_run(&r->graph, &r->teach, b->patches, chance, pass);
   return (tl_lm_loss){l[TL_LOSS_SUM], l[TL_LOSS_Z], l[TL_LOSS_COUNT], l[TL_LOSS_CORRECT]};
 }
 
 static tl_lm_loss run(tl_trainer *t, int64_t m, const tl_pass *pass, tl_run_size *size) {
   tl_picture_run *r = t->pictures;
   *size = (tl_run_size){r->graph.n * t->model->c.max_len, r->graph.n};
-  return run_on(r, &r->micro[m], r->position[m], pass);
+  return run_on(r, r->feed, &r->micro[m], r->position[m], r->position[m], pass);
 }
 
 /* Pictures that are held out, with the same chance every time. */
-static tl_status evaluate(tl_trainer *t, tl_eval_result *e, tl_err *err) {
+static tl_status measure(tl_trainer *t, tl_eval_result *e, tl_err *err) {
   tl_picture_run *r = t->pictures;
   double start = tl_now(), loss = 0, correct = 0, count = 0;
   int64_t batch = t->cfg->train.batch, batches = (int64_t)r->n_held_out / batch;
@@ -157,7 +168,9 @@ static tl_status evaluate(tl_trainer *t, tl_eval_result *e, tl_err *err) {
   for (int64_t b = 0; b < batches; b++) {
     uint64_t position = (uint64_t)(b * batch);
     tl_image_batch x = tl_image_feed_get(r->held_out, position);
-    tl_lm_loss l = run_on(r, &x, held_out + position, &(tl_pass){.loss_scale = 1});
+    tl_lm_loss l =
+        run_on(r, r->held_out, &x, position, held_out + position, &(tl_pass){.loss_scale = 1});
+    if (r->objective->captions) tl_captions_take(&r->captions, &r->graph);
     loss += l.sum;
     correct += l.correct;
     count += l.count;
@@ -168,22 +181,48 @@ static tl_status evaluate(tl_trainer *t, tl_eval_result *e, tl_err *err) {
   e->perplexity = exp(e->loss);
   e->criterion = e->loss;
   e->targets = r->n_held_out;
+  if (r->objective->captions) TL_TRY(tl_captions_score(t, &r->captions, e, err));
   e->seconds = tl_now() - start;
   return tl_image_feed_error(r->held_out, err);
 }
 
+static tl_status evaluate(tl_trainer *t, tl_eval_result *e, tl_err *err) {
+  TL_TRY(measure(t, e, err));
+  const tl_picture_run *r = t->pictures;
+  return r->objective->captions ? tl_captions_log(t, &r->captions, err) : TL_OK;
+}
+
 static const char *metric(const tl_trainer *t) {
-  (void)t;
-  return "loss";
+  return t->pictures->objective->captions ? tl_captions_metric : "loss";
+}
+
+/* What retrieval among the held-out pictures comes to at the end. */
+static tl_status report(tl_trainer *t, tl_task_result *x, tl_err *err) {
+  const tl_picture_run *r = t->pictures;
+  tl_eval_result e;
+  x->type = r->objective->name;
+  x->metric = metric(t);
+  x->best = -t->s.best;
+  x->trained = tl_params_count(&t->model->params, true);
+  x->n_train = (int64_t)r->n_train;
+  x->n_valid = (int64_t)r->n_held_out;
+  x->n_cut = r->captions.samples.n_cut;
+  if (!t->val_ready) return TL_OK;
+  TL_TRY(measure(t, &e, err));
+  tl_captions_scores(&r->captions, &e, &x->valid);
+  return TL_OK;
 }
 
 static tl_status finish(tl_trainer *t, tl_train_result *result, tl_err *err) {
-  (void)result;
-  TL_TRY(tl_image_feed_error(t->pictures->feed, err));
+  tl_picture_run *r = t->pictures;
+  TL_TRY(tl_image_feed_error(r->feed, err));
+  if (r->objective->captions) TL_TRY(report(t, &result->task, err));
   if (!t->run) return TL_OK;
   char *dir = tl_path_join(tl_run_dir(t->run), "model");
-  tl_status s = dir ? tl_image_write_preprocessor(dir, &t->pictures->plain, err)
+  tl_status s = dir ? tl_image_write_preprocessor(dir, &r->plain, err)
                     : tl_fail(err, TL_NOMEM, "out of memory");
+  if (s == TL_OK && r->objective->captions)
+    s = tl_clip_save(&r->parts[0].clip, &t->model->params, r->captions.tok, dir, err);
   free(dir);
   return s;
 }
@@ -197,6 +236,7 @@ static void release(tl_trainer *t) {
   tl_picture_graph_free(&r->teach);
   tl_model_free(r->teacher);
   tl_image_data_free(&r->file);
+  tl_captions_free(&r->captions);
   free(r->index);
   free(r->micro);
   free(r->position);

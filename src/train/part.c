@@ -76,6 +76,16 @@ tl_status tl_part_read_unlabelled(const tl_config *c, const char *path, tl_image
   return tl_image_read(path, &o, out, err);
 }
 
+tl_status tl_part_read_captions(const tl_config *c, const char *path, tl_image_data *out,
+                                tl_err *err) {
+  tl_image_options o = read_options(c);
+  TL_TRY(tl_image_read(path, &o, out, err));
+  if (out->records.labels.n) return TL_OK;
+  tl_image_data_free(out);
+  return tl_fail(err, TL_DATA, "%s: pictures without captions; expected a list of path,caption",
+                 path);
+}
+
 tl_status tl_part_read_pictures(const tl_config *c, const char *path, const tl_labels *labels,
                                 tl_image_data *out, tl_err *err) {
   tl_image_options o = read_options(c);

@@ -26,6 +26,10 @@ tl_status tl_part_read_pictures(const tl_config *c, const char *path, const tl_l
 tl_status tl_part_read_unlabelled(const tl_config *c, const char *path, tl_image_data *out,
                                   tl_err *err);
 
+/* Pictures with captions, which are their labels. */
+tl_status tl_part_read_captions(const tl_config *c, const char *path, tl_image_data *out,
+                                tl_err *err);
+
 /* Sizes of a model for the pictures of d: those of the model `from`, or ("") the section `model`'s,
  * with the pictures' own side and channels where it says nothing. */
 tl_status tl_part_model_config(const tl_config *c, const char *from, const tl_image_data *d,

@@ -57,10 +57,11 @@ static tl_status check_pictures(const tl_config *c, tl_err *err) {
   if (*c->data.path || c->data.text.n > 0)
     return tl_fail(err, TL_CONFIG, "data.images and data.path or data.text: one of them");
   const tl_picture_objective *o = tl_picture_objective_find(c->objective.type);
+  if (o && o->check) TL_TRY(o->check(c, err));
   if (o) return *c->model.from ? TL_OK : tl_picture_model_check(o, c->model.type, err);
   return tl_fail(err, TL_CONFIG,
                  "objective.type %s is for texts; pictures (data.images) have simclr, byol, moco, "
-                 "barlow and mae",
+                 "barlow, mae and clip",
                  c->objective.type);
 }
 

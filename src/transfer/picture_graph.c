@@ -47,7 +47,7 @@ tl_status tl_picture_model_new(const tl_picture_objective *o, const tl_config *c
                                tl_model **out, tl_err *err) {
   TL_TRY(tl_picture_model_check(o, mc->type, err));
   extra x = {o, c, parts};
-  *parts = (tl_picture_parts){0};
+  *parts = (tl_picture_parts){.clip.vocab = mc->vocab};
   if (o->check) TL_TRY(o->check(c, err));
   TL_TRY(tl_model_new_with(mc, (uint64_t)c->run.seed, with_grads, declare_parts, &x, out, err));
   if (o->set_values) o->set_values(*out, parts);
@@ -118,13 +118,15 @@ tl_status tl_picture_graph_new(tl_ctx *ctx, const tl_picture_objective *o, const
                           .parts = parts,
                           .batch = c->train.batch,
                           .n = c->train.batch * o->views,
-                          .targets = o->whole ? 1 : c->train.batch * o->views};
+                          .targets = o->whole ? 1 : c->train.batch * (o->views + o->captions)};
   p->g = tl_graph_new(ctx, &m->params, &(tl_graph_options){dt, !teacher});
   if (!p->g) return tl_fail(err, TL_NOMEM, "graph: out of memory");
   p->g->batch_moments = teacher;
   build(p, teacher);
-  tl_node *outputs[] = {p->out, p->mae.made};
-  int n_outputs = p->mae.made ? 2 : 1;
+  tl_node *outputs[3] = {p->out};
+  int n_outputs = 1;
+  if (p->mae.made) outputs[n_outputs++] = p->mae.made;
+  if (p->clip.rows) outputs[n_outputs++] = p->clip.rows;
   tl_status s = tl_graph_compile(p->g, teacher ? NULL : p->out, outputs, n_outputs, err);
   if (s != TL_OK) tl_picture_graph_free(p);
   return s;

@@ -9,14 +9,16 @@
 #include "objectives/views.h"
 #include "tilth/config.h"
 #include "transfer/image_graph.h"
+#include "transfer/clip.h"
 #include "transfer/mae.h"
 
-#define TL_PICTURE_OBJECTIVES(X) X(simclr) X(byol) X(moco) X(barlow) X(mae)
+#define TL_PICTURE_OBJECTIVES(X) X(simclr) X(byol) X(moco) X(barlow) X(mae) X(clip)
 
 /* What an objective adds to a model. */
 typedef struct tl_picture_parts {
   tl_projector projector, predictor;
   tl_mae_decoder decoder;
+  tl_clip_parts clip;
 } tl_picture_parts;
 
 typedef struct tl_picture_objective tl_picture_objective;
@@ -36,14 +38,16 @@ typedef struct tl_picture_graph {
   tl_node *out;     /* the loss; of a teacher's graph its rows */
   int64_t targets;  /* what the losses of a batch are divided by */
   tl_mae_graph mae;
+  tl_clip_graph clip;
 } tl_picture_graph;
 
 struct tl_picture_objective {
   const char *name;
-  int views;    /* of each picture */
-  bool whole;   /* the loss is one number of the whole batch, not one for each view */
-  bool patches; /* reads models whose rows are patches only */
-  bool keeps;   /* the finished model keeps the parameters that are declared here */
+  int views;     /* of each picture */
+  bool whole;    /* the loss is one number of the whole batch, not one for each view */
+  bool patches;  /* reads models whose rows are patches only */
+  bool captions; /* each picture comes with a text, and the loss is one for each of both */
+  bool keeps;    /* the finished model keeps the parameters that are declared here */
   tl_status (*check)(const tl_config *c, tl_err *err); /* settings of its own; NULL: none */
   /* Parameters besides the body's; a teacher has the same ones. */
   void (*declare)(tl_declare *d, const tl_model *m, const tl_config *c, tl_picture_parts *parts);
@@ -65,7 +69,7 @@ const tl_picture_objective *tl_picture_objective_find(const char *name); /* NULL
 /* CONFIG when models of this type do not learn by it. */
 tl_status tl_picture_model_check(const tl_picture_objective *o, const char *type, tl_err *err);
 /* A model of pictures with the objective's parameters, which `parts` then holds. Teachers have no
- * gradients. */
+ * gradients. mc->vocab: tokens of the captions; only with them. */
 tl_status tl_picture_model_new(const tl_picture_objective *o, const tl_config *c,
                                const tl_model_config *mc, bool with_grads, tl_picture_parts *parts,
                                tl_model **out, tl_err *err);
@@ -88,5 +92,10 @@ tl_node *tl_picture_features(tl_picture_graph *p);
 void tl_mae_set(tl_picture_graph *p, const float *pictures);
 tl_status tl_mae_picture(const tl_picture_graph *p, int64_t i, bool made, float *picture,
                          tl_err *err);
+
+/* Of objective clip: the batch's captions, texts text[0 .. batch) of the samples; and after a run
+ * the unit rows of its pictures and captions, f32 [batch][D] each. */
+void tl_clip_set(tl_picture_graph *p, const tl_task_samples *samples, const int32_t *text);
+void tl_clip_rows(const tl_picture_graph *p, float *pictures, float *texts);
 
 #endif

@@ -36,7 +36,25 @@ holds "$(echo runs/finetune-*/model)/config.json" '"model_type": "vit"'
 check 0 probe "$model" --data train --test test --baselines none --json
 check 0 inspect "$model"
 
+# --- captions: those of folders are their names
+clip="objective.type=clip model.type=vit data.tokenizer=bytes objective.text_dim=16 objective.text_heads=2"
+# shellcheck disable=SC2086
+check 0 plan $tiny $clip data.images=train train.steps=7 --json
+planned=$(number out parameters)
+# shellcheck disable=SC2086
+check 0 train $tiny $clip data.images=train data.val_fraction=0.3 train.steps=3 run.name=clip --json
+[ "$(number out parameters)" -eq "$planned" ] || fail "planned $planned parameters: $(cat out)"
+holds out '"image_to_text@10"'
+holds out '"text_to_image@1"'
+model=$(echo runs/clip-*/model)
+check 0 finetune --task image_classify --data train --test test --from "$model" train.steps=3 --json
+echo 0 > query && check 0 embed "$model/text" --data query --json
+
 # --- refused
+# shellcheck disable=SC2086
+check 78 train $clip data.tokenizer= data.images=train
+# shellcheck disable=SC2086
+check 65 train $clip data.images=flat
 check 78 train -p mae-fashion data.images=
 check 78 train -p mae-fashion data.images=train model.type=resnet
 check 78 train -p encoder-small data.images=train
