@@ -20,6 +20,11 @@ const tl_objective *tl_objective_find(const char *name) {
   return NULL;
 }
 
+double tl_objective_mask_rate(const tl_config *c) {
+  if (c->objective.mask_rate > 0) return c->objective.mask_rate;
+  return strcmp(c->objective.type, "mae") ? 0.15 : 0.75;
+}
+
 tl_status tl_batch_init(tl_batch *b, int64_t max_tokens, tl_err *err) {
   *b = (tl_batch){.max_tokens = max_tokens};
   size_t n = (size_t)max_tokens;
@@ -86,7 +91,7 @@ int tl_objective_more_tokens(const tl_objective *o, const tl_tokenizer *t) {
 tl_status tl_objective_args_from(const tl_objective *o, const tl_config *c, const tl_tokenizer *t,
                                  tl_objective_args *a, tl_err *err) {
   *a = (tl_objective_args){.seed = (uint64_t)c->run.seed,
-                           .rate = c->objective.mask_rate,
+                           .rate = tl_objective_mask_rate(c),
                            .rate_end = c->objective.mask_rate_end,
                            .keep = c->objective.mask_keep,
                            .random = c->objective.mask_random,

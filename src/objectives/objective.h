@@ -74,6 +74,8 @@ typedef struct tl_objective {
   void (*add)(const tl_objective_args *a, const tl_sample *s, tl_batch *b);
 } tl_objective;
 
+/* objective.mask_rate, or what it stands for. */
+double tl_objective_mask_rate(const tl_config *c);
 const tl_objective *tl_objective_find(const char *name); /* NULL if unknown */
 /* Arguments from the configuration; CONFIG if the tokenizer lacks what the objective needs. */
 tl_status tl_objective_args_from(const tl_objective *o, const tl_config *c, const tl_tokenizer *t,

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "objectives/objective.h"
 #include "transfer/picture_objective.h"
 
 enum { TIMED_PASSES = 3 };
@@ -19,7 +20,7 @@ static void made_up_batch(const tl_config *c, const tl_objective *o, int64_t voc
     if (i % seq == 0)
       b->segments[b->n_segments++] = (tl_segment){(int32_t)i, (int32_t)(i + seq), (int32_t)i,
                                                   (int32_t)(i + seq), !o->needs_mask};
-    bool target = !o->selects || (double)tl_rng_f32(&r) < c->objective.mask_rate;
+    bool target = !o->selects || (double)tl_rng_f32(&r) < tl_objective_mask_rate(c);
     if (!target) continue;
     b->idx[b->n_targets] = (int32_t)i;
     b->targets[b->n_targets++] = b->tokens[i];
@@ -34,8 +35,8 @@ static tl_status made_up_pairs(const tl_config *c, const tl_objective *o, int64_
   enum { BOS = 1, EOS = 2, MASK = 4, FIRST = 5 }; /* as our tokenizers have them */
   tl_made_up m = {.seed = 1, .first = FIRST, .vocab = (uint32_t)vocab};
   tl_objective_args a = {.seed = 1,
-                         .rate = c->objective.mask_rate,
-                         .rate_end = c->objective.mask_rate,
+                         .rate = tl_objective_mask_rate(c),
+                         .rate_end = tl_objective_mask_rate(c),
                          .span_mean = c->objective.span_mean,
                          .vocab = (int)vocab,
                          .bos = BOS,

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "train/trainer.h"
+#include "objectives/objective.h"
 #include "transfer/picture_objective.h"
 
 tl_status tl_trainer_optim(const tl_config *c, tl_optim_options *o, tl_err *err) {
@@ -38,7 +39,7 @@ static tl_status make_optim(tl_trainer *t, tl_err *err) {
                               .min_lr_ratio = c->optim.min_lr_ratio};
   /* A growing masking rate makes the task harder, and a teacher that learns, too: the loss rises.
    */
-  bool moves = c->objective.mask_rate_end > c->objective.mask_rate || t->teacher;
+  bool moves = c->objective.mask_rate_end > tl_objective_mask_rate(c) || t->teacher;
   tl_guard_options go = {.window = (int)c->guard.window,
                          .z_threshold = c->guard.z_threshold,
                          .max_consecutive = (int)c->guard.max_consecutive,

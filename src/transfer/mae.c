@@ -6,6 +6,7 @@
 
 #include "base/rng.h"
 #include "ops/parallel.h"
+#include "objectives/objective.h"
 #include "transfer/picture_objective.h"
 
 /* --- model -------------------------------------------------------------------------------------
@@ -68,7 +69,7 @@ static json_t *describe(const tl_config *c, const tl_picture_parts *parts) {
   return json_pack("{s:s, s:[s], s:I, s:I, s:I, s:I, s:f, s:b}", "model_type", "vit_mae",
                    "architectures", "ViTMAEForPreTraining", "decoder_hidden_size", d->dim,
                    "decoder_num_hidden_layers", d->layers, "decoder_num_attention_heads", d->heads,
-                   "decoder_intermediate_size", d->ff, "mask_ratio", c->objective.mask_rate,
+                   "decoder_intermediate_size", d->ff, "mask_ratio", tl_objective_mask_rate(c),
                    "norm_pix_loss", c->objective.norm_pixels);
 }
 
@@ -97,7 +98,7 @@ static void inputs(tl_picture_graph *p) {
   tl_graph *g = p->g;
   *x = (tl_mae_graph){.first = c->max_len - shape.rows,
                       .patches = shape.rows,
-                      .visible = visible_of(shape.rows, p->cfg->objective.mask_rate),
+                      .visible = visible_of(shape.rows, tl_objective_mask_rate(p->cfg)),
                       .cols = shape.cols,
                       .normalise = p->cfg->objective.norm_pixels};
   int64_t n = p->n, rows = x->first + x->visible, hidden = n * (x->patches - x->visible);
