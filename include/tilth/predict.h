@@ -85,6 +85,11 @@ typedef struct tl_predictor tl_predictor;
  * CONFIG (no such head), those of tl_model_load. */
 tl_status tl_predictor_open(tl_ctx *ctx, const char *dir, const char *dtype, int64_t max_len,
                             tl_predictor **out, tl_err *err);
+/* A classifier of pictures by names alone, in f32: dir is what objective.type=clip leaves, and a
+ * picture's class the name whose text is nearest. A name may be any text ("a photo of a cat").
+ * Errors: CONFIG (names that are empty or repeat; no such model), those of tl_model_load. */
+tl_status tl_predictor_open_names(tl_ctx *ctx, const char *dir, const char *const *names, size_t n,
+                                  tl_predictor **out, tl_err *err);
 void tl_predictor_free(tl_predictor *p);
 /* Takes out the adapter that is in, and puts in another one of the same base and labels (NULL:
  * none), without reading the base's other weights again. After an error the predictor can only be

@@ -183,7 +183,7 @@ static tl_status print_answer(answer *a, const char *path, tl_err *err) {
 }
 
 typedef struct request {
-  const char *data, *out, *format, *columns, *dtype, *bad;
+  const char *data, *out, *format, *columns, *dtype, *bad, *names;
   bool json, replace, unlabelled;
 } request;
 
@@ -254,6 +254,30 @@ static tl_status check(request *r, tl_err *err) {
   return TL_OK;
 }
 
+/* "cat,dog,a red car" */
+static tl_status open_names(tl_ctx *ctx, const char *model, const char *list, tl_predictor **out,
+                            tl_err *err) {
+  size_t n = 0, most = 1;
+  for (const char *c = list; *c; c++) most += *c == ',';
+  char *copy = strdup(list);
+  const char **name = malloc(most * sizeof *name);
+  tl_status s = copy && name ? TL_OK : tl_fail(err, TL_NOMEM, "predict: out of memory");
+  for (char *at = copy, *end; s == TL_OK && at; at = end) {
+    if ((end = strchr(at, ','))) *end++ = 0;
+    name[n++] = at + strspn(at, " ");
+  }
+  if (s == TL_OK) s = tl_predictor_open_names(ctx, model, name, n, out, err);
+  free(copy);
+  free(name);
+  return s;
+}
+
+static tl_status open_model(tl_ctx *ctx, const char *model, const request *r, int64_t max_len,
+                            tl_predictor **out, tl_err *err) {
+  if (r->names) return open_names(ctx, model, r->names, out, err);
+  return tl_predictor_open(ctx, model, r->dtype, max_len, out, err);
+}
+
 int tl_cmd_predict(int argc, char **argv) {
   request r = {.format = "auto", .dtype = "auto", .bad = "stop"};
   int64_t max_len = 0;
@@ -276,6 +300,9 @@ int tl_cmd_predict(int argc, char **argv) {
        "tokens per text (default: the model's, at most 512)"},
       {"dtype", 0, TL_OPT_STR, &r.dtype, "T", "auto, f32, bf16"},
       {"json", 0, TL_OPT_FLAG, &r.json, NULL, "one JSON object a record, then one of scores"},
+      {"names", 0, TL_OPT_STR, &r.names, "LIST",
+       "pictures, with a model of objective.type=clip: classes by their names alone, with commas "
+       "between (computed in f32)"},
       {"adapter", 0, TL_OPT_STR, &adapter, "DIR", TL_ADAPTER_HELP},
       {0}};
   const tl_usage usage = {
@@ -292,6 +319,7 @@ int tl_cmd_predict(int argc, char **argv) {
                   "echo 'a fine film' | tilth predict runs/sst/model --unlabelled\n"
                   "tilth predict runs/ner/model --data test.conll --json > tags.jsonl\n"
                   "tilth predict runs/fashion/model --data t10k-images-idx3-ubyte.gz\n"
+                  "tilth predict runs/clip/model --data holiday/ --unlabelled --names cat,dog,car\n"
                   "tilth predict runs/segment-camvid/model --data camvid.tar,val -o masks",
       .opts = opts,
       .min_args = 1,
@@ -304,8 +332,7 @@ int tl_cmd_predict(int argc, char **argv) {
   tl_predictor *p = NULL;
   tl_status s = check(&r, &err);
   if (s == TL_OK) s = tl_cli_make_ctx(NULL, &ctx, &err);
-  if (s == TL_OK)
-    s = tl_predictor_open(ctx, tl_cli_model(&args, adapter), r.dtype, max_len, &p, &err);
+  if (s == TL_OK) s = open_model(ctx, tl_cli_model(&args, adapter), &r, max_len, &p, &err);
   if (s == TL_OK) s = predict(p, &r, &err);
   rc = s == TL_OK ? 0 : tl_cli_fail(&err);
   tl_predictor_free(p);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "transfer/mask.h"
+#include "transfer/zero_shot.h"
 
 enum { PREDICT_TOKENS = 8192, PREDICT_TEXTS = 512, MAX_LEN = 512 };
 
@@ -18,6 +19,7 @@ struct tl_predictor {
   tl_image_graph images; /* or of pictures, */
   tl_augment plain;      /* changed so */
   tl_mask_options masks; /* how their masks are read */
+  tl_zero_shot names;    /* n == 0: the model has a head */
   int64_t max_len;
   tl_model_place place;
 };
@@ -99,8 +101,37 @@ tl_status tl_predictor_open(tl_ctx *ctx, const char *dir, const char *dtype, int
   return s;
 }
 
+static tl_status load_names(tl_predictor *p, const char *dir, const char *const *names, size_t n,
+                            tl_err *err) {
+  TL_TRY(tl_labels_make(names, n, &p->labels, err));
+  TL_TRY(tl_model_locate(dir, &p->place, err));
+  TL_TRY(tl_model_load(dir, false, &p->model, err));
+  const tl_model_config *c = &p->model->c;
+  if (!p->model->arch->image)
+    return tl_fail(err, TL_CONFIG, "%s: names are for models of pictures, not %s", dir, c->type);
+  p->task = tl_task_find("image_classify");
+  TL_TRY(tl_image_plain(&p->place, c, &p->plain, err));
+  TL_TRY(tl_image_graph_body(p->ctx, p->model, tl_image_room(c), &p->images, err));
+  return tl_zero_shot_open(p->ctx, p->place.base, &p->labels, tl_image_graph_dim(&p->images),
+                           &p->names, err);
+}
+
+tl_status tl_predictor_open_names(tl_ctx *ctx, const char *dir, const char *const *names, size_t n,
+                                  tl_predictor **out, tl_err *err) {
+  tl_predictor *p = calloc(1, sizeof *p);
+  if (!p) return tl_fail(err, TL_NOMEM, "predictor: out of memory");
+  p->ctx = ctx;
+  tl_status s = load_names(p, dir, names, n, err);
+  if (s == TL_OK)
+    *out = p;
+  else
+    tl_predictor_free(p);
+  return s;
+}
+
 void tl_predictor_free(tl_predictor *p) {
   if (!p) return;
+  tl_zero_shot_free(&p->names);
   tl_task_graph_free(&p->graph);
   tl_image_graph_free(&p->images);
   tl_model_free(p->model);
@@ -179,7 +210,9 @@ tl_status tl_predictor_run_images(tl_predictor *p, const tl_image_data *d, tl_pr
                    d->records.first ? "any number of classes" : "one class each");
   if (scores && !d->records.labels.n)
     return tl_fail(err, TL_DATA, "the pictures have no labels to compare with");
-  TL_TRY(tl_image_graph_predict(&p->images, d, NULL, d->records.n, &p->plain, out, err));
+  TL_TRY(p->names.n
+             ? tl_zero_shot_predict(&p->names, &p->images, d, &p->plain, out, err)
+             : tl_image_graph_predict(&p->images, d, NULL, d->records.n, &p->plain, out, err));
   if (!scores) return TL_OK;
   tl_status s = tl_task_scores(p->task, &d->records, out, true, 1, scores, err);
   if (s != TL_OK) tl_predictions_free(out);

@@ -48,9 +48,16 @@ holds out '"image_to_text@10"'
 holds out '"text_to_image@1"'
 model=$(echo runs/clip-*/model)
 check 0 finetune --task image_classify --data train --test test --from "$model" train.steps=3 --json
+check 0 predict "$model" --data test --names 0,1 --json
+holds out '"accuracy"'
+check 0 predict "$model" --data flat --unlabelled --names "zero, one"
+check 65 predict "$model" --data test --names 0,2
+check 78 predict "$model" --data test --names 0,,1
+check 78 predict "$model" --data test
 echo 0 > query && check 0 embed "$model/text" --data query --json
 
 # --- refused
+check 78 predict "$(echo runs/mae-*/model)" --data test --names 0,1
 # shellcheck disable=SC2086
 check 78 train $clip data.tokenizer= data.images=train
 # shellcheck disable=SC2086

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/rng.h"
 #include "tilth/image.h"
+#include "tilth/predict.h"
 #include "tilth/train.h"
 #include "transfer/clip.h"
 
@@ -165,6 +166,41 @@ static bool same_weights(const tl_train_result *a, const tl_train_result *b) {
          same_file(a, b, TL_CLIP_FILE);
 }
 
+/* Accuracy of the finished model on all pictures, by the captions alone. */
+static double zero_shot(const tl_train_result *r) {
+  char model[PATH], text[COLOURS * PLACES][40];
+  const char *name[COLOURS * PLACES];
+  tl_ctx *ctx = NULL;
+  tl_predictor *p = NULL;
+  tl_image_data d;
+  tl_predictions out;
+  tl_scores scores;
+  tl_err err = {TL_OK, ""};
+  snprintf(model, sizeof model, "%s/model", r->run_dir);
+  for (int i = 0; i < COLOURS * PLACES; i++) {
+    snprintf(text[i], sizeof text[i], "%s, %s", colour[i % COLOURS], place[i / COLOURS]);
+    name[i] = text[i];
+  }
+  assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &ctx, &err), TL_OK);
+  if (tl_predictor_open_names(ctx, model, name, COLOURS * PLACES, &p, &err) != TL_OK)
+    fail_msg("%s", err.msg);
+  const tl_image_options o = {.labels = tl_predictor_labels(p)};
+  if (tl_image_read(g_list, &o, &d, &err) != TL_OK ||
+      tl_predictor_run_images(p, &d, &out, &scores, &err) != TL_OK)
+    fail_msg("%s", err.msg);
+  for (size_t i = 0; i < out.n; i++) {
+    double sum = 0;
+    for (int k = 0; k < out.n_outputs; k++)
+      sum += (double)out.output[i * COLOURS * PLACES + (size_t)k];
+    assert_true(fabs(sum - 1) < 1e-5);
+  }
+  tl_predictions_free(&out);
+  tl_image_data_free(&d);
+  tl_predictor_free(p);
+  tl_ctx_free(ctx);
+  return tl_scores_find(&scores, "accuracy");
+}
+
 /* There are 16 captions: chance is 1 in 16. */
 static void retrieval_is_learnt_to_the_same_bits(void **state) {
   (void)state;
@@ -175,6 +211,8 @@ static void retrieval_is_learnt_to_the_same_bits(void **state) {
   if (!(to_text > 0.8 && to_image > 0.8)) fail_msg("recall@1 %g, %g", to_text, to_image);
   assert_true(tl_scores_find(&one.task.valid, "image_to_text@5") >= to_text);
   assert_int_equal(one.task.n_valid, 72);
+  double named = zero_shot(&one);
+  if (!(named > 0.8)) fail_msg("zero-shot accuracy %g", named);
   tl_train_result three = train(TL_OK, NULL, 3, &w);
   assert_true(same_weights(&one, &three));
   w = (watcher){.stop_after = 40};
