@@ -74,8 +74,12 @@ tl_status tl_gguf_open(const char *path, tl_gguf *out, tl_err *err);
 void tl_gguf_close(tl_gguf *g);
 const tl_gguf_kv *tl_gguf_find(const tl_gguf *g, const char *key);             /* NULL if absent */
 const tl_gguf_tensor *tl_gguf_find_tensor(const tl_gguf *g, const char *name); /* NULL if absent */
+bool tl_gguf_is(tl_gguf_str s, const char *text);                              /* the same bytes */
 /* Element i of a value: as a string (kind or elem STRING), or as a number. */
 tl_gguf_str tl_gguf_string(const tl_gguf_kv *kv, uint64_t i);
+/* The string behind s of an array's; behind {0}: the first. For walks: tl_gguf_string begins at 0.
+ */
+tl_gguf_str tl_gguf_next_string(const tl_gguf_kv *kv, tl_gguf_str s);
 double tl_gguf_number(const tl_gguf_kv *kv, uint64_t i);
 /* Sets out[elements]. DATA when the type is not one of tl_ggml_type. */
 tl_status tl_gguf_read_f32(const tl_gguf_tensor *t, float *out, tl_err *err);

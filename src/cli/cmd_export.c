@@ -117,6 +117,11 @@ static bool is_folder(const char *path) {
   return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+static bool is_gguf(const char *path) {
+  size_t n = strlen(path);
+  return n > 5 && !strcmp(path + n - 5, ".gguf");
+}
+
 static tl_status import_tokens(const tl_cli_args *args, const tl_cli_list *val,
                                const char *tokenizer, const char *out, bool overwrite,
                                tl_convert_report *r, tl_err *err) {
@@ -145,13 +150,16 @@ int tl_cmd_import(int argc, char **argv) {
       {0}};
   const tl_usage usage = {
       .name = "import",
-      .synopsis = "FOLDER | FILE.bin... --out DIR [options]",
+      .synopsis = "FOLDER | FILE.gguf | FILE.bin... --out DIR [options]",
       .summary =
           "Checks a folder in Hugging Face's form and writes it with today's names and keys "
           "(every\n"
-          "command also takes such a folder as it is), or makes a dataset of nanoGPT's or llm.c's\n"
-          "token files.",
+          "command also takes such a folder as it is), makes such a folder of llama.cpp's GGUF "
+          "file\n"
+          "(gpt2, llama, qwen3; F32, F16, BF16, Q8_0), or a dataset of nanoGPT's or llm.c's token\n"
+          "files.",
       .examples = "tilth import ~/models/bert-base-uncased --out bert\n"
+                  "tilth import model.gguf --out my-model\n"
                   "tilth import train.bin --val val.bin --tokenizer gpt2/ --out data/books",
       .opts = opts,
       .min_args = 1,
@@ -161,12 +169,14 @@ int tl_cmd_import(int argc, char **argv) {
   if (rc >= 0) return rc;
   tl_err err = {0};
   tl_convert_report r = {0};
-  bool model = args.n == 1 && is_folder(args.item[0]);
+  bool gguf = args.n == 1 && is_gguf(args.item[0]);
+  bool model = gguf || (args.n == 1 && is_folder(args.item[0]));
   tl_status s = out ? parse_size(size, &o.max_shard_bytes, &err)
                     : tl_fail(&err, TL_USAGE, "import: --out DIR is needed");
   if (s == TL_OK)
-    s = model ? tl_convert_hf(args.item[0], out, &o, &r, &err)
-              : import_tokens(&args, &val, tokenizer, out, o.overwrite, &r, &err);
+    s = gguf    ? tl_import_gguf(args.item[0], out, &o, &r, &err)
+        : model ? tl_convert_hf(args.item[0], out, &o, &r, &err)
+                : import_tokens(&args, &val, tokenizer, out, o.overwrite, &r, &err);
   if (s == TL_OK) tell("imported", out, &r, !model);
   rc = s == TL_OK ? 0 : tl_cli_fail(&err);
   tl_cli_args_free(&args);

@@ -253,25 +253,30 @@ void tl_gguf_close(tl_gguf *g) {
   *g = (tl_gguf){0};
 }
 
-static bool is(tl_gguf_str s, const char *name) {
+bool tl_gguf_is(tl_gguf_str s, const char *name) {
   return s.n == strlen(name) && !memcmp(s.s, name, (size_t)s.n);
 }
 
 const tl_gguf_kv *tl_gguf_find(const tl_gguf *g, const char *key) {
   for (size_t i = 0; i < g->n_kv; i++)
-    if (is(g->kv[i].key, key)) return &g->kv[i];
+    if (tl_gguf_is(g->kv[i].key, key)) return &g->kv[i];
   return NULL;
 }
 
 const tl_gguf_tensor *tl_gguf_find_tensor(const tl_gguf *g, const char *name) {
   for (size_t i = 0; i < g->n_tensors; i++)
-    if (is(g->tensor[i].name, name)) return &g->tensor[i];
+    if (tl_gguf_is(g->tensor[i].name, name)) return &g->tensor[i];
   return NULL;
 }
 
 tl_gguf_str tl_gguf_string(const tl_gguf_kv *kv, uint64_t i) {
   const unsigned char *p = kv->data;
   for (; i > 0; i--) p += 8 + le(p, 8);
+  return (tl_gguf_str){(const char *)p + 8, le(p, 8)};
+}
+
+tl_gguf_str tl_gguf_next_string(const tl_gguf_kv *kv, tl_gguf_str s) {
+  const unsigned char *p = s.s ? (const unsigned char *)s.s + s.n : kv->data;
   return (tl_gguf_str){(const char *)p + 8, le(p, 8)};
 }
 

@@ -1,64 +1,16 @@
-/* GPT-2 and Llama models as llama.cpp reads them. To add an architecture: a row in `archs` with its
- * names; what its keys need in put_keys. */
-#include <math.h>
+/* GPT-2 and Llama models as llama.cpp reads them; import_gguf.c is the way back. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
+#include "models/gguf_names.h"
 #include "models/gguf_tokenizer.h"
 #include "tilth/convert.h"
 
-typedef enum how { AS_IS, TRANSPOSED, ROPE_Q, ROPE_K, F32_ONLY } how;
-
-typedef struct name_map {
-  const char *from, *to; /* without ".weight" and ".bias", nor the block's prefix */
-  how how;
-} name_map;
-
-static const name_map gpt2_names[] = {{"transformer.wte", "token_embd", AS_IS},
-                                      {"transformer.wpe", "position_embd", F32_ONLY},
-                                      {"transformer.ln_f", "output_norm", AS_IS},
-                                      {"lm_head", "output", AS_IS},
-                                      {"ln_1", "attn_norm", AS_IS},
-                                      {"attn.c_attn", "attn_qkv", TRANSPOSED},
-                                      {"attn.c_proj", "attn_output", TRANSPOSED},
-                                      {"ln_2", "ffn_norm", AS_IS},
-                                      {"mlp.c_fc", "ffn_up", TRANSPOSED},
-                                      {"mlp.c_proj", "ffn_down", TRANSPOSED},
-                                      {0}};
-static const name_map llama_names[] = {{"model.embed_tokens", "token_embd", AS_IS},
-                                       {"model.norm", "output_norm", AS_IS},
-                                       {"lm_head", "output", AS_IS},
-                                       {"input_layernorm", "attn_norm", AS_IS},
-                                       {"self_attn.q_proj", "attn_q", ROPE_Q},
-                                       {"self_attn.k_proj", "attn_k", ROPE_K},
-                                       {"self_attn.v_proj", "attn_v", AS_IS},
-                                       {"self_attn.o_proj", "attn_output", AS_IS},
-                                       {"self_attn.q_norm", "attn_q_norm", AS_IS},
-                                       {"self_attn.k_norm", "attn_k_norm", AS_IS},
-                                       {"post_attention_layernorm", "ffn_norm", AS_IS},
-                                       {"mlp.gate_proj", "ffn_gate", AS_IS},
-                                       {"mlp.up_proj", "ffn_up", AS_IS},
-                                       {"mlp.down_proj", "ffn_down", AS_IS},
-                                       {0}};
-
-static const struct arch {
-  const tl_arch *arch;
-  bool qk_norm;
-  const char *name, *block; /* llama.cpp's word; the prefix of a block's tensors */
-  const name_map *names;
-  tl_act act;       /* the only one that llama.cpp has there */
-  bool interleaved; /* rotated pairs lie beside each other: rows of q and k change places */
-} archs[] = {
-    {&tl_arch_gpt2, false, "gpt2", "transformer.h.", gpt2_names, TL_ACT_GELU_TANH, false},
-    {&tl_arch_llama, false, "llama", "model.layers.", llama_names, TL_ACT_SILU, true},
-    {&tl_arch_llama, true, "qwen3", "model.layers.", llama_names, TL_ACT_SILU, false},
-};
-
 typedef struct job {
   tl_model *m;
-  const struct arch *a;
+  const tl_gguf_arch *a;
   tl_ggml_type type; /* of matrices */
   tl_gguf_writer *w;
   tl_convert_report report;
@@ -66,8 +18,8 @@ typedef struct job {
 
 static tl_status choose(job *j, const char *dir, tl_err *err) {
   const tl_model_config *c = &j->m->c;
-  for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
-    if (archs[i].arch == j->m->arch && archs[i].qk_norm == c->qk_norm) j->a = &archs[i];
+  for (const tl_gguf_arch *a = tl_gguf_archs; a->arch; a++)
+    if (a->arch == j->m->arch && a->qk_norm == c->qk_norm) j->a = a;
   if (!j->a)
     return tl_fail(err, TL_CONFIG,
                    "%s: GGUF is written for models of type gpt2 and llama, not for %s%s", dir,
@@ -146,39 +98,25 @@ static void put_keys(job *j, const char *name) {
 /* --- tensors -----------------------------------------------------------------------------------
  */
 
-static void transpose(const float *x, int64_t rows, int64_t cols, float *y) {
-  for (int64_t r = 0; r < rows; r++)
-    for (int64_t c = 0; c < cols; c++) y[c * rows + r] = x[r * cols + c];
-}
-
-/* Row j and row j + hd/2 of each head, which are turned together, come to lie beside each other. */
-static void interleave(const float *x, int64_t heads, int64_t rows, int64_t cols, float *y) {
-  int64_t hd = rows / heads, half = hd / 2;
-  for (int64_t r = 0; r < rows; r++) {
-    int64_t in = r % hd, from = r - in + in / 2 + (in % 2 ? half : 0);
-    memcpy(y + r * cols, x + from * cols, (size_t)cols * sizeof *y);
-  }
-}
-
-static tl_status put_tensor(job *j, const tl_param *p, const name_map *map, const char *name,
+static tl_status put_tensor(job *j, const tl_param *p, const tl_gguf_name *map, const char *name,
                             tl_err *err) {
   int64_t shape[] = {p->shape[0], p->ndim > 1 ? p->shape[1] : 1}, n = shape[0] * shape[1];
-  bool rotate = j->a->interleaved && (map->how == ROPE_Q || map->how == ROPE_K);
-  bool turn = map->how == TRANSPOSED && p->ndim == 2;
+  bool rotate = j->a->interleaved && (map->how == TL_GGUF_ROPE_Q || map->how == TL_GGUF_ROPE_K);
+  bool turn = map->how == TL_GGUF_TRANSPOSED && p->ndim == 2;
   float *owned = NULL;
   if (rotate || turn) {
     owned = malloc((size_t)n * sizeof *owned);
     if (!owned) return tl_fail(err, TL_NOMEM, "%s: out of memory", name);
   }
   if (rotate)
-    interleave(p->data, map->how == ROPE_Q ? j->m->c.heads : j->m->c.kv_heads, shape[0], shape[1],
-               owned);
+    tl_gguf_interleave(p->data, map->how == TL_GGUF_ROPE_Q ? j->m->c.heads : j->m->c.kv_heads,
+                       shape[0], shape[1], false, owned);
   if (turn) {
-    transpose(p->data, shape[0], shape[1], owned);
+    tl_gguf_transpose(p->data, shape[0], shape[1], owned);
     shape[0] = p->shape[1];
     shape[1] = p->shape[0];
   }
-  tl_ggml_type type = p->ndim < 2 || map->how == F32_ONLY ? TL_GGML_F32 : j->type;
+  tl_ggml_type type = p->ndim < 2 || map->how == TL_GGUF_F32_ONLY ? TL_GGML_F32 : j->type;
   if (type == TL_GGML_Q8_0 && shape[1] % TL_GGUF_Q8_BLOCK) type = TL_GGML_F16;
   tl_gguf_add(j->w, name, type, p->ndim, shape, owned ? owned : p->data, owned);
   j->report.tensors++;
@@ -186,37 +124,20 @@ static tl_status put_tensor(job *j, const tl_param *p, const name_map *map, cons
 }
 
 static tl_status put_param(job *j, const tl_param *p, tl_err *err) {
-  const char *rest = p->name, *dot = strrchr(p->name, '.');
-  size_t n = strlen(j->a->block);
-  char block[24] = "", name[160];
-  if (!strncmp(rest, j->a->block, n)) {
-    char *end = NULL;
-    long number = strtol(rest + n, &end, 10);
-    snprintf(block, sizeof block, "blk.%ld.", number);
-    rest = end + 1;
-  }
-  for (const name_map *map = j->a->names; dot && map->from; map++) {
-    if (strlen(map->from) != (size_t)(dot - rest) || strncmp(rest, map->from, (size_t)(dot - rest)))
-      continue;
-    snprintf(name, sizeof name, "%s%s%s", block, map->to, dot);
-    return put_tensor(j, p, map, name, err);
-  }
-  return tl_fail(err, TL_INTERNAL, "%s has no name in GGUF", p->name);
+  char name[TL_GGUF_NAME_ROOM];
+  const tl_gguf_name *map = tl_gguf_name_of(j->a, p->name, name);
+  return map ? put_tensor(j, p, map, name, err)
+             : tl_fail(err, TL_INTERNAL, "%s has no name in GGUF", p->name);
 }
 
-/* What Llama 3's rule divides each frequency by. */
 static tl_status put_rope_factors(job *j, tl_err *err) {
   const tl_model_config *c = &j->m->c;
   if (c->rope_original == 0) return TL_OK;
   int64_t half = c->dim / c->heads / 2;
   float *f = malloc((size_t)half * sizeof *f);
   if (!f) return tl_fail(err, TL_NOMEM, "out of memory");
-  const tl_rope_scaling scaling = {c->rope_factor, c->rope_low, c->rope_high, c->rope_original};
-  for (int64_t i = 0; i < half; i++) {
-    double frequency = pow(c->rope_theta, -(double)i / (double)half);
-    f[i] = (float)(frequency / tl_rope_frequency(&scaling, frequency));
-  }
-  tl_gguf_add(j->w, "rope_freqs.weight", TL_GGML_F32, 1, &half, f, f);
+  for (int64_t i = 0; i < half; i++) f[i] = tl_gguf_rope_factor(c, i);
+  tl_gguf_add(j->w, TL_GGUF_ROPE_FACTORS, TL_GGML_F32, 1, &half, f, f);
   return TL_OK;
 }
 

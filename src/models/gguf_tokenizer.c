@@ -1,4 +1,5 @@
-/* A byte-level BPE tokenizer.json as the tokenizer of a GGUF file. */
+/* A byte-level BPE tokenizer.json as the tokenizer of a GGUF file; gguf_tokenizer_read.c is the way
+ * back. */
 #include "models/gguf_tokenizer.h"
 
 #include <stdlib.h>
@@ -7,7 +8,6 @@
 #include "base/file.h"
 
 enum { MAX_FILE = 256 << 20, MAX_CONFIG = 16 << 20, PAD_NAME = 32 };
-enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER = 4, UNUSED = 5 }; /* kinds of tokens */
 
 typedef struct job {
   tl_gguf_writer *w;
@@ -40,16 +40,16 @@ static const json_t *part(const json_t *o, const char *list, size_t i) {
   return is_type(o, "Sequence") ? json_array_get(json_object_get(o, list), i) : i ? NULL : o;
 }
 
+const tl_gguf_split tl_gguf_splits[] = {
+    {"llama-bpe", "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
+                  "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+    {"qwen2", "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
+              "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+    {0}};
+
 /* llama.cpp knows pre-tokenizers by name: the splits that this program's readers and trainers know,
  * too. NULL: another one. */
 static const char *pre_name(const json_t *root) {
-  static const struct {
-    const char *name, *regex;
-  } splits[] = {{"llama-bpe",
-                 "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
-                 "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
-                {"qwen2", "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
-                          "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}};
   const json_t *pre = json_object_get(root, "pre_tokenizer");
   const json_t *first = part(pre, "pretokenizers", 0), *second = part(pre, "pretokenizers", 1);
   size_t merges = json_array_size(json_object_get(json_object_get(root, "model"), "merges"));
@@ -61,8 +61,8 @@ static const char *pre_name(const json_t *root) {
   const char *regex =
       json_string_value(json_object_get(json_object_get(first, "pattern"), "Regex"));
   if (!is_type(first, "Split") || !regex || !is_type(second, "ByteLevel")) return NULL;
-  for (size_t i = 0; i < sizeof splits / sizeof *splits; i++)
-    if (!strcmp(regex, splits[i].regex)) return splits[i].name;
+  for (const tl_gguf_split *split = tl_gguf_splits; split->name; split++)
+    if (!strcmp(regex, split->regex)) return split->name;
   return NULL;
 }
 
@@ -80,21 +80,22 @@ static tl_status collect(job *j, tl_err *err) {
   json_t *model = json_object_get(j->root, "model"), *vocab = json_object_get(model, "vocab"), *id;
   const char *unk = json_string_value(json_object_get(model, "unk_token")), *s;
   json_object_foreach(vocab, s, id)
-      TL_TRY(set_token(j, s, id, unk && !strcmp(s, unk) ? UNKNOWN : NORMAL, err));
+      TL_TRY(set_token(j, s, id, unk && !strcmp(s, unk) ? TL_GGUF_UNKNOWN : TL_GGUF_NORMAL, err));
   const json_t *added = json_object_get(j->root, "added_tokens");
   for (size_t i = 0; i < json_array_size(added); i++) {
     const json_t *a = json_array_get(added, i);
     const char *content = json_string_value(json_object_get(a, "content"));
     bool special = json_is_true(json_object_get(a, "special"));
     if (!content) return tl_fail(err, TL_DATA, "%s: added_tokens[%zu] has no content", j->path, i);
-    TL_TRY(set_token(j, content, json_object_get(a, "id"), special ? CONTROL : USER, err));
+    TL_TRY(set_token(j, content, json_object_get(a, "id"), special ? TL_GGUF_CONTROL : TL_GGUF_USER,
+                     err));
   }
   for (size_t i = 0; i < j->n; i++) {
     if (j->token[i]) continue;
     char *name = j->spare + PAD_NAME * i;
     snprintf(name, PAD_NAME, "[PAD%zu]", i);
     j->token[i] = name;
-    j->kind[i] = UNUSED;
+    j->kind[i] = TL_GGUF_UNUSED;
   }
   return TL_OK;
 }
@@ -141,14 +142,13 @@ static void put_template(job *j, const char *dir) {
   json_decref(o);
 }
 
+const tl_gguf_role tl_gguf_roles[] = {{"tokenizer.ggml.bos_token_id", "bos_token", TL_TOK_BOS},
+                                      {"tokenizer.ggml.eos_token_id", "eos_token", TL_TOK_EOS},
+                                      {"tokenizer.ggml.unknown_token_id", "unk_token", TL_TOK_UNK},
+                                      {"tokenizer.ggml.padding_token_id", "pad_token", TL_TOK_PAD},
+                                      {0}};
+
 static tl_status put_all(job *j, const char *dir, const tl_tokenizer *tok, tl_err *err) {
-  static const struct {
-    const char *key;
-    tl_special role;
-  } ids[] = {{"tokenizer.ggml.bos_token_id", TL_TOK_BOS},
-             {"tokenizer.ggml.eos_token_id", TL_TOK_EOS},
-             {"tokenizer.ggml.unknown_token_id", TL_TOK_UNK},
-             {"tokenizer.ggml.padding_token_id", TL_TOK_PAD}};
   const char *pre = pre_name(j->root);
   if (!is_type(json_object_get(j->root, "model"), "BPE") || !pre)
     return tl_fail(err, TL_CONFIG,
@@ -161,9 +161,9 @@ static tl_status put_all(job *j, const char *dir, const tl_tokenizer *tok, tl_er
   tl_gguf_put_strings(j->w, "tokenizer.ggml.tokens", j->token, j->n);
   tl_gguf_put_i32s(j->w, "tokenizer.ggml.token_type", j->kind, j->n);
   TL_TRY(put_merges(j, err));
-  for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
-    int id = tl_tokenizer_special(tok, ids[i].role);
-    if (id >= 0) tl_gguf_put_u32(j->w, ids[i].key, (uint32_t)id);
+  for (const tl_gguf_role *r = tl_gguf_roles; r->key; r++) {
+    int id = tl_tokenizer_special(tok, r->role);
+    if (id >= 0) tl_gguf_put_u32(j->w, r->key, (uint32_t)id);
   }
   tl_gguf_put_bool(j->w, "tokenizer.ggml.add_bos_token", adds_bos(j->root));
   tl_gguf_put_bool(j->w, "tokenizer.ggml.add_eos_token", false);
