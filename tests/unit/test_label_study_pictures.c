@@ -32,7 +32,7 @@ static void configure(void) {
       {"task.train", g_train},
       {"task.test", g_test},
       {"train.batch", "8"},
-      {"task.epochs", "8"},
+      {"task.epochs", "14"},
       {"task.min_steps", "40"},
       {"task.dropout", "0"},
       {"image.crop", "pad"},
