@@ -142,11 +142,12 @@ static void put_template(job *j, const char *dir) {
   json_decref(o);
 }
 
-const tl_gguf_role tl_gguf_roles[] = {{"tokenizer.ggml.bos_token_id", "bos_token", TL_TOK_BOS},
-                                      {"tokenizer.ggml.eos_token_id", "eos_token", TL_TOK_EOS},
-                                      {"tokenizer.ggml.unknown_token_id", "unk_token", TL_TOK_UNK},
-                                      {"tokenizer.ggml.padding_token_id", "pad_token", TL_TOK_PAD},
-                                      {0}};
+const tl_gguf_role tl_gguf_roles[] = {
+    /* BOS, EOS: the first two */ {"tokenizer.ggml.bos_token_id", "bos_token", TL_TOK_BOS},
+    {"tokenizer.ggml.eos_token_id", "eos_token", TL_TOK_EOS},
+    {"tokenizer.ggml.unknown_token_id", "unk_token", TL_TOK_UNK},
+    {"tokenizer.ggml.padding_token_id", "pad_token", TL_TOK_PAD},
+    {0}};
 
 static tl_status put_all(job *j, const char *dir, const tl_tokenizer *tok, tl_err *err) {
   const char *pre = pre_name(j->root);

@@ -118,28 +118,46 @@ static json_t *pre_tokenizer(const job *j) {
                    "trim_offsets", 1, "use_regex", 1);
 }
 
-/* BOS before a text, where the file wants it. */
+static bool is_true(const job *j, const char *key) {
+  const tl_gguf_kv *kv = tl_gguf_find(j->g, key);
+  return kv && kv->kind == TL_GGUF_BOOL && kv->data[0];
+}
+
+/* Appends the role's token to a template, and what it is to `known`. */
+static void put_special(const job *j, const tl_gguf_role *r, json_t *list, json_t *known) {
+  json_t *token = token_at(j, r->key);
+  if (!token) return;
+  const char *s = json_string_value(token);
+  json_int_t id = (json_int_t)tl_gguf_number(tl_gguf_find(j->g, r->key), 0);
+  json_array_append_new(list, json_pack("{s:{s:s, s:i}}", "SpecialToken", "id", s, "type_id", 0));
+  json_object_set_new(known, s, json_pack("{s:s, s:[I], s:[s]}", "id", s, "ids", id, "tokens", s));
+  json_decref(token);
+}
+
+/* BOS before and EOS behind each text, where the file wants them. */
 static json_t *post_processor(const job *j) {
-  const tl_gguf_kv *wanted = tl_gguf_find(j->g, "tokenizer.ggml.add_bos_token");
-  const char *key = tl_gguf_roles[0].key;
-  json_t *bos = token_at(j, key);
-  if (!bos || !wanted || wanted->kind != TL_GGUF_BOOL || !wanted->data[0]) {
-    json_decref(bos);
-    return json_null();
+  const bool begins = is_true(j, "tokenizer.ggml.add_bos_token"),
+             ends = is_true(j, "tokenizer.ggml.add_eos_token");
+  json_t *single = json_array(), *pair = json_array(), *known = json_object();
+  for (int second = 0; second < 2; second++) {
+    json_t *one = json_array();
+    if (begins) put_special(j, &tl_gguf_roles[0], one, known);
+    json_array_append_new(
+        one, json_pack("{s:{s:s, s:i}}", "Sequence", "id", second ? "B" : "A", "type_id", 0));
+    if (ends) put_special(j, &tl_gguf_roles[1], one, known);
+    json_array_extend(pair, one);
+    if (!second) json_array_extend(single, one);
+    json_decref(one);
   }
-  const char *s = json_string_value(bos);
-  json_int_t id = (json_int_t)tl_gguf_number(tl_gguf_find(j->g, key), 0);
-  json_t *special = json_pack("{s:{s:s, s:i}}", "SpecialToken", "id", s, "type_id", 0);
-  json_t *a = json_pack("{s:{s:s, s:i}}", "Sequence", "id", "A", "type_id", 0);
-  json_t *b = json_pack("{s:{s:s, s:i}}", "Sequence", "id", "B", "type_id", 0);
-  json_t *o = json_pack("{s:s, s:[O, O], s:[O, O, O], s:{s:{s:s, s:[I], s:[s]}}}", "type",
-                        "TemplateProcessing", "single", special, a, "pair", special, a, b,
-                        "special_tokens", s, "id", s, "ids", id, "tokens", s);
-  json_decref(special);
-  json_decref(a);
-  json_decref(b);
-  json_decref(bos);
-  return o;
+  json_t *o = json_pack("{s:s, s:O, s:O, s:O}", "type", "TemplateProcessing", "single", single,
+                        "pair", pair, "special_tokens", known);
+  bool empty = json_object_size(known) == 0;
+  json_decref(single);
+  json_decref(pair);
+  json_decref(known);
+  if (!empty) return o;
+  json_decref(o);
+  return json_null();
 }
 
 static tl_status write_json(json_t *o, const char *dir, const char *name, tl_err *err) {

@@ -1,7 +1,19 @@
-/* Damaged GGUF files. */
+/* Damaged GGUF files, read as such and as models. */
 #include "fuzz/file.h"
 
+#include "base/file.h"
+#include "tilth/convert.h"
 #include "tilth/gguf.h"
+
+static const char *import(void) {
+  char dir[512];
+  tl_err err = {TL_OK, ""};
+  snprintf(dir, sizeof dir, "%s.model", fuzz_path);
+  tl_status s = tl_import_gguf(fuzz_path, dir, NULL, NULL, &err);
+  if (s == TL_OK) return tl_remove_tree(dir, &err) == TL_OK ? fuzz_describe() : "no folder";
+  if (tl_file_exists(dir)) return "a failed import leaves a folder";
+  return err.msg[0] ? fuzz_describe() : "no message";
+}
 
 static const char *try_one(const unsigned char *bytes, size_t len) {
   const char *wrong = fuzz_write(bytes, len);
@@ -19,7 +31,46 @@ static const char *try_one(const unsigned char *bytes, size_t len) {
     free(x);
   }
   tl_gguf_close(&g);
-  return fuzz_describe();
+  return import();
+}
+
+/* A gpt2 model of one block with a tokenizer of three tokens. */
+static bool write_model(void) {
+  static const struct {
+    const char *name;
+    int64_t rows, cols;
+  } tensors[] = {{"token_embd.weight", 3, 4},        {"position_embd.weight", 8, 4},
+                 {"blk.0.attn_norm.weight", 4, 0},   {"blk.0.attn_norm.bias", 4, 0},
+                 {"blk.0.attn_qkv.weight", 12, 4},   {"blk.0.attn_qkv.bias", 12, 0},
+                 {"blk.0.attn_output.weight", 4, 4}, {"blk.0.attn_output.bias", 4, 0},
+                 {"blk.0.ffn_norm.weight", 4, 0},    {"blk.0.ffn_norm.bias", 4, 0},
+                 {"blk.0.ffn_up.weight", 8, 4},      {"blk.0.ffn_up.bias", 8, 0},
+                 {"blk.0.ffn_down.weight", 4, 8},    {"blk.0.ffn_down.bias", 4, 0},
+                 {"output_norm.weight", 4, 0},       {"output_norm.bias", 4, 0}};
+  static const char *const tokens[] = {"a", "b", "ab"}, *const merges[] = {"a b"};
+  static const float zeros[64];
+  tl_gguf_writer *w = tl_gguf_writer_new();
+  if (!w) return false;
+  tl_gguf_put_string(w, "general.architecture", "gpt2");
+  tl_gguf_put_u32(w, "gpt2.embedding_length", 4);
+  tl_gguf_put_u32(w, "gpt2.block_count", 1);
+  tl_gguf_put_u32(w, "gpt2.context_length", 8);
+  tl_gguf_put_u32(w, "gpt2.feed_forward_length", 8);
+  tl_gguf_put_u32(w, "gpt2.attention.head_count", 2);
+  tl_gguf_put_f32(w, "gpt2.attention.layer_norm_epsilon", 1e-5f);
+  tl_gguf_put_string(w, "tokenizer.ggml.model", "gpt2");
+  tl_gguf_put_string(w, "tokenizer.ggml.pre", "qwen2");
+  tl_gguf_put_strings(w, "tokenizer.ggml.tokens", tokens, 3);
+  tl_gguf_put_i32s(w, "tokenizer.ggml.token_type", (const int32_t[]){1, 1, 1}, 3);
+  tl_gguf_put_strings(w, "tokenizer.ggml.merges", merges, 1);
+  tl_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", true);
+  for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
+    const int64_t shape[] = {tensors[i].rows, tensors[i].cols};
+    tl_gguf_add(w, tensors[i].name, TL_GGML_F32, shape[1] ? 2 : 1, shape, zeros, NULL);
+  }
+  bool ok = tl_gguf_write(w, fuzz_path, NULL, NULL) == TL_OK;
+  tl_gguf_writer_free(w);
+  return ok && !import();
 }
 
 int main(void) {
@@ -48,6 +99,8 @@ int main(void) {
   tl_gguf_add(w, "d.weight", TL_GGML_BF16, 2, shape, x, NULL);
   if (tl_gguf_write(w, fuzz_path, NULL, NULL) != TL_OK) return 1;
   tl_gguf_writer_free(w);
+  fuzz_add_seed_file(fuzz_path);
+  if (!write_model()) return 1;
   fuzz_add_seed_file(fuzz_path);
   return fuzz_files(&target);
 }
