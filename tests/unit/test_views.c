@@ -13,14 +13,16 @@
 
 enum { N = 5, D = 6, ROWS = 2 * N };
 static const double TEMPERATURE = 0.3, OFF = 0.02, SCALE = 0.5;
+static const int32_t text[N] = {0, 1, 2, 1, 4}; /* CLIP: two captions are the same */
 
-typedef enum kind { NT_XENT, TEACHER_XENT, TEACHER_DISTANCE, BARLOW, KINDS } kind;
+typedef enum kind { NT_XENT, TEACHER_XENT, TEACHER_DISTANCE, BARLOW, CLIP, KINDS } kind;
 
 typedef struct fixture {
   tl_ctx *ctx;
   tl_params ps;
   tl_graph *g;
-  tl_param *z;
+  tl_param *z, *log_scale;
+  tl_node *mask, *rows; /* CLIP */
   float teacher[ROWS * D];
   tl_node *loss;
 } fixture;
@@ -29,6 +31,13 @@ static void unit(const float *x, double *out) {
   double square = 0;
   for (int c = 0; c < D; c++) square += (double)x[c] * (double)x[c];
   for (int c = 0; c < D; c++) out[c] = (double)x[c] / sqrt(square);
+}
+
+static tl_node *part(tl_graph *g, tl_node *x, int first) {
+  const int64_t n = N;
+  int32_t rows[N];
+  for (int i = 0; i < N; i++) rows[i] = first + i;
+  return tl_gather_rows(g, x, tl_graph_constant(g, "part", TL_I32, 1, &n, rows));
 }
 
 static tl_node *make(fixture *f, kind k) {
@@ -45,6 +54,9 @@ static tl_node *make(fixture *f, kind k) {
     return tl_teacher_xent(g, u, t, TEMPERATURE);
   case TEACHER_DISTANCE:
     return tl_teacher_distance(g, u, t);
+  case CLIP:
+    f->mask = tl_graph_input(g, "mask", g->opt.dt, 2, (int64_t[]){ROWS, ROWS}, 0);
+    return tl_clip_loss(g, part(g, u, 0), part(g, u, N), f->log_scale, f->mask, &f->rows);
   default:
     return tl_barlow_twins(g, z, OFF, SCALE);
   }
@@ -55,6 +67,8 @@ static void open_fixture(fixture *f, kind k, tl_dtype dt, int threads) {
   *f = (fixture){0};
   assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = threads}, &f->ctx, &err), TL_OK);
   f->z = tl_params_add(&f->ps, "z", 2, (int64_t[]){ROWS, D}, TL_INIT_NORMAL, 1, 0);
+  f->log_scale =
+      tl_params_add(&f->ps, "s", 1, (int64_t[]){1}, TL_INIT_CONST, (float)-log(TEMPERATURE), 0);
   assert_int_equal(tl_params_alloc(&f->ps, true, &err), TL_OK);
   tl_params_init(f->ctx, &f->ps, 3);
   tl_rng r = tl_rng_make(5, TL_STREAM_TEST, 0, 0);
@@ -68,6 +82,7 @@ static void open_fixture(fixture *f, kind k, tl_dtype dt, int threads) {
   f->g = tl_graph_new(f->ctx, &f->ps, &(tl_graph_options){dt, true});
   f->loss = make(f, k);
   if (tl_graph_compile(f->g, f->loss, NULL, 0, &err) != TL_OK) fail_msg("%s", err.msg);
+  if (f->mask) tl_clip_mask(f->mask, text);
 }
 
 static void close_fixture(fixture *f) {
@@ -83,11 +98,13 @@ static double run(fixture *f) {
 }
 
 /* Minus the log of the share of row i's partner in exp(cos / temperature). */
-static double xent_row(const fixture *f, int i, bool teacher) {
+static double xent_row(const fixture *f, int i, kind loss) {
+  bool teacher = loss == TEACHER_XENT;
   double q[D], k[D], sum = 0, own = 0;
   unit(f->z->data + i * D, q);
   for (int j = 0; j < ROWS; j++) {
-    if (teacher ? (j < N) == (i < N) : j == i) continue;
+    if (loss == NT_XENT ? j == i : (j < N) == (i < N)) continue;
+    if (loss == CLIP && j != (i + N) % ROWS && text[j % N] == text[i % N]) continue;
     double dot = 0;
     unit((teacher ? f->teacher : f->z->data) + j * D, k);
     for (int c = 0; c < D; c++) dot += q[c] * k[c];
@@ -128,7 +145,7 @@ static double barlow(const fixture *f) {
 static double defined(const fixture *f, kind k) {
   double want = k == BARLOW ? barlow(f) : 0;
   for (int i = 0; i < ROWS && k != BARLOW; i++)
-    want += k == TEACHER_DISTANCE ? distance_row(f, i) : xent_row(f, i, k == TEACHER_XENT);
+    want += k == TEACHER_DISTANCE ? distance_row(f, i) : xent_row(f, i, k);
   return want;
 }
 
