@@ -111,6 +111,7 @@ static tl_status read_keys(job *j, tl_err *err) {
                      j->path, j->a->name, widths[i], (long long)hd, (long long)c->dim,
                      (long long)(c->dim / c->heads));
   }
+  c->rope_theta = 10000; /* llama.cpp's, where the key is absent */
   TL_TRY(get_real(j, "rope.freq_base", false, &c->rope_theta, err));
   return read_scaling(j, err);
 }
@@ -208,8 +209,8 @@ static tl_status read_param(const job *j, tl_param *p, tl_err *err) {
   tl_status s = tl_gguf_read_f32(t, x, err);
   if (s == TL_OK && turn) tl_gguf_transpose(x, cols, rows, p->data);
   if (s == TL_OK && rotate)
-    tl_gguf_interleave(x, map->how == TL_GGUF_ROPE_Q ? j->c.heads : j->c.kv_heads, rows, cols, true,
-                       p->data);
+    tl_gguf_interleave(x, map->how == TL_GGUF_ROPE_Q ? j->m->c.heads : j->m->c.kv_heads, rows, cols,
+                       true, p->data);
   free(x);
   return s;
 }
