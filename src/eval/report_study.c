@@ -256,13 +256,14 @@ void tl_study_verdict(tl_buf *b, const tl_study *s) {
       wins += more > 0;
       losses += more < 0;
     }
+    tl_buf_puts(b, "The baseline, ");
     tl_html_text(b, base->title);
     if (wins && !losses)
-      tl_buf_puts(b, " stays below the pretrained network throughout.");
+      tl_buf_puts(b, ", stays below the pretrained network throughout.");
     else if (losses && !wins)
-      tl_buf_puts(b, " does better than the pretrained network throughout.");
+      tl_buf_puts(b, ", does better than the pretrained network throughout.");
     else
-      tl_buf_printf(b, " does better than the pretrained network at %zu of the %zu label counts.",
+      tl_buf_printf(b, ", does better than the pretrained network at %zu of the %zu label counts.",
                     losses, s->n_labels);
   }
   tl_buf_puts(b, "</p>\n");
