@@ -69,7 +69,7 @@ static tl_status columns_of_capsule(const capsules *c, json_t *groups, tl_err *e
   if (!group) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
   json_array_append_new(groups, group);
   for (int k = 0; k < TL_CAPSULE_WIDTH; k++) {
-    char text[16];
+    char text[32];
     snprintf(text, sizeof text, "column %d", k + 1);
     json_t *row = tl_gallery_row(group, text);
     for (int i = 0; i < CHANGES; i++)
