@@ -122,8 +122,6 @@ static tl_status read_rest(const json_t *o, const char *path, tl_model_config *c
   return check(c, err);
 }
 
-static const tl_hf_fixed fixed[] = {{0}};
-
 const tl_arch tl_arch_unet = {
     .name = "unet",
     .hf_type = "tilth_unet",
@@ -142,7 +140,6 @@ const tl_arch tl_arch_unet = {
     .act_key = "hidden_act",
     .write_constants = write_constants,
     .read_rest = read_rest,
-    .fixed = fixed,
     .task = {.hf_stem = "TilthUNet",
              .pool = TL_POOL_MEAN,
              .sequence = "classifier",

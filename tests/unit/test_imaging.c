@@ -17,6 +17,7 @@
 #include "tilth/train.h"
 #include "toy_pictures.h"
 #include "train/image_batch.h"
+#include "toy_run.h"
 
 enum { SIDE = TOY_SIDE, PICTURES = 96, TEST = 40, BATCH = 8, BATCHES = 20, PATH = TOY_PATH };
 
@@ -111,19 +112,6 @@ static void a_batch_depends_on_its_place_alone(void **state) {
 /* --- training ----------------------------------------------------------------------------------
  */
 
-typedef struct watcher {
-  int64_t stop_after, step; /* stop_after 0: never */
-} watcher;
-
-static void on_progress(void *user, const tl_progress *p) {
-  if (!p->note) ((watcher *)user)->step = p->step;
-}
-
-static int on_cancel(void *user) {
-  const watcher *w = user;
-  return w->stop_after > 0 && w->step >= w->stop_after;
-}
-
 /* A new run with these settings besides the toy's, or on in run_dir. */
 static tl_train_result train(tl_status want, const char *more, const char *run_dir, int threads,
                              int64_t stop_after) {
@@ -158,36 +146,7 @@ static tl_train_result train(tl_status want, const char *more, const char *run_d
                         "run.checkpoint_minutes=0",
                         "run.dtype=f32",
                         two};
-  watcher w = {.stop_after = stop_after};
-  const tl_ctx_options co = {.n_threads = threads, .cancel = on_cancel, .user = &w};
-  const tl_train_options o = {.progress = on_progress, .user = &w};
-  tl_ctx *ctx = NULL;
-  tl_config *cfg = NULL;
-  tl_err err = {TL_OK, ""};
-  tl_train_result r = {0};
-  tl_status s = tl_ctx_new(&co, &ctx, &err);
-  if (s == TL_OK && !run_dir)
-    s = tl_config_load(NULL, NULL, text, sizeof text / sizeof *text, &cfg, &err);
-  if (s == TL_OK)
-    s = run_dir ? tl_resume(ctx, run_dir, &o, &r, &err) : tl_train(ctx, cfg, &o, &r, &err);
-  if (s != want) fail_msg("%s: %s", tl_status_name(s), err.msg);
-  tl_config_free(cfg);
-  tl_ctx_free(ctx);
-  return r;
-}
-
-static bool same_weights(const tl_train_result *a, const tl_train_result *b) {
-  const tl_train_result *run[2] = {a, b};
-  tl_buf x[2] = {{0}, {0}};
-  for (int i = 0; i < 2; i++) {
-    char path[PATH];
-    tl_err err = {TL_OK, ""};
-    snprintf(path, sizeof path, "%s/model/model.safetensors", run[i]->run_dir);
-    if (tl_file_read(path, 1 << 24, &x[i], &err) != TL_OK) fail_msg("%s", err.msg);
-  }
-  bool same = x[0].len == x[1].len && !memcmp(x[0].data, x[1].data, x[0].len);
-  for (int i = 0; i < 2; i++) tl_buf_free(&x[i]);
-  return same;
+  return toy_run(want, text, sizeof text / sizeof *text, run_dir, threads, stop_after);
 }
 
 /* type: a setting, NULL: the one above. */
