@@ -2,13 +2,15 @@
 """Runs the experiments of docs/results.md: what pretraining is worth, over several seeds.
 
     experiments/run.py list
-    experiments/run.py run NAME... [--tilth build/tilth] [--out runs/experiments]
+    experiments/run.py run NAME... [--jobs 2] [--tilth build/tilth] [--out runs/experiments]
     experiments/run.py table [--out runs/experiments]
 
 An experiment is a row of experiments/table.json: `prepare` (shell commands, run once), `body` (a
 pretraining run, shared by experiments), `arms` (settings of `tilth finetune`, one run a seed) and
 `metric`. Every result goes to OUT/results.json as soon as it is there; a run that is found there is
-not made again, so an interrupted series goes on where it stopped. Needs Python's own library only.
+not made again, so an interrupted series goes on where it stopped. With --jobs N, N fine-tunings run
+side by side, each on its part of the cores: the same results, for a run's bits do not depend on its
+threads, and more of them an hour. Needs Python's own library only.
 """
 import argparse
 import json
@@ -18,7 +20,9 @@ import pathlib
 import shlex
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Student's t, two-sided 95 %, by degrees of freedom.
@@ -40,26 +44,29 @@ class Bench:
         self.table = json.loads((HERE / "table.json").read_text())
         self.data = data_folder()
         self.results_file = self.out / "results.json"
+        self.jobs = args.jobs
+        self.lock = threading.Lock()
 
     def results(self):
         return json.loads(self.results_file.read_text()) if self.results_file.exists() else {}
 
     def record(self, key, value):
-        results = self.results()
-        results[key] = value
-        part = self.results_file.with_suffix(".part")
-        part.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-        part.replace(self.results_file)
+        with self.lock:
+            results = self.results()
+            results[key] = value
+            part = self.results_file.with_suffix(".part")
+            part.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+            part.replace(self.results_file)
 
     def expand(self, text):
         return text.replace("{here}", str(HERE)).replace("{data}", self.data).replace("{out}", str(self.out)).replace("{tilth}", self.tilth)
 
     def prepare(self, commands):
         for command in commands:
-            command = self.expand(command)
             key = "prepare: " + command
             if key in self.results():
                 continue
+            command = self.expand(command)
             print("+ " + command, file=sys.stderr, flush=True)
             subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=self.out, check=True)
             self.record(key, True)
@@ -71,14 +78,15 @@ class Bench:
             return known[key]
         command = [self.tilth] + [self.expand(a) for a in arguments]
         print("+ " + shlex.join(command), file=sys.stderr, flush=True)
-        begin, cpu = time.time(), os.times()
-        done = subprocess.run(command, cwd=self.out, stdout=subprocess.PIPE, text=True)
-        if done.returncode != 0:
-            sys.exit(f"{key}: tilth ended with {done.returncode}")
-        now = os.times()
-        result = json.loads(done.stdout)
+        begin = time.time()
+        done = subprocess.Popen(command, cwd=self.out, stdout=subprocess.PIPE, text=True)
+        output = done.stdout.read()
+        _, status, usage = os.wait4(done.pid, 0)
+        if os.waitstatus_to_exitcode(status) != 0:
+            raise SystemExit(f"{key}: tilth ended with {os.waitstatus_to_exitcode(status)}")
+        result = json.loads(output)
         result["wall_seconds"] = round(time.time() - begin, 1)
-        result["cpu_seconds"] = round(now.children_user + now.children_system - cpu.children_user - cpu.children_system, 1)
+        result["cpu_seconds"] = round(usage.ru_utime + usage.ru_stime, 1)
         result["command"] = [a.replace(self.data, "{data}").replace(str(self.out), "{out}") for a in command[1:]]
         self.record(key, result)
         print(f"{key}: {result['wall_seconds']} s", file=sys.stderr, flush=True)
@@ -94,13 +102,18 @@ class Bench:
     def run(self, name):
         row = self.table["experiments"][name]
         self.prepare(row.get("prepare", []))
+        runs = []
         for seed in range(1, row.get("seeds", 3) + 1):
             for arm, what in row["arms"].items():
                 arguments = ["finetune", "--json", f"run.name={name}", f"run.seed={seed}"]
                 arguments += row["settings"] + what["settings"]
                 if "body" in what:
                     arguments += ["task.from=" + self.body(what["body"])]
-                self.tilth_json(f"{name} / {arm} / {seed}", arguments)
+                if self.jobs > 1:
+                    arguments += [f"run.threads={max(1, len(os.sched_getaffinity(0)) // self.jobs)}"]
+                runs.append((f"{name} / {arm} / {seed}", arguments))
+        with ThreadPoolExecutor(self.jobs) as pool:
+            list(pool.map(lambda run: self.tilth_json(*run), runs))
         print(self.summary(name))
 
     def summary(self, name):
@@ -130,6 +143,7 @@ def main():
     parser.add_argument("verb", choices=["list", "run", "table"])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--tilth", default=HERE.parent / "build/tilth")
+    parser.add_argument("--jobs", type=int, default=1, help="fine-tunings at once")
     parser.add_argument("--out", default=HERE.parent / "runs/experiments")
     args = parser.parse_args()
     bench = Bench(args)
