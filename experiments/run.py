@@ -3,6 +3,7 @@
 
     experiments/run.py list
     experiments/run.py run NAME... [--jobs 2] [--tilth build/tilth] [--out runs/experiments]
+    experiments/run.py body NAME...          the pretraining runs alone
     experiments/run.py table [--out runs/experiments]
 
 An experiment is a row of experiments/table.json: `prepare` (shell commands, run once), `body` (a
@@ -140,22 +141,25 @@ class Bench:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=["list", "run", "table"])
+    parser.add_argument("verb", choices=["list", "run", "body", "table"])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--tilth", default=HERE.parent / "build/tilth")
     parser.add_argument("--jobs", type=int, default=1, help="fine-tunings at once")
     parser.add_argument("--out", default=HERE.parent / "runs/experiments")
     args = parser.parse_args()
     bench = Bench(args)
-    names = args.names or list(bench.table["experiments"])
-    unknown = [n for n in names if n not in bench.table["experiments"]]
+    known = bench.table["bodies" if args.verb == "body" else "experiments"]
+    names = args.names or list(known)
+    unknown = [n for n in names if n not in known]
     if unknown:
-        sys.exit(f"no experiment {', '.join(unknown)}; there are: {', '.join(bench.table['experiments'])}")
+        sys.exit(f"no such row: {', '.join(unknown)}; there are: {', '.join(known)}")
     for name in names:
         if args.verb == "list":
             print(f"{name}: {bench.table['experiments'][name]['title']}")
         elif args.verb == "run":
             bench.run(name)
+        elif args.verb == "body":
+            print(bench.body(name))
         else:
             print(bench.summary(name))
 
