@@ -1,4 +1,4 @@
-/* Pictures in arrays: IDX, CIFAR-10's binary files, NPZ. */
+/* Pictures in arrays: IDX, CIFAR's binary files, NPZ. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,7 +6,7 @@
 #include "base/rng.h"
 #include "image/build.h"
 
-enum { CIFAR_SIDE = 32, CIFAR_PLANE = 1024, CIFAR_ROW = 1 + 3 * CIFAR_PLANE };
+enum { CIFAR_SIDE = 32, CIFAR_PLANE = 1024, CIFAR_PIXELS = 3 * CIFAR_PLANE };
 static const size_t max_file = (size_t)4 << 30;
 
 static void mix_hash(tl_image_builder *b, const void *bytes, size_t n) {
@@ -48,34 +48,54 @@ tl_status tl_image_read_idx(tl_image_builder *b, tl_err *err) {
   return s;
 }
 
+/* What stands before a picture's red, green and blue: CIFAR-10 has its label, CIFAR-100 that of the
+ * group of classes and then its own. A file's length tells which it is. */
+typedef struct cifar_form {
+  size_t labels;
+  int classes;
+} cifar_form;
+
+static tl_status cifar_form_of(const char *path, size_t len, cifar_form *out, tl_err *err) {
+  static const cifar_form forms[] = {{1, 10}, {2, 100}};
+  for (size_t i = 0; len && i < sizeof forms / sizeof *forms; i++) {
+    *out = forms[i];
+    if (len % (forms[i].labels + CIFAR_PIXELS) == 0) return TL_OK;
+  }
+  return tl_fail(err, TL_DATA,
+                 "%s: %zu bytes; expected %d for each picture (CIFAR-10: a label, then red, green, "
+                 "blue) or %d (CIFAR-100: two labels)",
+                 path, len, 1 + CIFAR_PIXELS, 2 + CIFAR_PIXELS);
+}
+
+static tl_status cifar_rows(const char *path, const uint8_t *row, size_t n, const cifar_form *f,
+                            int32_t *class, uint8_t *pixels, tl_err *err) {
+  for (size_t i = 0; i < n; i++, pixels += CIFAR_PIXELS) {
+    class[i] = row[f->labels - 1];
+    if (class[i] >= f->classes)
+      return tl_fail(err, TL_DATA, "%s: label %d of picture %zu; expected 0 to %d", path, class[i],
+                     i, f -> classes - 1);
+    row += f->labels;
+    for (size_t k = 0; k < 3; k++)
+      for (size_t q = 0; q < CIFAR_PLANE; q++) pixels[q * 3 + k] = *row++;
+  }
+  return TL_OK;
+}
+
 static tl_status add_cifar(tl_image_builder *b, const char *path, const uint8_t *p, size_t len,
                            tl_err *err) {
-  size_t n = len / CIFAR_ROW;
-  if (n == 0 || len % CIFAR_ROW)
-    return tl_fail(err, TL_DATA,
-                   "%s: %zu bytes; a CIFAR-10 file has %d for each picture (a label, then red, "
-                   "green, blue)",
-                   path, len, CIFAR_ROW);
+  cifar_form f;
+  TL_TRY(cifar_form_of(path, len, &f, err));
+  size_t n = len / (f.labels + CIFAR_PIXELS);
   tl_image m = {.width = CIFAR_SIDE, .height = CIFAR_SIDE, .channels = 3};
   int32_t *class = malloc(n * sizeof *class);
-  uint8_t *pixels = malloc(n * 3 * CIFAR_PLANE);
-  tl_status s = TL_OK;
-  if (!class || !pixels) {
+  uint8_t *pixels = malloc(n * CIFAR_PIXELS);
+  tl_status s = class && pixels
+                    ? cifar_rows(path, p, n, &f, class, pixels, err)
+                    : tl_fail(err, TL_NOMEM, "%s: out of memory for %zu pictures", path, n);
+  if (s == TL_OK)
+    s = tl_image_keep(b, pixels, err);
+  else
     free(pixels);
-    s = tl_fail(err, TL_NOMEM, "%s: out of memory for %zu pictures", path, n);
-  }
-  for (size_t i = 0; s == TL_OK && i < n; i++) {
-    const uint8_t *row = p + i * CIFAR_ROW;
-    uint8_t *to = pixels + i * 3 * CIFAR_PLANE;
-    class[i] = row[0];
-    for (size_t k = 0; k < 3; k++)
-      for (size_t q = 0; q < CIFAR_PLANE; q++) to[q * 3 + k] = row[1 + k * CIFAR_PLANE + q];
-    if (row[0] > 9) {
-      free(pixels);
-      s = tl_fail(err, TL_DATA, "%s: label %d of picture %zu; expected 0 to 9", path, row[0], i);
-    }
-  }
-  if (s == TL_OK) s = tl_image_keep(b, pixels, err);
   if (s == TL_OK) s = tl_image_add_block(b, pixels, n, &m, class, err);
   free(class);
   return s;

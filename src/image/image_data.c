@@ -240,7 +240,7 @@ tl_status tl_image_build(tl_image_builder *b, tl_err *err) {
                           .ids = b->role == TL_ROLE_MASKS};
   if ((unsigned)f >= N_READERS || f == TL_IMAGES_AUTO)
     return tl_fail(err, tl_file_exists(b->path) ? TL_CONFIG : TL_NOINPUT,
-                   "%s: %s; expected a folder, .csv, .tar, .npz, .bin (CIFAR-10) or an idx file",
+                   "%s: %s; expected a folder, .csv, .tar, .npz, .bin (CIFAR) or an idx file",
                    b->path,
                    tl_file_exists(b->path) ? "not known as a set of pictures by its name"
                                            : "no such file or folder");

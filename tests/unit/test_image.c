@@ -465,6 +465,31 @@ static void test_cifar(void **state) {
   must_fail("data_batch_1.bin", NULL, TL_DATA, "label 10");
 }
 
+/* CIFAR-100: the group's label, then the picture's own, which counts. */
+static void test_cifar_100(void **state) {
+  (void)state;
+  static uint8_t rows[2 * 3074];
+  rows[0] = 19;
+  rows[1] = 42;
+  rows[3074] = 7;
+  rows[3075] = 99;
+  rows[3074 + 2 + 2048 + 1023] = 77; /* blue of the second one's last pixel */
+  write_file("train.bin", rows, sizeof rows);
+  tl_image_data d = must_read("train.bin", NULL);
+  assert_int_equal(d.records.n, 2);
+  assert_string_equal(d.records.labels.name[0], "42");
+  assert_string_equal(d.records.labels.name[1], "99");
+  tl_image m;
+  tl_err err = {TL_OK, ""};
+  assert_int_equal(tl_image_get(&d, 1, 0, &m, &err), TL_OK);
+  assert_int_equal(m.pixels[3071], 77);
+  tl_image_free(&m);
+  tl_image_data_free(&d);
+  rows[1] = 100;
+  write_file("train.bin", rows, sizeof rows);
+  must_fail("train.bin", NULL, TL_DATA, "label 100");
+}
+
 static tl_buf make_npy(const char *descr, const char *shape, const void *data, size_t n) {
   tl_buf b = {0}, dict = {0};
   tl_buf_printf(&dict, "{'descr': '%s', 'fortran_order': False, 'shape': %s, }", descr, shape);
@@ -573,6 +598,7 @@ int main(void) {
                                      cmocka_unit_test(test_tar),
                                      cmocka_unit_test(test_idx),
                                      cmocka_unit_test(test_cifar),
+                                     cmocka_unit_test(test_cifar_100),
                                      cmocka_unit_test(test_npz),
                                      cmocka_unit_test(test_real)};
   return cmocka_run_group_tests(tests, setup, teardown);
