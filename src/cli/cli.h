@@ -191,5 +191,7 @@ int tl_cli_end_training(tl_status s, tl_train_result *r, bool json, const tl_err
  * true); a second one exits at once with 143 or 130. */
 void tl_cli_catch_signals(void);
 int tl_cli_cancelled(void *user); /* a tl_cancel_fn */
+/* A mapped file that is cut while it is read ends the program with a line that names it, and 74. */
+void tl_cli_guard_mapped_files(void);
 
 #endif

@@ -111,6 +111,7 @@ static int dispatch(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+  tl_cli_guard_mapped_files();
   int rc = dispatch(argc, argv);
   /* Results that did not reach stdout (a full disk behind a pipe or a file) are a failure. */
   if ((fflush(stdout) != 0 || ferror(stdout)) && rc == 0)

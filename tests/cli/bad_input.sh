@@ -198,5 +198,23 @@ code=$?
 [ $code -eq 74 ] || fail "output to a full disk: exit code $code instead of 74"
 grep -q '^tilth: error: .*standard output' err || fail "output to a full disk: no error line"
 
+# --- a file that another program cuts while it is read
+good prepare -q -t bytes -o cut --unit paragraph --val-fraction 0.1 text.txt
+shard=$(find cut -name 'train-*')
+# shellcheck disable=SC2086
+"$TILTH" train $tiny data.path=cut train.steps=1000000 run.eval_every=1000000 > out 2> err &
+pid=$!
+i=0
+until tr '\r' '\n' < err | grep -q '^step [1-9]' || [ $i -ge 300 ]; do
+  i=$((i + 1))
+  sleep 0.1
+done
+: > "$shard"
+wait $pid
+code=$?
+cmd="train on a file that is cut"
+[ $code -eq 74 ] || fail "$cmd: exit code $code instead of 74"
+tail -1 err | grep -q "^tilth: error: .*$shard: the file became shorter" || fail "$cmd: no line that names it"
+
 [ $failed -eq 0 ] || echo "$failed checks failed"
 [ $failed -eq 0 ]
