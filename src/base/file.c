@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -235,6 +236,11 @@ static tl_status remove_at(int parent, const char *name, const char *shown, tl_e
 
 tl_status tl_remove_tree(const char *dir, tl_err *err) {
   return remove_at(AT_FDCWD, dir, dir, err);
+}
+
+double tl_file_room(const char *dir) {
+  struct statvfs v;
+  return statvfs(dir, &v) == 0 ? (double)v.f_bavail * (double)v.f_frsize : -1;
 }
 
 bool tl_file_exists(const char *path) {

@@ -46,6 +46,8 @@ tl_status tl_mkdirs(const char *dir, tl_err *err); /* with parents; ok if it exi
 /* Removes a folder and everything in it, without following symbolic links. */
 tl_status tl_remove_tree(const char *dir, tl_err *err);
 bool tl_file_exists(const char *path);
+/* Bytes that this process may still write to the file system of a folder; -1: cannot be told. */
+double tl_file_room(const char *dir);
 bool tl_is_dir(const char *path);
 uint64_t tl_hash64(const void *data, size_t n); /* XXH3-64 */
 

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 #include <utf8proc.h>
@@ -328,14 +327,13 @@ static void examine_memory(doctor *d) {
 }
 
 static void examine_disk(doctor *d) {
-  struct statvfs v;
   char cwd[512];
   d->section = "disk";
-  if (!getcwd(cwd, sizeof cwd) || statvfs(cwd, &v) != 0) {
+  double available = getcwd(cwd, sizeof cwd) ? tl_file_room(cwd) : -1;
+  if (available < 0) {
     advise(d, "the current folder cannot be read");
     return;
   }
-  double available = (double)v.f_bavail * (double)v.f_frsize;
   say(d, "folder", "%s", cwd);
   say_bytes(d, "available", available);
   if (access(cwd, W_OK) != 0) advise(d, "%s is not writable: run from another folder", cwd);

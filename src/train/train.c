@@ -66,6 +66,21 @@ static void report_profile(const tl_trainer *t, double started, tl_profile **out
   if (s != TL_OK) tl_log(t->ctx, TL_LOG_WARN, "%s", e.msg);
 }
 
+/* A disk that is too small is told at the start, not when the first checkpoint finds out. Room for
+ * those that are kept, one in the making, and the model. */
+static void warn_of_disk(tl_trainer *t) {
+  const tl_config *c = t->cfg;
+  double model = (double)t->model->params.n_values * sizeof(float);
+  double checkpoint = model + (double)tl_optim_bytes(t->optim);
+  double need = checkpoint * (double)(c->run.keep_last + c->run.keep_best + 1) + model;
+  double room = tl_file_room(tl_run_dir(t->run));
+  if (room >= 0 && room < need)
+    tl_trainer_note(t, "warning",
+                    "%s: %.0f MB of disk are left; the checkpoints and the model may take %.0f "
+                    "(run.keep_last, run.keep_best)",
+                    tl_run_dir(t->run), room / 1e6, need / 1e6);
+}
+
 static tl_status work(tl_trainer *t, bool resume, tl_train_result *result, tl_err *err) {
   TL_TRY(tl_trainer_init(t, err));
   TL_TRY(record(t, err));
@@ -83,6 +98,7 @@ static tl_status work(tl_trainer *t, bool resume, tl_train_result *result, tl_er
          tl_ctx_threads(t->ctx), tl_ctx_cpu(t->ctx),
          (long long)(t->model->params.n_values * 8 >> 20), tl_optim_bytes(t->optim) >> 20,
          plan.slab_bytes >> 20);
+  warn_of_disk(t);
   t->peak = 1e9 * tl_peak_gflops(t->ctx->k->level, t->g->opt.dt) * tl_ctx_threads(t->ctx);
   if (t->opt->profile) TL_TRY(tl_profiler_new(t->g, t->optim, false, &t->prof, err));
   double started = tl_now();

@@ -188,6 +188,7 @@ if mount -t tmpfs -o size=300k tmpfs full 2> /dev/null; then
   [ -z "$(ls full)" ] || fail "prepare left files on the full disk"
   # shellcheck disable=SC2086
   bad 74 'full.*space' train -q $tiny data.path=data run.dir=full model.dim=128
+  grep -q '"event": *"warning".*MB of disk are left' full/*/events.jsonl || fail "train on a small disk: no warning at the start"
   [ -z "$(find full -name '.tmp*')" ] || fail "train left temporary files on the full disk"
   umount full
 else
