@@ -55,9 +55,10 @@ typedef struct tl_bench_step_result {
   int64_t steps;
   double median, min, max; /* of step_seconds */
   int64_t params;
-  double tokens, segments, targets; /* per step: of the input (none is padding), pieces of documents
-                                       that attention stays inside, and predicted tokens */
-  double tokens_per_s;              /* by the median */
+  double tokens, segments, targets; /* per step: of the input (none is padding; of pictures the rows
+                                       of the model's body), pieces of documents that attention
+                                       stays inside, or pictures, and predicted tokens or labels */
+  double tokens_per_s, segments_per_s; /* by the median */
   double flops_per_token; /* as tl_graph_cost counts a training pass: products (6 for each weight),
                              attention over what its mask leaves, output layer on predicted tokens
                              only, and the arithmetic of the rest (under 1 %) */
@@ -73,8 +74,10 @@ typedef struct tl_bench_step_result {
 
 /* Trains by the configuration, with the trainer's own step, on random tokens: no disk, no data, no
  * evaluation, no snapshots. model.vocab 0: the tokenizer's size (data.tokenizer, data.path), else
- * that of bytes. Free the result with tl_bench_step_free. Errors: CONFIG, NOMEM, DIVERGED,
- * PREEMPTED on cancel. */
+ * that of bytes. A model of pictures learns labels of random pictures, 10 classes (task.type, where
+ * it is one on pictures, else image_classify), 32 x 32 pixels of three channels where
+ * model.image_size and image.channels are 0. Free the result with tl_bench_step_free. Errors:
+ * CONFIG, USAGE, NOMEM, DIVERGED, PREEMPTED on cancel. */
 tl_status tl_bench_step(tl_ctx *ctx, const tl_config *cfg, const tl_bench_step_options *options,
                         tl_bench_step_result *out, tl_err *err);
 void tl_bench_step_free(tl_bench_step_result *r);

@@ -78,8 +78,9 @@ static tl_status get_lengths(const char *arg, lengths *l, tl_err *err) {
 static void print_text(const tl_ctx *ctx, const tl_bench_step_result *r) {
   printf("step          %.2f ms median of %lld (%.2f to %.2f)\n", r->median * 1e3,
          (long long)r->steps, r->min * 1e3, r->max * 1e3);
-  printf("tokens        %.0f in %.0f pieces and %.0f targets per step, %.0f tokens/s\n", r->tokens,
-         r->segments, r->targets, r->tokens_per_s);
+  printf(
+      "tokens        %.0f in %.0f pieces and %.0f targets per step, %.0f tokens/s, %.1f pieces/s\n",
+      r->tokens, r->segments, r->targets, r->tokens_per_s, r->segments_per_s);
   printf("work          %.4g FLOPs per token, %.1f GFLOP/s, %.1f%% of the measured peak of %.1f\n",
          r->flops_per_token, r->gflops, 100 * r->gflops / r->peak_gflops, r->peak_gflops);
   printf("memory        %.1f MiB at most\n", r->peak_rss / (1 << 20));
@@ -99,16 +100,18 @@ static int print_json(const tl_ctx *ctx, const tl_bench_step_result *r) {
     profile = text ? json_loads(text, 0, NULL) : NULL;
     free(text);
   }
-  json_t *doc = json_pack(
-      "{s:i, s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, "
-      "s:s, s:i, s:s, s:o}",
-      "schema_version", 1, "step_seconds", times, "median", r->median, "min", r->min, "max", r->max,
-      "tokens_per_step", r->tokens, "pieces_per_step", r->segments, "targets_per_step", r->targets,
-      "tokens_per_s", r->tokens_per_s, "flops_per_token", r->flops_per_token, "gflops", r->gflops,
-      "peak_gflops", r->peak_gflops, "mfu", r->gflops / r->peak_gflops, "peak_rss_bytes",
-      r->peak_rss, "to_first_step", r->to_first, "to_first_step_end", r->to_first_end, "loss",
-      r->loss, "parameters", (json_int_t)r->params, "dtype", tl_dtype_name(r->dt), "threads",
-      tl_ctx_threads(ctx), "kernels", tl_ctx_cpu(ctx), "profile", profile);
+  json_t *doc =
+      json_pack("{s:i, s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+                "s:f, s:f, s:I, "
+                "s:s, s:i, s:s, s:o}",
+                "schema_version", 1, "step_seconds", times, "median", r->median, "min", r->min,
+                "max", r->max, "tokens_per_step", r->tokens, "pieces_per_step", r->segments,
+                "targets_per_step", r->targets, "tokens_per_s", r->tokens_per_s, "pieces_per_s",
+                r->segments_per_s, "flops_per_token", r->flops_per_token, "gflops", r->gflops,
+                "peak_gflops", r->peak_gflops, "mfu", r->gflops / r->peak_gflops, "peak_rss_bytes",
+                r->peak_rss, "to_first_step", r->to_first, "to_first_step_end", r->to_first_end,
+                "loss", r->loss, "parameters", (json_int_t)r->params, "dtype", tl_dtype_name(r->dt),
+                "threads", tl_ctx_threads(ctx), "kernels", tl_ctx_cpu(ctx), "profile", profile);
   int rc = doc ? 0 : tl_cli_error(TL_NOMEM, "bench step: out of memory");
   if (doc && json_dumpf(doc, stdout, JSON_COMPACT) == 0) putchar('\n');
   json_decref(doc);
@@ -147,11 +150,14 @@ int tl_cmd_bench_step(int argc, char **argv) {
       .summary =
           "Times training steps as `tilth train` would do them with the same configuration, on\n"
           "random tokens: no data, no disk, no evaluation, no snapshots. `tilth bench finetune`\n"
-          "times a classifier's: train.batch documents a step, of at most train.seq_len tokens.",
+          "times a classifier's: train.batch documents a step, of at most train.seq_len tokens.\n"
+          "A model of pictures (a piece is a picture) learns labels of random pictures, 32 x 32\n"
+          "with three channels unless model.image_size and image.channels say otherwise.",
       .examples = "tilth bench step --preset gpt2 model.vocab=8192\n"
                   "tilth bench step --preset encoder-small model.vocab=8192 --lengths 5:128\n"
                   "tilth bench finetune --lengths 4:128 model.type=encoder model.vocab=8192\n"
-                  "tilth bench step --threads 1 --steps 20 --json model.dim=256",
+                  "tilth bench step --threads 1 --steps 20 --json model.dim=256\n"
+                  "tilth bench step --preset resnet-cifar optim.type=adamw",
       .opts = opts,
       .max_args = -1};
   tl_cli_args args = {0};

@@ -5,10 +5,29 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "eval/stats.h"
+#include "models/model.h"
 #include "tilth/bench.h"
 #include "train/trainer.h"
+#include "transfer/picture_objective.h"
 
 /* --- made-up data --------------------------------------------------------------------------- */
+
+static bool on_pictures(const tl_config *c) {
+  return tl_arch_find(c->model.type)->image;
+}
+
+static tl_status choose_learner(const tl_config *c, const tl_bench_step_options *o,
+                                const tl_learner **out, tl_err *err) {
+  *out = on_pictures(c) ? &tl_imaging : o->finetune ? &tl_finetuning : &tl_pretraining;
+  if (on_pictures(c) && o->n_lengths)
+    return tl_fail(err, TL_USAGE, "documents have lengths (--lengths), pictures have not");
+  if (tl_picture_objective_find(c->objective.type))
+    return tl_fail(
+        err, TL_CONFIG,
+        "objective.type %s: on pictures, steps with labels alone are timed; leave it out",
+        c->objective.type);
+  return TL_OK;
+}
 
 static tl_status find_vocab(tl_ctx *ctx, const tl_config *c, int64_t *vocab, tl_err *err) {
   const char *name = *c->data.path        ? c->data.path
@@ -16,7 +35,7 @@ static tl_status find_vocab(tl_ctx *ctx, const tl_config *c, int64_t *vocab, tl_
                                           : "bytes";
   tl_tokenizer *t = NULL;
   *vocab = c->model.vocab;
-  if (*vocab > 0) return TL_OK;
+  if (*vocab > 0 || on_pictures(c)) return TL_OK;
   TL_TRY(tl_tokenizer_open(ctx, name, &t, err));
   *vocab = tl_tokenizer_vocab_size(t);
   tl_tokenizer_free(t);
@@ -26,7 +45,7 @@ static tl_status find_vocab(tl_ctx *ctx, const tl_config *c, int64_t *vocab, tl_
 static tl_status make_up(const tl_config *c, const tl_bench_step_options *o, int64_t vocab,
                          tl_made_up *m, tl_err *err) {
   *m = (tl_made_up){.seed = (uint64_t)c->run.seed, .first = 1, .vocab = (uint32_t)vocab};
-  if (vocab < 2)
+  if (vocab < 2 && !on_pictures(c))
     return tl_fail(err, TL_CONFIG, "model.vocab must be at least 2, not %lld", (long long)vocab);
   if (o->n_lengths == 0) return TL_OK;
   uint64_t *starts = malloc((o->n_lengths + 1) * sizeof *starts);
@@ -59,6 +78,7 @@ static tl_status summarize(const tl_trainer *t, double flops, tl_bench_step_resu
   r->segments /= steps;
   r->targets /= steps;
   r->tokens_per_s = r->tokens / r->median;
+  r->segments_per_s = r->segments / r->median;
   r->flops_per_token = flops / steps / r->tokens;
   r->gflops = flops / steps / r->median * 1e-9;
   r->params = tl_model_params(t->model);
@@ -102,7 +122,8 @@ static tl_status bench_step(tl_trainer *t, const tl_bench_step_options *o, const
   *r = (tl_bench_step_result){.steps = o->steps};
   r->step_seconds = calloc((size_t)o->steps, sizeof *r->step_seconds);
   if (!r->step_seconds) return tl_fail(err, TL_NOMEM, "bench: out of memory");
-  TL_TRY(tl_trainer_init_made_up(t, m, o->warmup + o->steps, o->finetune, err));
+  TL_TRY(choose_learner(t->cfg, o, &t->learner, err));
+  TL_TRY(tl_trainer_init_made_up(t, m, o->warmup + o->steps, err));
   return run_steps(t, o, r, err);
 }
 

@@ -313,7 +313,8 @@ static tl_status make_up_samples(tl_task_samples *s, const tl_made_up *m, int64_
   return TL_OK;
 }
 
-tl_status tl_finetuning_made_up(tl_trainer *t, const tl_made_up *m, tl_err *err) {
+/* Each document is a record. */
+static tl_status made_up(tl_trainer *t, const tl_made_up *m, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_model_config mc;
   TL_TRY(begin(t, "classify", err));
@@ -481,6 +482,7 @@ static void release(tl_trainer *t) {
 }
 
 const tl_learner tl_finetuning = {.init = init,
+                                  .made_up = made_up,
                                   .load = load,
                                   .run = run,
                                   .evaluate = evaluate,

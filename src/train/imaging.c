@@ -20,6 +20,7 @@ typedef struct tl_image_run {
   tl_image_graph graph;
   tl_image_feed *feed;
   tl_image_batch *micro; /* [accum] */
+  void *made_up[2];      /* pictures and targets of micro where there is no feed */
   tl_scores scores;      /* of the last evaluation */
 } tl_image_run;
 
@@ -137,18 +138,24 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
                             .extra = adapt,
                             .user = &r->adapt};
   TL_TRY(tl_model_new_task(&mc, &o, (uint64_t)c->run.seed, true, &t->model, err));
-  tl_augment_from(c, (int32_t)mc.image_size, (int32_t)mc.channels, false, &r->plain);
-  r->plain.whole = has_masks(r);
-  if (*c->task.from) {
-    TL_TRY(tl_image_read_preprocessor(c->task.from, &r->plain, err));
-    if (!c->task.random) TL_TRY(tl_model_read_weights(t->model, c->task.from, err));
-  } else if (t->model->arch->unit_pixels) {
-    for (int k = 0; k < 3; k++) r->plain.std[k] = 1;
-  } else {
-    TL_TRY(
-        tl_image_statistics(r->train.pictures, r->train.index, r->train.records.n, &r->plain, err));
-  }
+  if (*c->task.from && !c->task.random) TL_TRY(tl_model_read_weights(t->model, c->task.from, err));
   tl_adapt_begin(t->model);
+  return tl_image_graph_new(t->ctx, t->model, tl_kernels_dtype(t->ctx->k, c->run.dtype),
+                            c->train.batch, true, &r->graph, err);
+}
+
+/* How pictures become the model's input. */
+static tl_status set_plain(tl_trainer *t, tl_err *err) {
+  const tl_config *c = t->cfg;
+  tl_image_run *r = t->image;
+  const tl_model_config *mc = &t->model->c;
+  tl_augment_from(c, (int32_t)mc->image_size, (int32_t)mc->channels, false, &r->plain);
+  r->plain.whole = has_masks(r);
+  if (*c->task.from) return tl_image_read_preprocessor(c->task.from, &r->plain, err);
+  if (!t->model->arch->unit_pixels)
+    return tl_image_statistics(r->train.pictures, r->train.index, r->train.records.n, &r->plain,
+                               err);
+  for (int k = 0; k < 3; k++) r->plain.std[k] = 1;
   return TL_OK;
 }
 
@@ -172,11 +179,11 @@ static tl_status make_feed(tl_trainer *t, tl_err *err) {
   return tl_image_feed_new(&o, &r->feed, err);
 }
 
-static tl_status init(tl_trainer *t, tl_err *err) {
+static tl_status begin(tl_trainer *t, const char *task, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_image_run *r = t->image = calloc(1, sizeof *t->image);
   if (!r) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
-  r->task = tl_task_find(c->task.type);
+  r->task = tl_task_find(task);
   r->micro = calloc((size_t)c->train.accum, sizeof *r->micro);
   if (!r->task) return tl_fail(err, TL_INTERNAL, "task.type has no code");
   if (!r->micro) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
@@ -190,10 +197,16 @@ static tl_status init(tl_trainer *t, tl_err *err) {
   if (has_masks(r) && (c->image.mixup > 0 || c->image.cutmix > 0))
     return tl_fail(err, TL_CONFIG,
                    "image.mixup and image.cutmix mix labels of pictures; with masks leave them 0");
+  return TL_OK;
+}
+
+static tl_status init(tl_trainer *t, tl_err *err) {
+  const tl_config *c = t->cfg;
+  TL_TRY(begin(t, c->task.type, err));
+  tl_image_run *r = t->image;
   TL_TRY(read_data(t, err));
   TL_TRY(make_model(t, err));
-  TL_TRY(tl_image_graph_new(t->ctx, t->model, tl_kernels_dtype(t->ctx->k, c->run.dtype),
-                            c->train.batch, true, &r->graph, err));
+  TL_TRY(set_plain(t, err));
   TL_TRY(make_feed(t, err));
   if (has_masks(r) && !strcmp(c->image.class_weights, "balanced"))
     TL_TRY(tl_mask_balance(r->train.pictures, r->train.index, r->train.records.n,
@@ -204,14 +217,60 @@ static tl_status init(tl_trainer *t, tl_err *err) {
   return TL_OK;
 }
 
+/* --- made-up pictures --------------------------------------------------------------------------
+ */
+
+enum { MADE_UP_SIDE = 32, MADE_UP_CLASSES = 10 }; /* as CIFAR-10 has them */
+
+/* Random pictures, and the class of each, or of its pixels: the same in every step. */
+static tl_status make_up_batches(tl_trainer *t, uint64_t seed, tl_err *err) {
+  tl_image_run *r = t->image;
+  int64_t batch = t->cfg->train.batch, n = t->cfg->train.accum * batch;
+  int64_t values = r->graph.shape.rows * r->graph.shape.cols, outputs = t->model->task.n_outputs;
+  int64_t pixels = r->graph.side * r->graph.side, each = pixels ? pixels : outputs;
+  float *x = r->made_up[0] = malloc((size_t)(n * values) * sizeof *x);
+  float *t01 = r->made_up[1] = calloc((size_t)(n * each), sizeof *t01);
+  int32_t *classes = pixels ? r->made_up[1] : NULL;
+  if (!x || !t01) return tl_fail(err, TL_NOMEM, "out of memory for %lld pictures", (long long)n);
+  tl_rng rng = tl_rng_make(seed, TL_STREAM_TEST, 0, 0);
+  for (int64_t i = 0; i < n * values; i++) x[i] = tl_rng_normal(&rng);
+  for (int64_t i = 0; i < n * (pixels ? pixels : 1); i++) {
+    int64_t class = (int64_t)tl_rng_below(&rng, (uint64_t)outputs);
+    if (classes)
+      classes[i] = (int32_t) class;
+    else
+      t01[i * outputs + class] = 1;
+  }
+  for (int64_t m = 0; m < t->cfg->train.accum; m++, x += batch * values, t01 += batch * each)
+    r->micro[m] = (tl_image_batch){.patches = x,
+                                   .targets = pixels ? NULL : t01,
+                                   .classes = pixels ? classes + m * batch * pixels : NULL};
+  return TL_OK;
+}
+
+/* Whatever the task, where it is not one on pictures: their classes. */
+static tl_status made_up(tl_trainer *t, const tl_made_up *m, tl_err *err) {
+  const char *type = t->cfg->task.type;
+  TL_TRY(begin(t, strncmp(type, "image_", 6) ? "image_classify" : type, err));
+  tl_image_run *r = t->image;
+  r->file[0] = (tl_image_data){.width = MADE_UP_SIDE, .height = MADE_UP_SIDE, .channels = 3};
+  r->train.pictures = &r->file[0];
+  r->train.records.labels.n = MADE_UP_CLASSES;
+  TL_TRY(make_model(t, err));
+  TL_TRY(make_up_batches(t, m->seed, err));
+  t->g = r->graph.g;
+  return TL_OK;
+}
+
 /* --- steps -------------------------------------------------------------------------------------
  */
 
 /* Targets: pictures, their classes where each is a question of its own, or pixels. */
 static int64_t load(tl_trainer *t, int64_t m, uint64_t position) {
-  const tl_image_run *r = t->image;
+  tl_image_run *r = t->image;
   int64_t each = r->task->loss == TL_LOSS_MULTI ? t->model->task.n_outputs : 1;
-  const tl_image_batch b = r->micro[m] = tl_image_feed_get(r->feed, position);
+  if (r->feed) r->micro[m] = tl_image_feed_get(r->feed, position);
+  const tl_image_batch b = r->micro[m];
   if (!b.classes) return t->cfg->train.batch * each;
   int64_t pixels = t->cfg->train.batch * r->graph.side * r->graph.side, targets = 0;
   for (int64_t i = 0; i < pixels; i++) targets += b.classes[i] >= 0;
@@ -305,10 +364,12 @@ static void release(tl_trainer *t) {
   }
   for (int i = 0; i < 3; i++) tl_image_data_free(&r->file[i]);
   free(r->micro);
+  for (int i = 0; i < 2; i++) free(r->made_up[i]);
   free(r);
 }
 
 const tl_learner tl_imaging = {.init = init,
+                               .made_up = made_up,
                                .load = load,
                                .run = run,
                                .evaluate = evaluate,

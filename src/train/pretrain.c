@@ -156,7 +156,7 @@ static tl_status init(tl_trainer *t, tl_err *err) {
   return TL_OK;
 }
 
-tl_status tl_pretraining_made_up(tl_trainer *t, const tl_made_up *m, tl_err *err) {
+static tl_status made_up(tl_trainer *t, const tl_made_up *m, tl_err *err) {
   TL_TRY(tl_tokenizer_open(t->ctx, "bytes", &t->tok, err));
   TL_TRY(make_model(t, m->vocab, err));
   t->args.vocab = (int)m->vocab;
@@ -200,5 +200,10 @@ static void release(tl_trainer *t) {
   tl_dataset_close(t->data);
 }
 
-const tl_learner tl_pretraining = {
-    .init = init, .load = load, .run = run, .evaluate = evaluate, .bpb = bpb, .free = release};
+const tl_learner tl_pretraining = {.init = init,
+                                   .made_up = made_up,
+                                   .load = load,
+                                   .run = run,
+                                   .evaluate = evaluate,
+                                   .bpb = bpb,
+                                   .free = release};

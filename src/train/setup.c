@@ -112,11 +112,9 @@ tl_status tl_trainer_init(tl_trainer *t, tl_err *err) {
   return TL_OK;
 }
 
-tl_status tl_trainer_init_made_up(tl_trainer *t, const tl_made_up *m, int64_t steps, bool finetune,
-                                  tl_err *err) {
-  t->learner = finetune ? &tl_finetuning : &tl_pretraining;
+tl_status tl_trainer_init_made_up(tl_trainer *t, const tl_made_up *m, int64_t steps, tl_err *err) {
   t->s.steps = steps;
-  TL_TRY(finetune ? tl_finetuning_made_up(t, m, err) : tl_pretraining_made_up(t, m, err));
+  TL_TRY(t->learner->made_up(t, m, err));
   TL_TRY(make_optim(t, err));
   t->guard.opt.policy = TL_GUARD_OFF;
   return TL_OK;

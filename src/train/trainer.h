@@ -49,6 +49,8 @@ typedef struct tl_learner {
   /* Opens the data and makes model and graph; sets g, model, tok, tok_dir, data_hash, data_name,
    * val_ready and the planned steps. */
   tl_status (*init)(tl_trainer *t, tl_err *err);
+  /* The same without disk, on random data of m, which is borrowed; NULL: it has none. */
+  tl_status (*made_up)(tl_trainer *t, const tl_made_up *m, tl_err *err);
   /* Prepares micro-batch m out of the samples from `position` on; returns the targets that count.
    */
   int64_t (*load)(tl_trainer *t, int64_t m, uint64_t position);
@@ -122,20 +124,13 @@ const tl_learner *tl_trainer_learner(const tl_config *c);
 /* ctx, cfg, opt, run and learner are set. */
 tl_status tl_trainer_init(tl_trainer *t, tl_err *err);
 /* The same for `steps` steps without disk (run is NULL), data, evaluation and snapshots: on random
- * tokens of m, which is borrowed; m->first is 1, token 0 the mask. */
-tl_status tl_trainer_init_made_up(tl_trainer *t, const tl_made_up *m, int64_t steps, bool finetune,
-                                  tl_err *err);
+ * tokens of m, which is borrowed; m->first is 1, token 0 the mask. Pictures need its seed alone. */
+tl_status tl_trainer_init_made_up(tl_trainer *t, const tl_made_up *m, int64_t steps, tl_err *err);
 void tl_trainer_free(tl_trainer *t);
 
 /* train.c: fine-tunes in memory; result->task.test has the scores. The last step's model counts. */
 tl_status tl_train_given(tl_ctx *ctx, const tl_config *cfg, const tl_given_records *given,
                          tl_train_result *result, tl_err *err);
-
-/* pretrain.c */
-tl_status tl_pretraining_made_up(tl_trainer *t, const tl_made_up *m, tl_err *err);
-
-/* finetune.c: each document is a record. */
-tl_status tl_finetuning_made_up(tl_trainer *t, const tl_made_up *m, tl_err *err);
 
 /* loop.c */
 typedef struct tl_step_stats {

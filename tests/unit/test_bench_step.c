@@ -109,8 +109,30 @@ static void products_of_muon_are_counted(void **state) {
   tl_bench_step_free(&r);
 }
 
+/* 5 pictures of 16 x 16 in each of two micro-batches: classes of pictures, then of pixels. */
+static void pictures_have_labels(void **state) {
+  (void)state;
+  const char *vit[] = {"model.type=vit", "model.image_size=16", "model.patch=4", "train.batch=5"};
+  const char *unet[] = {"model.type=unet", "model.image_size=16", "task.type=image_segment",
+                        "train.batch=5"};
+  const tl_bench_step_options o = {.warmup = 1, .steps = 2};
+  tl_bench_step_result one, two;
+  tl_err err = {0};
+  if (run(vit, 4, 1, &o, &one, &err) != TL_OK) fail_msg("%s", err.msg);
+  if (run(vit, 4, 2, &o, &two, &err) != TL_OK) fail_msg("%s", err.msg);
+  assert_true(one.loss == two.loss && one.loss > 1 && one.loss < 5); /* log 10 is 2.3 */
+  assert_true(one.tokens == 2 * 5 * 17 && one.segments == 10 && one.targets == 10);
+  assert_true(fabs(one.segments_per_s * one.median / 10 - 1) < 1e-9);
+  tl_bench_step_free(&one);
+  tl_bench_step_free(&two);
+  if (run(unet, 4, 2, &o, &one, &err) != TL_OK) fail_msg("%s", err.msg);
+  assert_true(one.targets == 2 * 5 * 16 * 16 && one.segments == 10);
+  tl_bench_step_free(&one);
+}
+
 static void bad_options_are_refused(void **state) {
   (void)state;
+  const char *views[] = {"model.type=vit", "objective.type=simclr"};
   const uint32_t none[] = {0, 0};
   tl_bench_step_result r;
   tl_err err = {0};
@@ -120,6 +142,9 @@ static void bad_options_are_refused(void **state) {
   assert_int_equal(run(&masked, 1, 1, &(tl_bench_step_options){.steps = 1}, &r, &err), TL_CONFIG);
   const tl_bench_step_options empty = {.steps = 1, .lengths = none, .n_lengths = 2};
   assert_int_equal(run(NULL, 0, 1, &empty, &r, &err), TL_USAGE);
+  assert_int_equal(run(views, 1, 1, &empty, &r, &err), TL_USAGE);
+  assert_int_equal(run(views, 2, 1, &(tl_bench_step_options){.steps = 1}, &r, &err), TL_CONFIG);
+  assert_non_null(strstr(err.msg, "objective.type simclr"));
 }
 
 int main(void) {
@@ -129,6 +154,7 @@ int main(void) {
       cmocka_unit_test(documents_are_packed),
       cmocka_unit_test(masked_models_predict_the_masked),
       cmocka_unit_test(products_of_muon_are_counted),
+      cmocka_unit_test(pictures_have_labels),
       cmocka_unit_test(bad_options_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
