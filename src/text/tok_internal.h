@@ -188,8 +188,8 @@ bool tok_is_space(int32_t cp); /* White_Space */
 bool tok_is_letter(int32_t cp);
 bool tok_is_number(int32_t cp);
 bool tok_is_mark(int32_t cp);
-bool tok_is_unordered_mark(int32_t cp); /* the library's normal forms leave it in its place */
-bool tok_is_punct(int32_t cp);          /* BERT's: ASCII punctuation and Unicode P* */
+bool tok_is_left_alone(int32_t cp); /* the library's normal forms leave it as it is, where it is */
+bool tok_is_punct(int32_t cp);      /* BERT's: ASCII punctuation and Unicode P* */
 /* Length of GPT-2's next pre-token at p (len > 0). */
 size_t tok_gpt2_next(const unsigned char *p, size_t len);
 /* That of Llama 3's, whose numbers have up to `digits` digits. */

@@ -109,11 +109,11 @@ static bool normal_form(tok_run *r, utf8proc_option_t o) {
     while (end < len && p[end] < 0x80) end++;
     size_t start = end < len && end > i ? end - 1 : end;
     tl_buf_append(&r->other, p + i, start - i);
-    size_t apart = 0; /* bytes of a mark that counts as a letter */
+    size_t apart = 0; /* bytes of a character that is copied */
     while (end < len && p[end] >= 0x80 && !apart) {
       int32_t cp;
       size_t n = tok_utf8(p + end, len - end, &cp);
-      if (tok_is_unordered_mark(cp))
+      if (tok_is_left_alone(cp))
         apart = n;
       else
         end += n;
@@ -160,7 +160,6 @@ static void each_char(const tok_step *s, tok_run *r) {
     } else if (nmt(cp) >= 0) {
       put(&r->other, nmt(cp));
     }
-    if (i == 0 && r->other.len == 0) r->beginning_lost = true;
     i += n;
   }
 }
@@ -180,7 +179,7 @@ static void strip(const tok_step *s, tok_run *r) {
     if (!tok_is_space(cp)) break;
     b = k;
   }
-  if (a > 0) r->beginning_lost = true;
+  r->head = r->head > a ? r->head - a : 0;
   tl_buf_append(&r->other, p + a, b - a);
 }
 
@@ -253,6 +252,24 @@ static tl_status run_step(const tok_step *s, tok_run *r, tl_err *err) {
   return ok ? TL_OK : tok_nomem(err);
 }
 
+/* Sets r->head for the text that the step has made, r->other. A step that sees the first character
+ * alone makes of it what the whole text's form begins with, unless marks change places or
+ * characters compose: then it is taken for one character. */
+static tl_status move_head(const tok_step *s, tok_run *r, tl_err *err) {
+  tok_run first = {0};
+  int32_t cp;
+  tl_buf_append(&first.text, r->text.data, r->head);
+  tl_status st = tl_buf_check(&first.text, err);
+  if (st == TL_OK) st = run_step(s, &first, err);
+  size_t n = first.other.len;
+  if (n <= r->other.len && (n == 0 || memcmp(first.other.data, r->other.data, n) == 0))
+    r->head = n;
+  else
+    r->head = tok_utf8((const unsigned char *)r->other.data, r->other.len, &cp);
+  tok_run_free(&first);
+  return st;
+}
+
 /* Replacements can each make a text longer; together they could fill the memory. */
 enum { MAX_GROWTH = 64 };
 
@@ -268,6 +285,7 @@ tl_status tok_norm_run(const tok_steps *s, tok_run *r, tl_err *err) {
           err, TL_DATA,
           "tokenizer: its normalizer makes %zu bytes of a text more than %d times longer",
           r->text.len, MAX_GROWTH);
+    if (r->head && s->step[i].op != NORM_STRIP) TL_TRY(move_head(&s->step[i], r, err));
     tl_buf t = r->text;
     r->text = r->other;
     r->other = t;

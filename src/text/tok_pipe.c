@@ -150,6 +150,8 @@ static tl_status read(tl_tokenizer *t, const json_t *root, tl_err *err) {
   TL_TRY(tok_pre_read(&t->pipe->pre, json_object_get(root, "pre_tokenizer"), err));
   TL_TRY(tok_decoder_read(&t->pipe->dec, decoder, err));
   TL_TRY(check_order(t->pipe, err));
+  for (size_t i = 0; i < t->pipe->pre.n; i++)
+    t->pipe->asks_first |= t->pipe->pre.step[i].prepend == PREPEND_FIRST;
   if (t->type == &tok_type_pipe_bpe) return read_bpe(t, root, err);
   if (t->type == &tok_type_pipe_wordlevel) return read_wordlevel(t, root, err);
   t->pipe->model = t->type == &tok_type_pipe_unigram ? MODEL_UNIGRAM : MODEL_WORDPIECE;
@@ -373,6 +375,9 @@ static tl_status normalize(const tl_tokenizer *t, const char *s, size_t len, tok
   else
     tl_utf8_replace(s, len, &r->text);
   TL_TRY(tl_buf_check(&r->text, err));
+  int32_t cp;
+  if (t->pipe->asks_first && r->text.len)
+    r->head = tok_utf8((const unsigned char *)r->text.data, r->text.len, &cp);
   return tok_norm_run(&t->pipe->norm, r, err);
 }
 
@@ -381,9 +386,10 @@ tl_status tok_pipe_encode(const tl_tokenizer *t, const unsigned char *p, size_t 
                           bool special, tl_ids *out, tl_err *err) {
   tok_run norm = {0}, pre = {0};
   tl_status s = normalize(t, (const char *)p, len, &norm, err);
+  pre.head = norm.head;
   if (s == TL_OK && norm.text.len > 0)
     s = tok_added_split(t, true, special, (const unsigned char *)norm.text.data, norm.text.len,
-                        first && !norm.beginning_lost, encode_normal, &pre, out, err);
+                        first, encode_normal, &pre, out, err);
   tok_run_free(&norm);
   tok_run_free(&pre);
   return s;

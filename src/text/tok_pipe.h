@@ -105,9 +105,12 @@ typedef struct tok_pipe {
   bool fuse_unk;
   uint32_t unk; /* TOK_NONE: none */
   bool byte_fallback, byte_ids;
+  bool asks_first; /* a pre-tokenizer treats the text's first piece in its own way: runs follow
+                      `head` */
 } tok_pipe;
 
-/* A piece of text in a run's buffer. first: the original text begins with it. */
+/* A piece of text in a run's buffer. first: it begins within what the original text's first
+ * character has become. */
 typedef struct tok_span {
   size_t at, len;
   bool first;
@@ -116,6 +119,7 @@ typedef struct tok_span {
 typedef struct tok_spans {
   tok_span *v;
   size_t n, cap;
+  size_t head; /* as in tok_run */
 } tok_spans;
 
 /* Text on its way through the chains; steps that change it write to the other buffer. */
@@ -123,8 +127,9 @@ typedef struct tok_run {
   tl_buf text, other;
   tok_spans spans, next;
   tok_matcher matcher;
-  bool beginning_lost; /* normalizing took away the first character */
-  int32_t *cps;        /* normal forms: room for code points */
+  size_t
+      head; /* so many bytes of the text come from the original's first character; 0: it is gone */
+  int32_t *cps; /* normal forms: room for code points */
   size_t cap_cps;
 } tok_run;
 void tok_run_free(tok_run *r);

@@ -339,6 +339,7 @@ static tl_status run_step(const tok_step *s, tok_run *r, tl_err *err) {
 
 tl_status tok_pre_run(const tok_steps *s, tok_run *r, bool first, tl_err *err) {
   r->spans.n = r->next.n = 0;
+  r->spans.head = r->next.head = r->head;
   tl_buf_clear(&r->other);
   if (!tok_spans_add(&r->spans, 0, r->text.len, first)) return tok_nomem(err);
   for (size_t i = 0; i < s->n; i++) TL_TRY(run_step(&s->step[i], r, err));

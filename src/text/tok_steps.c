@@ -79,6 +79,6 @@ bool tok_spans_add(tok_spans *s, size_t at, size_t len, bool first) {
     s->v = v;
     s->cap = cap;
   }
-  s->v[s->n++] = (tok_span){at, len, first && at == 0};
+  s->v[s->n++] = (tok_span){at, len, first && at < s->head};
   return true;
 }

@@ -72,8 +72,8 @@ bool tok_is_mark(int32_t cp) {
   return (c >= UTF8PROC_CATEGORY_MN && c <= UTF8PROC_CATEGORY_ME) != WITHIN(diff_mark, cp);
 }
 
-bool tok_is_unordered_mark(int32_t cp) {
-  return WITHIN(diff_order, cp);
+bool tok_is_left_alone(int32_t cp) {
+  return WITHIN(diff_order, cp) || WITHIN(diff_whole, cp);
 }
 
 bool tok_is_punct(int32_t cp) {

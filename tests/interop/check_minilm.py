@@ -35,6 +35,12 @@ with open(path("text.txt"), "w") as f:
     f.write("\n".join(lines) + "\n")
 tilth("embed", MODEL, "--data", path("text.txt"), "--out", path("x.npy"), "--dtype", "f32")
 near(np.load(path("x.npy")), embed(MODEL, lines), "embeddings of all-MiniLM-L6-v2")
+try:
+    from sentence_transformers import SentenceTransformer
+except ImportError:
+    print("without sentence-transformers")
+else:
+    near(np.load(path("x.npy")), SentenceTransformer(MODEL, device="cpu").encode(lines), "and by sentence-transformers")
 
 tilth("import", MODEL, "--out", path("minilm"))
 check(os.path.exists(path("minilm", "1_Pooling", "config.json")), "pooling is carried over")

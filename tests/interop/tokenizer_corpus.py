@@ -166,6 +166,15 @@ def unigram(docs, out, name, norm, pre, size=12000):
     save(tok, out, name)
 
 
+def mixed(docs, out, name, **kw):
+    """A chain that nobody uses, of steps that the others lack: the beginning of a text is told from its other pieces."""
+    unigram(docs, out, name, normalizers.Sequence([normalizers.Nmt(), normalizers.NFKD(), normalizers.StripAccents(),
+                                                   normalizers.Replace(Regex(r" {2,}"), " "), normalizers.Strip()]),
+            pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(individual_digits=True),
+                                     pre_tokenizers.Punctuation("merged_with_previous"),
+                                     pre_tokenizers.Metaspace(prepend_scheme="first")]), **kw)
+
+
 def char_bpe(docs, out, name, **model):
     """Llama-2: BPE on characters, spaces as U+2581, bytes for what is unknown."""
     tok = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True, **model))
@@ -197,10 +206,7 @@ def clip_like(docs, out, name):
     save(tok, out, name)
 
 
-def main():
-    out = sys.argv[1]
-    os.makedirs(out, exist_ok=True)
-    docs = make_corpus(f"{out}/corpus.txt")
+def make_tokenizers(docs, out):
     some = docs[::3]
     byte_bpe(some, out, "gpt2", pre_tokenizers.ByteLevel(add_prefix_space=False), None, ["<|endoftext|>"], 16000)
     byte_bpe(some, out, "roberta", pre_tokenizers.ByteLevel(add_prefix_space=True), None, ["<s>", "</s>"], 8000)
@@ -219,10 +225,13 @@ def main():
         norm = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC()])
     unigram(docs, out, "t5", norm, pre_tokenizers.Metaspace())
     unigram(docs, out, "t5-old", norm, pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]))
-    unigram(docs, out, "mixed", normalizers.Sequence([normalizers.Nmt(), normalizers.NFKD(), normalizers.StripAccents(),
-                                                      normalizers.Replace(Regex(r" {2,}"), " "), normalizers.Strip()]),
-            pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(individual_digits=True),
-                                     pre_tokenizers.Punctuation("merged_with_previous"), pre_tokenizers.Metaspace(prepend_scheme="first")]))
+    mixed(docs, out, "mixed")
+
+
+def main():
+    out = sys.argv[1]
+    os.makedirs(out, exist_ok=True)
+    make_tokenizers(make_corpus(f"{out}/corpus.txt"), out)
 
 
 if __name__ == "__main__":
