@@ -190,16 +190,20 @@ bool tok_is_number(int32_t cp);
 bool tok_is_mark(int32_t cp);
 bool tok_is_left_alone(int32_t cp); /* the library's normal forms leave it as it is, where it is */
 bool tok_is_punct(int32_t cp);      /* BERT's: ASCII punctuation and Unicode P* */
-/* Length of GPT-2's next pre-token at p (len > 0). */
-size_t tok_gpt2_next(const unsigned char *p, size_t len);
-/* That of Llama 3's, whose numbers have up to `digits` digits. */
-size_t tok_llama3_next(const unsigned char *p, size_t len, int digits);
 /* GPT-2's printable stand-in for each byte, as UTF-8 (returns its length); and back (-1: none). */
 int tok_char_byte(int32_t cp);
 size_t tok_byte_string(unsigned char byte, char out[4]);
 /* Appends BERT's normal form of the text. */
 tl_status tok_normalize(const tok_norm *norm, const unsigned char *p, size_t len, tl_buf *out,
                         tl_err *err);
+
+/* tok_scan.c */
+/* Length of GPT-2's next pre-token at p (len > 0). */
+size_t tok_gpt2_next(const unsigned char *p, size_t len);
+/* That of Llama 3's, whose numbers have up to `digits` digits. */
+size_t tok_llama3_next(const unsigned char *p, size_t len, int digits);
+/* That of GPT-4o's. */
+size_t tok_o200k_next(const unsigned char *p, size_t len);
 
 /* tok_count.c */
 tl_status tok_count(tl_ctx *ctx, const tl_tokenizer *t, tl_text_next_fn next, void *user,

@@ -8,7 +8,7 @@
 
 /* ---- tok_regex.c: what text is searched for ---- */
 
-enum tok_pattern_kind { PAT_NONE, PAT_LITERAL, PAT_GPT2, PAT_LLAMA3, PAT_PCRE };
+enum tok_pattern_kind { PAT_NONE, PAT_LITERAL, PAT_GPT2, PAT_LLAMA3, PAT_O200K, PAT_PCRE };
 
 typedef struct tok_pattern {
   enum tok_pattern_kind kind;

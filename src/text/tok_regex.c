@@ -1,4 +1,4 @@
-/* Patterns: strings, the two regular expressions that most tokenizers have, and any other by PCRE2.
+/* Patterns: strings, the regular expressions that most tokenizers have, and any other by PCRE2.
  *
  * Regular expressions come from files that are not trusted. PCRE2's limits on steps, depth and
  * memory end a match that backtracks without end; it is then an error of the data. */
@@ -14,6 +14,11 @@ enum { MAX_PATTERN = 1 << 12, MAX_STEPS_OF_A_MATCH = 1 << 20, MAX_HEAP_KIB = 1 <
 #define LLAMA3_HEAD "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
 #define LLAMA3_TAIL "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
+#define O200K_WORD(CAPITALS, SMALL)                                                                \
+  "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]" CAPITALS                            \
+  "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]" SMALL "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+#define O200K_TAIL "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
 static const struct known {
   const char *regex;
   enum tok_pattern_kind kind;
@@ -23,6 +28,7 @@ static const struct known {
      0},
     {LLAMA3_HEAD "{1,3}" LLAMA3_TAIL, PAT_LLAMA3, 3},
     {LLAMA3_HEAD LLAMA3_TAIL, PAT_LLAMA3, 1},
+    {O200K_WORD("*", "+") O200K_WORD("+", "*") O200K_TAIL, PAT_O200K, 0},
 };
 
 /* What \s and \w are in the library that wrote the file; PCRE2's differ in a few code points. */
@@ -141,6 +147,12 @@ static tl_status next_pcre(const tok_pattern *pat, tok_matcher *m, const unsigne
   return TL_OK;
 }
 
+static size_t scan(const tok_pattern *pat, const unsigned char *p, size_t len) {
+  return pat->kind == PAT_GPT2     ? tok_gpt2_next(p, len)
+         : pat->kind == PAT_LLAMA3 ? tok_llama3_next(p, len, pat->digits)
+                                   : tok_o200k_next(p, len);
+}
+
 tl_status tok_pattern_next(const tok_pattern *pat, tok_matcher *m, const unsigned char *p,
                            size_t len, size_t from, bool *found, size_t *start, size_t *end,
                            tl_err *err) {
@@ -156,11 +168,11 @@ tl_status tok_pattern_next(const tok_pattern *pat, tok_matcher *m, const unsigne
     return TL_OK;
   }
   case PAT_GPT2:
-  case PAT_LLAMA3: /* these match everywhere */
+  case PAT_LLAMA3:
+  case PAT_O200K: /* these match everywhere */
     *found = true;
     *start = from;
-    *end = from + (pat->kind == PAT_GPT2 ? tok_gpt2_next(p + from, len - from)
-                                         : tok_llama3_next(p + from, len - from, pat->digits));
+    *end = from + scan(pat, p + from, len - from);
     return TL_OK;
   case PAT_PCRE:
     return next_pcre(pat, m, p, len, from, found, start, end, err);

@@ -73,7 +73,7 @@ int main(void) {
                                       NULL};
   static const char *const seeds[] = {"bpe",          "wordpiece-uncased", "unigram",
                                       "chain-llama3", "chain-clip",        "chain-t5",
-                                      "chain-llama2"};
+                                      "chain-llama2", "chain-mixed",       "chain-gpt4o"};
   static const fuzz_target target = {"fuzz_tokenizer", words, try_one};
   int fd = mkstemp(path);
   if (fd < 0) return 1;

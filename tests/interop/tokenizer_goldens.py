@@ -17,7 +17,8 @@ from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../golden/tokenizer/")
 HARD = ["e\u0301\u0323 \u212b \ufb01n \u0130 \u01c5", "\u0e81\u0eba\u0eb9 \uac00\u11a8", "WE'LL'S 'Re \u2019s 12345 \t\n \n x\r\n\r\n  y",
         "<s>a</s> <|begin_of_text|> harvest_moon harvest_moons a FARM b", "\U0001F468\u200d\U0001F469 \U0001F1E9\U0001F1EA 1\ufe0f\u20e3",
-        "  two  spaces ", "\u3000\u00a0\u2028x\ufeff\u200b", "", " ", "\u2581a\u2581\u2581b", "a.b!c?? d-e_f", "\ufffd\ufffd x", "\u2480 a", "\u2480", " \u2474x", "\u00b4a", "x\u32ff\u3300"]
+        "  two  spaces ", "\u3000\u00a0\u2028x\ufeff\u200b", "", " ", "\u2581a\u2581\u2581b", "a.b!c?? d-e_f", "\ufffd\ufffd x", "\u2480 a", "\u2480", " \u2474x", "\u00b4a", "x\u32ff\u3300",
+        "\u4e2dA \u4e2dABc \u00c0B'S HELLO'll \u0301ABC x\u0301'd \u02b0A ABC\u02b0D camelCaseXMLParser", "a/\r\n/b ://\n//\n \u0ecex"]
 
 
 def main():
