@@ -71,6 +71,9 @@ typedef struct tl_gguf {
 /* Maps and checks a file: every length, offset and name; *out is closed by tl_gguf_close. Errors:
  * DATA with the offset, NOINPUT, IO, NOMEM. */
 tl_status tl_gguf_open(const char *path, tl_gguf *out, tl_err *err);
+/* Whether a path is that of such a file: by the first bytes of a regular file, or its name's end.
+ */
+bool tl_gguf_is_file(const char *path);
 void tl_gguf_close(tl_gguf *g);
 const tl_gguf_kv *tl_gguf_find(const tl_gguf *g, const char *key);             /* NULL if absent */
 const tl_gguf_tensor *tl_gguf_find_tensor(const tl_gguf *g, const char *name); /* NULL if absent */
@@ -95,6 +98,7 @@ void tl_gguf_put_bool(tl_gguf_writer *w, const char *key, bool v);
 void tl_gguf_put_string(tl_gguf_writer *w, const char *key, const char *s);
 void tl_gguf_put_strings(tl_gguf_writer *w, const char *key, const char *const *s, size_t n);
 void tl_gguf_put_i32s(tl_gguf_writer *w, const char *key, const int32_t *v, size_t n);
+void tl_gguf_put_f32s(tl_gguf_writer *w, const char *key, const float *v, size_t n);
 /* Adds a tensor of f32 values that is stored as `type`. owned: NULL, or the malloc'ed memory of
  * data. A name that is too long, or rows that Q8_0 cannot cut: tl_gguf_write fails. */
 void tl_gguf_add(tl_gguf_writer *w, const char *name, tl_ggml_type type, int ndim,

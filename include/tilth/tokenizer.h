@@ -55,11 +55,11 @@ tl_status tl_tokenizer_train(tl_ctx *ctx, const tl_tokenizer_train_options *opti
 
 /* name: "bytes" for one token per byte, else a path for tl_tokenizer_load. */
 tl_status tl_tokenizer_open(tl_ctx *ctx, const char *name, tl_tokenizer **out, tl_err *err);
-/* path: a tokenizer.json or a folder that holds one: BPE, WordPiece, Unigram or WordLevel with the
- * normalizers, pre-tokenizers, post-processors and decoders that docs/tokenizers.md lists. The file
- * is not trusted. Errors: DATA (ill-formed, ids that repeat or leave holes, merges of
- * tokens that do not exist, settings that this program does not follow; the message names the file
- * and the place in it), NOINPUT, PERM, IO, NOMEM. */
+/* path: a tokenizer.json or a folder that holds one, or a GGUF file: BPE, WordPiece, Unigram or
+ * WordLevel with the normalizers, pre-tokenizers, post-processors and decoders that
+ * docs/tokenizers.md lists. The file is not trusted. Errors: DATA (ill-formed, ids that repeat or
+ * leave holes, merges of tokens that do not exist, settings that this program does not follow; the
+ * message names the file and the place in it), NOINPUT, PERM, IO, NOMEM. */
 tl_status tl_tokenizer_load(const char *path, tl_tokenizer **out, tl_err *err);
 /* Writes dir/tokenizer.json, tokenizer_config.json and special_tokens_map.json (dir is created). Of
  * a tokenizer that was read: the same bytes, with what this program does not use (the template of
@@ -68,6 +68,12 @@ tl_status tl_tokenizer_save(const tl_tokenizer *t, const char *dir, tl_err *err)
 /* The names of all files that tl_tokenizer_save may write; NULL ends the list. */
 extern const char *const tl_tokenizer_files[];
 void tl_tokenizer_free(tl_tokenizer *t);
+/* Adds the keys of a GGUF file's tokenizer (tilth/gguf.h) for a model with `vocab` ids; those that
+ * the tokenizer lacks are named [PADi] and unused. name: for messages. Errors: CONFIG when
+ * llama.cpp has no tokenizer that gives the same ids; DATA, NOMEM. */
+struct tl_gguf_writer;
+tl_status tl_tokenizer_put_gguf(const tl_tokenizer *t, const char *name, int64_t vocab,
+                                struct tl_gguf_writer *w, tl_err *err);
 
 int tl_tokenizer_vocab_size(const tl_tokenizer *t);
 const char *tl_tokenizer_type(const tl_tokenizer *t);

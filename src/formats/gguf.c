@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "base/file.h"
 #include "base/half.h"
 
@@ -243,6 +244,19 @@ tl_status tl_gguf_open(const char *path, tl_gguf *out, tl_err *err) {
   if (s == TL_OK) s = read_all(&c, out, err);
   if (s != TL_OK) tl_gguf_close(out);
   return s;
+}
+
+bool tl_gguf_is_file(const char *path) {
+  static const char end[] = ".gguf";
+  tl_map map;
+  struct stat st;
+  size_t n = strlen(path), k = sizeof end - 1;
+  if (stat(path, &st) != 0 || !S_ISREG(st.st_mode)) return false;
+  if (n > k && !strcmp(path + n - k, end)) return true;
+  if (tl_map_open(path, &map, NULL) != TL_OK) return false;
+  bool begins = map.size >= 4 && !memcmp(map.data, "GGUF", 4);
+  tl_map_close(&map);
+  return begins;
 }
 
 void tl_gguf_close(tl_gguf *g) {

@@ -79,6 +79,10 @@ void tl_gguf_put_i32s(tl_gguf_writer *w, const char *key, const int32_t *v, size
   tl_buf_append(begin_array(w, key, TL_GGUF_I32, n), v, n * sizeof *v);
 }
 
+void tl_gguf_put_f32s(tl_gguf_writer *w, const char *key, const float *v, size_t n) {
+  tl_buf_append(begin_array(w, key, TL_GGUF_F32, n), v, n * sizeof *v);
+}
+
 void tl_gguf_add(tl_gguf_writer *w, const char *name, tl_ggml_type type, int ndim,
                  const int64_t *shape, const float *data, float *owned) {
   if (w->n == w->cap) {

@@ -5,11 +5,11 @@
 
 #include "base/file.h"
 #include "models/gguf_names.h"
-#include "models/gguf_tokenizer.h"
 #include "tilth/convert.h"
 
 typedef struct job {
   tl_model *m;
+  tl_tokenizer *tok;
   const tl_gguf_arch *a;
   tl_ggml_type type; /* of matrices */
   tl_gguf_writer *w;
@@ -154,7 +154,8 @@ static tl_status fill(job *j, const char *dir, const char *path, const tl_conver
                    dir);
   TL_TRY(choose(j, dir, err));
   put_keys(j, dir);
-  TL_TRY(tl_gguf_put_tokenizer(j->w, dir, j->m->c.vocab, err));
+  TL_TRY(tl_model_tokenizer(dir, &j->tok, err));
+  TL_TRY(tl_tokenizer_put_gguf(j->tok, dir, j->m->c.vocab, j->w, err));
   for (int i = 0; i < j->m->params.n; i++) TL_TRY(put_param(j, j->m->params.p[i], err));
   return put_rope_factors(j, err);
 }
@@ -168,6 +169,7 @@ tl_status tl_export_gguf(const char *model_dir, const char *path, const tl_conve
   if (s == TL_OK) s = tl_gguf_write(j.w, path, &j.report.bytes, err);
   if (s == TL_OK && report) *report = j.report;
   tl_gguf_writer_free(j.w);
+  tl_tokenizer_free(j.tok);
   tl_model_free(j.m);
   return s;
 }

@@ -1,11 +1,14 @@
-/* Model folders: config.json and model.safetensors as Hugging Face's libraries write them. */
+/* Model folders: config.json and model.safetensors as Hugging Face's libraries write them; where
+ * one is named, a GGUF file may be (gguf_model.c). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
+#include "models/gguf_model.h"
 #include "models/lowrank.h"
+#include "tilth/gguf.h"
 #include "tilth/safetensors.h"
 
 enum { MAX_CONFIG_BYTES = 1 << 20 };
@@ -329,7 +332,13 @@ tl_status tl_model_read_config(const char *dir, tl_model_config *out, tl_err *er
   json_t *o = NULL;
   tl_model_place p;
   TL_TRY(tl_model_locate(dir, &p, err));
-  tl_status s = load_config(p.base, &path, &o, err);
+  tl_status s = TL_OK;
+  if (tl_gguf_is_file(p.base)) {
+    s = tl_gguf_read_config(p.base, out, err);
+    tl_model_place_free(&p);
+    return s;
+  }
+  s = load_config(p.base, &path, &o, err);
   if (s == TL_OK) s = read_config(o, path, out, err);
   if (s == TL_OK) s = check_weights(p.base, out, err);
   tl_model_place_free(&p);
@@ -342,18 +351,19 @@ tl_status tl_model_read_task(const char *dir, tl_hf_task *out, tl_err *err) {
   char *path = NULL;
   json_t *o = NULL;
   tl_model_place p;
+  *out = (tl_hf_task){.void_id = -1};
   TL_TRY(tl_model_locate(dir, &p, err));
-  tl_status s = load_config(p.described, &path, &o, err);
+  bool gguf = tl_gguf_is_file(p.described);
+  tl_status s = gguf ? TL_OK : load_config(p.described, &path, &o, err);
   tl_model_place_free(&p);
   const char *name = json_string_value(json_array_get(json_object_get(o, "architectures"), 0));
   const char *problem = json_string_value(json_object_get(o, "problem_type"));
-  *out = (tl_hf_task){0};
   if (name && strstr(name, "ForSequenceClassification")) out->kind = TL_HEAD_SEQUENCE;
   if (name && strstr(name, "ForImageClassification")) out->kind = TL_HEAD_SEQUENCE;
   if (name && strstr(name, "ForTokenClassification")) out->kind = TL_HEAD_TOKENS;
   if (name && strstr(name, "ForSemanticSegmentation")) out->kind = TL_HEAD_MASKS;
   const json_t *void_id = json_object_get(o, void_key);
-  out->void_id = json_is_integer(void_id) ? (int)json_integer_value(void_id) : -1;
+  if (json_is_integer(void_id)) out->void_id = (int)json_integer_value(void_id);
   if (problem) snprintf(out->problem, sizeof out->problem, "%s", problem);
   json_decref(o);
   free(path);
@@ -470,7 +480,9 @@ static tl_status view_weights(tl_model *m, const char *dir, tl_err *err) {
 static tl_status read_place(tl_model *m, const char *name, bool view, tl_err *err) {
   tl_model_place p;
   TL_TRY(tl_model_locate(name, &p, err));
-  tl_status s = view ? view_weights(m, p.base, err) : read_base(m, p.base, err);
+  tl_status s = tl_gguf_is_file(p.base) ? tl_gguf_read_weights(m, p.base, false, err)
+                : view                  ? view_weights(m, p.base, err)
+                                        : read_base(m, p.base, err);
   if (s == TL_OK && p.adapter) s = tl_lora_apply(m, p.adapter, err);
   tl_model_place_free(&p);
   return s;
@@ -482,8 +494,12 @@ tl_status tl_model_read_weights(tl_model *m, const char *dir, tl_err *err) {
 
 tl_status tl_model_switch(tl_model *m, const char *base, const char *adapter, tl_err *err) {
   tl_st *st = NULL;
-  TL_TRY(tl_st_open(base, &st, err));
   tl_status s = TL_OK;
+  if (tl_gguf_is_file(base)) {
+    TL_TRY(tl_gguf_read_weights(m, base, true, err));
+    return adapter ? tl_lora_apply(m, adapter, err) : TL_OK;
+  }
+  TL_TRY(tl_st_open(base, &st, err));
   for (int i = 0; s == TL_OK && i < m->params.n; i++) {
     tl_param *p = m->params.p[i];
     const tl_st_tensor *t =
@@ -501,8 +517,9 @@ tl_status tl_model_require(const tl_model *m, const char *dir, const tl_param *p
   tl_model_place place;
   if (p->flags & TL_PARAM_CHANGED) return TL_OK; /* by the adapter */
   TL_TRY(tl_model_locate(dir, &place, err));
-  tl_status s = tl_st_open(place.base, &st, err);
-  bool there = s == TL_OK && tl_model_find_tensor(st, m, p->name) != NULL;
+  bool gguf = tl_gguf_is_file(place.base); /* a language model */
+  tl_status s = gguf ? TL_OK : tl_st_open(place.base, &st, err);
+  bool there = st && tl_model_find_tensor(st, m, p->name) != NULL;
   tl_st_close(st);
   tl_model_place_free(&place);
   if (s != TL_OK || there) return s;

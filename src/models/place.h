@@ -1,5 +1,6 @@
 /* Where a model's files are. A model's name is a folder: a whole model, or an adapter of Hugging
- * Face's peft (adapter_config.json), whose base it names; or "BASE,ADAPTER", two folders. */
+ * Face's peft (adapter_config.json), whose base it names; or "BASE,ADAPTER", two folders. In place
+ * of a whole model's folder a GGUF file may stand. */
 #ifndef TL_MODELS_PLACE_H
 #define TL_MODELS_PLACE_H
 
@@ -7,7 +8,7 @@
 #include "tilth/tokenizer.h"
 
 typedef struct tl_model_place {
-  char *base;      /* folder of the weights */
+  char *base;      /* folder of the weights, or a GGUF file */
   char *adapter;   /* folder of the adapter; NULL: none */
   char *described; /* folder of the config.json that tells the task: the adapter's, if it has one */
 } tl_model_place;

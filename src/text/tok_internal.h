@@ -325,7 +325,9 @@ void tok_write_json(const tl_tokenizer *t, tl_buf *out);
 /* tok_json.c: reads the files beside dir/tokenizer.json, which are kept as they are. */
 tl_status tok_read_beside(tl_tokenizer *t, const char *dir, tl_err *err);
 
-/* tok_load.c: reading. `where` names the object in messages. */
+/* tok_load.c: reading. The text of a tokenizer.json, which the tokenizer keeps. */
+tl_status tok_parse(const tl_buf *text, tl_tokenizer **out, tl_err *err);
+/* `where` names the object in messages. */
 bool tok_json_is(const json_t *object, const char *type); /* object.type == type */
 /* Absent or null: *out keeps its value. */
 tl_status tok_json_bool(const json_t *object, const char *where, const char *key, bool *out,

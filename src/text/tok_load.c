@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <xxhash.h>
 #include "base/file.h"
+#include "tok_gguf.h"
 
 enum { MAX_FILE = 256 << 20 };
 
@@ -225,7 +226,7 @@ static tl_status fingerprint(tl_tokenizer *t, const json_t *root, tl_err *err) {
   return TL_OK;
 }
 
-static tl_status parse(const tl_buf *b, tl_tokenizer **out, tl_err *err) {
+tl_status tok_parse(const tl_buf *b, tl_tokenizer **out, tl_err *err) {
   json_error_t e;
   json_t *root = json_loadb(b->len ? b->data : "", b->len, JSON_REJECT_DUPLICATES, &e);
   if (!root) return tl_fail(err, TL_DATA, "line %d, column %d: %s", e.line, e.column, e.text);
@@ -249,7 +250,7 @@ static tl_status load_file(const char *path, tl_tokenizer **out, tl_err *err) {
   tl_status s = tl_file_read(path, MAX_FILE, &b, err);
   if (s == TL_OK) {
     tl_err inner = {TL_OK, ""};
-    s = parse(&b, out, &inner);
+    s = tok_parse(&b, out, &inner);
     if (s != TL_OK) tl_fail(err, s, "%s: %s", path, inner.msg);
   }
   tl_buf_free(&b);
@@ -264,6 +265,7 @@ tl_status tl_tokenizer_open(tl_ctx *ctx, const char *name, tl_tokenizer **out, t
 
 tl_status tl_tokenizer_load(const char *path, tl_tokenizer **out, tl_err *err) {
   *out = NULL;
+  if (tl_gguf_is_file(path)) return tok_gguf_load(path, out, err);
   if (!tl_is_dir(path)) return load_file(path, out, err);
   char *file = tl_path_join(path, "tokenizer.json");
   if (!file) return tok_nomem(err);
