@@ -32,8 +32,8 @@ typedef struct tl_convert_report {
  * tl_model_load; CREATE (out_dir exists), CONFIG (unknown dtype), IO. */
 tl_status tl_convert_hf(const char *from, const char *out_dir, const tl_convert_options *o,
                         tl_convert_report *report, tl_err *err);
-/* Writes a GGUF file of a gpt2 or llama model (with model.qk_norm: as qwen3) with its byte-level
- * BPE tokenizer. dtype NULL: f32. CONFIG where llama.cpp would compute something else. */
+/* Writes a GGUF file of a gpt2 or llama model (with model.qk_norm: as qwen3) with its BPE tokenizer.
+ * dtype NULL: f32. CONFIG where llama.cpp would compute something else. */
 tl_status tl_export_gguf(const char *model_dir, const char *path, const tl_convert_options *o,
                          tl_convert_report *report, tl_err *err);
 /* The way back: out_dir gets config.json, model.safetensors (f32) and the tokenizer of a GGUF file

@@ -156,8 +156,9 @@ int tl_cmd_import(int argc, char **argv) {
           "(every\n"
           "command also takes such a folder as it is), makes such a folder of llama.cpp's GGUF "
           "file\n"
-          "(gpt2, llama, qwen3; F32, F16, BF16, Q8_0), or a dataset of nanoGPT's or llm.c's token\n"
-          "files.",
+          "(which commands take as it is, too, turning its weights to f32 each time), or a dataset "
+          "of\n"
+          "nanoGPT's or llm.c's token files.",
       .examples = "tilth import ~/models/bert-base-uncased --out bert\n"
                   "tilth import model.gguf --out my-model\n"
                   "tilth import train.bin --val val.bin --tokenizer gpt2/ --out data/books",

@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 #include "base/half.h"
-#include "models/model.h"
+#include "models/gguf_model.h"
 
 static const size_t MAX_OTHER = (size_t)1 << 30; /* bytes of one file that is carried over */
 
@@ -250,6 +250,7 @@ static tl_status run(job *j, tl_err *err) {
   TL_TRY(parse_dtype(j, err));
   if (tl_file_exists(j->out) && !j->o->overwrite)
     return tl_fail(err, TL_CREATE, "%s exists; give another place, or --overwrite", j->out);
+  TL_TRY(tl_gguf_refuse(j->from, err));
   TL_TRY(tl_model_load(j->from, false, &j->m, err));
   TL_TRY(tl_st_open(j->from, &j->st, err));
   TL_TRY(collect(j, err));

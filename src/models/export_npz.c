@@ -1,7 +1,7 @@
 #include <stdlib.h>
 
 #include "base/file.h"
-#include "models/model.h"
+#include "models/gguf_model.h"
 #include "tilth/convert.h"
 #include "tilth/npy.h"
 
@@ -33,6 +33,7 @@ tl_status tl_export_npz(const char *model_dir, const char *path, const tl_conver
   tl_st *st = NULL;
   if (tl_file_exists(path) && !(o && o->overwrite))
     return tl_fail(err, TL_CREATE, "%s exists; give another place, or --overwrite", path);
+  TL_TRY(tl_gguf_refuse(model_dir, err));
   TL_TRY(tl_st_open(model_dir, &st, err));
   tl_status s = write(st, path, &r, err);
   if (s == TL_OK && report) *report = r;

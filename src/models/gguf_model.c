@@ -270,3 +270,9 @@ tl_status tl_gguf_read_weights(tl_model *m, const char *path, bool changed, tl_e
   tl_gguf_close(&j.g);
   return s;
 }
+
+tl_status tl_gguf_refuse(const char *path, tl_err *err) {
+  if (!tl_gguf_is_file(path)) return TL_OK;
+  return tl_fail(err, TL_CONFIG, "%s is a GGUF file; make a folder of it first: tilth import %s",
+                 path, path);
+}

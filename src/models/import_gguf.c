@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "models/model.h"
 #include "tilth/convert.h"
+#include "tilth/gguf.h"
 
 static tl_status save(const char *path, const tl_model *m, const char *dir, tl_err *err) {
   tl_tokenizer *tok = NULL;
@@ -21,6 +22,9 @@ tl_status tl_import_gguf(const char *path, const char *out_dir, const tl_convert
         "%s: GGUF is imported as f32 in one file; `tilth export` changes that afterwards", path);
   if (there && !(o && o->overwrite))
     return tl_fail(err, TL_CREATE, "%s exists; give another place, or --overwrite", out_dir);
+  tl_gguf g; /* what has lost its first bytes would be taken for a folder */
+  TL_TRY(tl_gguf_open(path, &g, err));
+  tl_gguf_close(&g);
   TL_TRY(tl_model_load(path, false, &m, err));
   tl_status s = save(path, m, out_dir, err);
   if (s != TL_OK && !there) tl_remove_tree(out_dir, NULL);

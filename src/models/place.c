@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "tilth/gguf.h"
 
 enum { MAX_CONFIG_BYTES = 1 << 20 };
 
@@ -15,7 +16,11 @@ static bool has_file(const char *dir, const char *name) {
   return there;
 }
 
-/* base_model_name_or_path of an adapter: a folder, or one beside the adapter's. */
+static bool is_model(const char *path) {
+  return tl_is_dir(path) || tl_gguf_is_file(path);
+}
+
+/* base_model_name_or_path of an adapter: a model, or one beside the adapter's folder. */
 static tl_status find_base(const char *adapter, char **out, tl_err *err) {
   char *path = tl_path_join(adapter, "adapter_config.json");
   if (!path) return tl_fail(err, TL_NOMEM, "%s: out of memory", adapter);
@@ -33,9 +38,9 @@ static tl_status find_base(const char *adapter, char **out, tl_err *err) {
                 "belongs to: BASE,%s",
                 path, adapter);
   char *beside = s == TL_OK ? tl_path_join(adapter, base) : NULL;
-  if (s == TL_OK && tl_is_dir(base))
+  if (s == TL_OK && is_model(base))
     *out = strdup(base);
-  else if (beside && tl_is_dir(beside))
+  else if (beside && is_model(beside))
     *out = strdup(beside);
   else if (s == TL_OK)
     s = tl_fail(err, TL_NOINPUT,

@@ -34,21 +34,37 @@ static const char *try_one(const unsigned char *bytes, size_t len) {
   return import();
 }
 
-/* A gpt2 model of one block with a tokenizer of three tokens. */
+typedef struct tensor {
+  const char *name;
+  int64_t rows, cols; /* cols 0: one axis */
+} tensor;
+
+static void add(tl_gguf_writer *w, const tensor *t, size_t n) {
+  static const float zeros[64 * 64];
+  for (size_t i = 0; i < n; i++) {
+    const int64_t shape[] = {t[i].rows, t[i].cols};
+    tl_gguf_add(w, t[i].name, TL_GGML_F32, shape[1] ? 2 : 1, shape, zeros, NULL);
+  }
+}
+
+static bool finish(tl_gguf_writer *w) {
+  bool ok = tl_gguf_write(w, fuzz_path, NULL, NULL) == TL_OK;
+  tl_gguf_writer_free(w);
+  return ok && !import();
+}
+
+/* A gpt2 model of one block with a tokenizer of three tokens: bytes that it lacks are an error. */
 static bool write_model(void) {
-  static const struct {
-    const char *name;
-    int64_t rows, cols;
-  } tensors[] = {{"token_embd.weight", 3, 4},        {"position_embd.weight", 8, 4},
-                 {"blk.0.attn_norm.weight", 4, 0},   {"blk.0.attn_norm.bias", 4, 0},
-                 {"blk.0.attn_qkv.weight", 12, 4},   {"blk.0.attn_qkv.bias", 12, 0},
-                 {"blk.0.attn_output.weight", 4, 4}, {"blk.0.attn_output.bias", 4, 0},
-                 {"blk.0.ffn_norm.weight", 4, 0},    {"blk.0.ffn_norm.bias", 4, 0},
-                 {"blk.0.ffn_up.weight", 8, 4},      {"blk.0.ffn_up.bias", 8, 0},
-                 {"blk.0.ffn_down.weight", 4, 8},    {"blk.0.ffn_down.bias", 4, 0},
-                 {"output_norm.weight", 4, 0},       {"output_norm.bias", 4, 0}};
+  static const tensor tensors[] = {
+      {"token_embd.weight", 3, 4},        {"position_embd.weight", 8, 4},
+      {"blk.0.attn_norm.weight", 4, 0},   {"blk.0.attn_norm.bias", 4, 0},
+      {"blk.0.attn_qkv.weight", 12, 4},   {"blk.0.attn_qkv.bias", 12, 0},
+      {"blk.0.attn_output.weight", 4, 4}, {"blk.0.attn_output.bias", 4, 0},
+      {"blk.0.ffn_norm.weight", 4, 0},    {"blk.0.ffn_norm.bias", 4, 0},
+      {"blk.0.ffn_up.weight", 8, 4},      {"blk.0.ffn_up.bias", 8, 0},
+      {"blk.0.ffn_down.weight", 4, 8},    {"blk.0.ffn_down.bias", 4, 0},
+      {"output_norm.weight", 4, 0},       {"output_norm.bias", 4, 0}};
   static const char *const tokens[] = {"a", "b", "ab"}, *const merges[] = {"a b"};
-  static const float zeros[64];
   tl_gguf_writer *w = tl_gguf_writer_new();
   if (!w) return false;
   tl_gguf_put_string(w, "general.architecture", "gpt2");
@@ -64,13 +80,71 @@ static bool write_model(void) {
   tl_gguf_put_i32s(w, "tokenizer.ggml.token_type", (const int32_t[]){1, 1, 1}, 3);
   tl_gguf_put_strings(w, "tokenizer.ggml.merges", merges, 1);
   tl_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", true);
-  for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
-    const int64_t shape[] = {tensors[i].rows, tensors[i].cols};
-    tl_gguf_add(w, tensors[i].name, TL_GGML_F32, shape[1] ? 2 : 1, shape, zeros, NULL);
+  add(w, tensors, sizeof tensors / sizeof *tensors);
+  return finish(w);
+}
+
+enum { BYTES = 256, N_WORDS = 10, N_TOKENS = BYTES + N_WORDS };
+
+/* The tokenizer's keys of kind "llama". */
+static void put_llama_tokens(tl_gguf_writer *w) {
+  static const char *const words[N_WORDS] = {"<unk>",
+                                             "<s>",
+                                             "</s>",
+                                             "\xe2\x96\x81",
+                                             "a",
+                                             "b",
+                                             "ab",
+                                             "\xe2\x96\x81"
+                                             "ab",
+                                             "ba",
+                                             "aba"};
+  static const int32_t word_kind[N_WORDS] = {2, 3, 3, 1, 1, 1, 1, 1, 1, 4};
+  char name[BYTES][8];
+  const char *token[N_TOKENS];
+  int32_t kind[N_TOKENS];
+  float score[N_TOKENS] = {0};
+  for (int i = 0; i < N_WORDS; i++) {
+    token[i] = words[i];
+    kind[i] = word_kind[i];
+    score[i] = -(float)i;
   }
-  bool ok = tl_gguf_write(w, fuzz_path, NULL, NULL) == TL_OK;
-  tl_gguf_writer_free(w);
-  return ok && !import();
+  for (int b = 0; b < BYTES; b++) {
+    snprintf(name[b], sizeof name[b], "<0x%02X>", (unsigned)b);
+    token[N_WORDS + b] = name[b];
+    kind[N_WORDS + b] = 6;
+  }
+  tl_gguf_put_string(w, "tokenizer.ggml.model", "llama");
+  tl_gguf_put_strings(w, "tokenizer.ggml.tokens", token, N_TOKENS);
+  tl_gguf_put_f32s(w, "tokenizer.ggml.scores", score, N_TOKENS);
+  tl_gguf_put_i32s(w, "tokenizer.ggml.token_type", kind, N_TOKENS);
+  tl_gguf_put_u32(w, "tokenizer.ggml.bos_token_id", 1);
+  tl_gguf_put_bool(w, "tokenizer.ggml.add_eos_token", true);
+  tl_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", true);
+}
+
+/* A llama model of one block whose merges follow from scores. */
+static bool write_llama(void) {
+  static const tensor tensors[] = {
+      {"token_embd.weight", N_TOKENS, 4}, {"blk.0.attn_norm.weight", 4, 0},
+      {"blk.0.attn_q.weight", 4, 4},      {"blk.0.attn_k.weight", 2, 4},
+      {"blk.0.attn_v.weight", 2, 4},      {"blk.0.attn_output.weight", 4, 4},
+      {"blk.0.ffn_norm.weight", 4, 0},    {"blk.0.ffn_gate.weight", 8, 4},
+      {"blk.0.ffn_up.weight", 8, 4},      {"blk.0.ffn_down.weight", 4, 8},
+      {"output_norm.weight", 4, 0}};
+  tl_gguf_writer *w = tl_gguf_writer_new();
+  if (!w) return false;
+  tl_gguf_put_string(w, "general.architecture", "llama");
+  tl_gguf_put_u32(w, "llama.embedding_length", 4);
+  tl_gguf_put_u32(w, "llama.block_count", 1);
+  tl_gguf_put_u32(w, "llama.context_length", 8);
+  tl_gguf_put_u32(w, "llama.feed_forward_length", 8);
+  tl_gguf_put_u32(w, "llama.attention.head_count", 2);
+  tl_gguf_put_u32(w, "llama.attention.head_count_kv", 1);
+  tl_gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+  put_llama_tokens(w);
+  add(w, tensors, sizeof tensors / sizeof *tensors);
+  return finish(w);
 }
 
 int main(void) {
@@ -101,6 +175,8 @@ int main(void) {
   tl_gguf_writer_free(w);
   fuzz_add_seed_file(fuzz_path);
   if (!write_model()) return 1;
+  fuzz_add_seed_file(fuzz_path);
+  if (!write_llama()) return 1;
   fuzz_add_seed_file(fuzz_path);
   return fuzz_files(&target);
 }
