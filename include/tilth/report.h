@@ -27,14 +27,17 @@ extern "C" {
  *            keys are the same, with "eval/loss" and "eval/bpb" for those of validation
  *   "study": {"task": string, "classes": n, "test_size": n, "majority": accuracy in [0, 1],
  *             "metric": {"name": string, "scale": values are shown times this, "lower": bool, true
- *                        where less is better}, accuracy in percent where it is absent
+ *                        where less is better, "range": [least, most] there can be}, accuracy in
+ *                        percent where it is absent
  *             "labels": [n, increasing],
  *             "arms": [{"title": string, "role": "pretrained" | "scratch" | "baseline",
- *                       "values": [[one value per seed] per label count]}]}
+ *                       "values": [[one value per seed] per label count]}],
+ *             "diverged": [string]}   trainings that were done again, or have no value
  *            the i-th values of two arms are taken as paired (same seed, same labels)
  *   "details": what tl_details_json (tilth/predict.h) writes: scores of each label, confusion,
  *            calibration
  *   "predictions": [{"text": string, "truth": string, "predicted": string, "probability": p,
+ *                    "judged": false where an answer is neither right nor wrong (values, texts),
  *                    "picture": a PNG file as "data:image/png;base64,...", shown for the text}]
  *   "pictures": [{"title": string, "note": string, "columns": [string],
  *                 "width": pixels of each on the page,

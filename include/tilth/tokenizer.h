@@ -111,6 +111,10 @@ const uint32_t *tl_tokenizer_around(const tl_tokenizer *t, bool pair, tl_around 
  * bytes. Special tokens are left out when skip_special. Ids out of range: DATA. */
 tl_status tl_tokenizer_decode(const tl_tokenizer *t, const uint32_t *ids, size_t n,
                               bool skip_special, char **text, size_t *len, tl_err *err);
+/* The same without special tokens, and as UTF-8 whatever the tokens are: U+FFFD stands for each
+ * ill-formed sequence of bytes. */
+tl_status tl_tokenizer_decode_utf8(const tl_tokenizer *t, const uint32_t *ids, size_t n,
+                                   char **text, tl_err *err);
 
 #ifdef __cplusplus
 }

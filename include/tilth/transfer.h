@@ -18,7 +18,7 @@ typedef enum tl_study_arm_set {
   TL_STUDY_SCRATCH = 2,     /* random weights, all trained */
   TL_STUDY_FROZEN = 4,      /* random weights, only the head is trained (adapt.method probe) */
   TL_STUDY_FROZEN_LORA = 8, /* random weights, the head and low-rank updates are trained */
-  TL_STUDY_BAYES = 16,      /* naive Bayes, where each record is a text with one label */
+  TL_STUDY_BAYES = 16,      /* naive Bayes, of single texts with classes or labels */
   TL_STUDY_PIXELS = 32,     /* logistic regression on the pixels of pictures */
 } tl_study_arm_set;
 /* "pretrained", "scratch", "frozen", "frozen-lora", "bayes", "pixels", with commas between; 0 for
@@ -29,7 +29,9 @@ unsigned tl_study_arms_parse(const char *list);
  * for each arm, on the same records and seeds, smaller sets being part of larger ones. Each arm has
  * its own best learning rate out of the same list, chosen on records that none of them learns from
  * (task.valid, or the end of task.train), no more than the labels at hand. Training runs in the
- * loop of tl_train for the same number of steps; the last step's model counts. */
+ * loop of tl_train for the same number of steps; the last step's model counts. A training that
+ * diverges is done again with the next best rate; arms that a task or network cannot have are left
+ * out. */
 typedef struct tl_study_options {
   const tl_config *config; /* of a fine-tuning; task.from, task.train and task.test are needed */
   const char *title;       /* of the report */

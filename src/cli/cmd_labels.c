@@ -127,8 +127,7 @@ int tl_cmd_report_labels(int argc, char **argv) {
       {"from", 0, TL_OPT_STR, &r.set[0].value, "MODEL", "folder of the pretrained model"},
       {"task", 0, TL_OPT_STR, &r.set[1].value, "TASK",
        "classify, multilabel, regression, tokens, prompt, translate, image_classify, "
-       "image_segment (default "
-       "classify)"},
+       "image_multilabel, image_segment (default classify)"},
       {"data", 0, TL_OPT_STR, &r.set[2].value, "FILE",
        "labelled records to learn from; aligned lines: a.en,a.de; pictures: docs/images.md"},
       {"valid", 0, TL_OPT_STR, &r.set[3].value, "FILE",

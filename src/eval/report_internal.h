@@ -45,6 +45,7 @@ typedef struct tl_plot {
   bool log_x, log_y;
   bool small;            /* drawn at phone size only */
   double y_scale;        /* ticks show y * y_scale (100 for percent); 0: 1 */
+  double y_low, y_high;  /* there are no y beyond: bars and axis end there; both 0: no ends */
   const double *x_ticks; /* ticks exactly here, or NULL */
   size_t n_x_ticks;
   double level;            /* a horizontal line, or NAN */
@@ -64,7 +65,7 @@ enum { TL_MAX_LABELS = 32, TL_MAX_SEEDS = 64, TL_MAX_ARMS = 5 };
 typedef struct tl_arm {
   const char *title; /* borrowed from the document */
   enum { TL_ARM_PRETRAINED, TL_ARM_SCRATCH, TL_ARM_BASELINE } role;
-  double value[TL_MAX_LABELS][TL_MAX_SEEDS];
+  double value[TL_MAX_LABELS][TL_MAX_SEEDS]; /* NAN: that seed has none */
   size_t n[TL_MAX_LABELS];
   tl_interval stat[TL_MAX_LABELS];
   double mean[TL_MAX_LABELS], half[TL_MAX_LABELS]; /* of stat */
@@ -74,10 +75,12 @@ typedef struct tl_study {
   const char *task, *metric;           /* metric: "accuracy" or another score's name */
   double scale;                        /* values are shown times this */
   bool lower;                          /* lower values are better */
+  double range[2];                     /* of all values there can be; both 0: any */
   double classes, test_size, majority; /* NAN: not given */
   size_t n_labels, n_arms;
   double labels[TL_MAX_LABELS];
   tl_arm arms[TL_MAX_ARMS];
+  const json_t *diverged; /* strings; NULL: none */
 } tl_study;
 
 /* report_study.c; `s` is large: on the heap. */

@@ -69,21 +69,26 @@ static void log_ticks(axis *a, size_t about) {
     }
 }
 
+static double bounded(const tl_plot *p, double y) {
+  return p->y_low < p->y_high ? fmin(fmax(y, p->y_low), p->y_high) : y;
+}
+
+static void include_series(const tl_plot *p, const tl_plot_series *r, frame *f) {
+  for (size_t i = 0; i < r->n; i++) {
+    if (!shown(p, r->x[i], r->y[i])) continue;
+    include(&f->x, r->x[i]);
+    include(&f->y, r->y[i]);
+    if (r->half && isfinite(r->half[i])) {
+      include(&f->y, bounded(p, r->y[i] - r->half[i]));
+      include(&f->y, bounded(p, r->y[i] + r->half[i]));
+    }
+  }
+}
+
 static bool lay_out(const tl_plot *p, frame *f) {
   f->x = (axis){.low = INFINITY, .high = -INFINITY, .log = p->log_x};
   f->y = (axis){.low = INFINITY, .high = -INFINITY, .log = p->log_y};
-  for (size_t s = 0; s < p->n_series; s++) {
-    const tl_plot_series *r = &p->series[s];
-    for (size_t i = 0; i < r->n; i++) {
-      if (!shown(p, r->x[i], r->y[i])) continue;
-      include(&f->x, r->x[i]);
-      include(&f->y, r->y[i]);
-      if (r->half && isfinite(r->half[i])) {
-        include(&f->y, r->y[i] - r->half[i]);
-        include(&f->y, r->y[i] + r->half[i]);
-      }
-    }
-  }
+  for (size_t s = 0; s < p->n_series; s++) include_series(p, &p->series[s], f);
   if (!(f->x.low <= f->x.high)) return false;
   include(&f->y, p->level);
   if (f->x.high - f->x.low < 1e-12) {
@@ -96,8 +101,8 @@ static bool lay_out(const tl_plot *p, frame *f) {
   }
   if (f->y.high - f->y.low < 1e-12 * fmax(1, fabs(f->y.high))) {
     double pad = f->y.high == 0 ? 1 : 0.1 * fabs(f->y.high);
-    f->y.low -= pad;
-    f->y.high += pad;
+    f->y.low = bounded(p, f->y.low - pad);
+    f->y.high = bounded(p, f->y.high + pad);
   }
   size_t about_x = f->width > 500 ? 7 : 4, about_y = 5;
   if (p->x_ticks)
@@ -193,7 +198,8 @@ static void draw_series(tl_buf *b, const tl_plot *p, const frame *f, const tl_pl
     if (!shown(p, s->x[i], s->y[i])) continue;
     double x = at_x(f, s->x[i]) + shift, y = at_y(f, s->y[i]);
     if (s->half && isfinite(s->half[i]) && !p->log_y) {
-      double top = at_y(f, s->y[i] + s->half[i]), low = at_y(f, s->y[i] - s->half[i]);
+      double top = at_y(f, bounded(p, s->y[i] + s->half[i]));
+      double low = at_y(f, bounded(p, s->y[i] - s->half[i]));
       tl_buf_printf(b, "<path class=\"i s%d\" d=\"M%.1f %.1fV%.1fM%.1f %.1fh8M%.1f %.1fh8\"/>",
                     s->style, x, top, low, x - 4, top, x - 4, low);
     }

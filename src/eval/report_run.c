@@ -216,7 +216,23 @@ tl_status tl_costs_section(tl_buf *b, const json_t *costs, tl_err *err) {
   return TL_OK;
 }
 
-static tl_status predictions_of(tl_buf *b, const json_t *list, bool right, size_t *n, tl_err *err) {
+enum answers { WRONG, RIGHT, EITHER, ANSWERS };
+
+static void answer(tl_buf *b, enum answers kind, const char *truth, const char *predicted,
+                   double probability) {
+  static const char *const class[ANSWERS] = {" bad", " good", ""};
+  tl_buf_printf(b, "<span class=\"label%s\">", class[kind]);
+  tl_html_text(b, predicted);
+  if (isfinite(probability)) tl_buf_printf(b, " &middot; %.0f&nbsp;%%", 100 * probability);
+  tl_buf_puts(b, "</span>");
+  if (kind == RIGHT) return;
+  tl_buf_puts(b, "<span class=\"label\">truth: ");
+  tl_html_text(b, truth);
+  tl_buf_puts(b, "</span>");
+}
+
+static tl_status predictions_of(tl_buf *b, const json_t *list, enum answers kind, size_t *n,
+                                tl_err *err) {
   *n = 0;
   for (size_t i = 0; i < json_array_size(list); i++) {
     char where[48];
@@ -232,7 +248,10 @@ static tl_status predictions_of(tl_buf *b, const json_t *list, bool right, size_
     if (!text || !truth || !predicted)
       return tl_fail(err, TL_DATA, "report document: %s must have text, truth and predicted",
                      where);
-    if ((strcmp(truth, predicted) == 0) != right) continue;
+    enum answers is = json_is_false(json_object_get(o, "judged")) ? EITHER
+                      : strcmp(truth, predicted) == 0             ? RIGHT
+                                                                  : WRONG;
+    if (is != kind) continue;
     ++*n;
     const json_t *picture = json_object_get(o, "picture");
     if (picture) {
@@ -243,18 +262,24 @@ static tl_status predictions_of(tl_buf *b, const json_t *list, bool right, size_
       tl_html_text(b, text);
       tl_buf_puts(b, "</q>");
     }
-    tl_buf_printf(b, "<span class=\"label %s\">", right ? "good" : "bad");
-    tl_html_text(b, predicted);
-    if (isfinite(p)) tl_buf_printf(b, " &middot; %.0f&nbsp;%%", 100 * p);
-    tl_buf_puts(b, "</span>");
-    if (!right) {
-      tl_buf_puts(b, "<span class=\"label\">truth: ");
-      tl_html_text(b, truth);
-      tl_buf_puts(b, "</span>");
-    }
+    answer(b, kind, truth, predicted, p);
     tl_buf_puts(b, "</li>");
   }
   return TL_OK;
+}
+
+static void introduce(tl_buf *b, const json_t *first) {
+  const bool judged = !json_is_false(json_object_get(first, "judged"));
+  tl_buf_puts(b,
+              "<section><h2>Examples from the test set</h2><p class=\"note\">What the fine-tuned "
+              "network says");
+  if (json_is_number(json_object_get(first, "probability"))) tl_buf_puts(b, ", and how sure it is");
+  tl_buf_puts(b, judged ? ". Chosen to show both kinds: how many stand in each column says nothing "
+                          "about the accuracy."
+                        : ", and the truth.");
+  if (judged && json_object_get(first, "picture"))
+    tl_buf_puts(b, " The wrong answers are those that it was the surest of.");
+  tl_buf_puts(b, "</p><div class=\"pair\">");
 }
 
 tl_status tl_predictions_section(tl_buf *b, const json_t *predictions, tl_err *err) {
@@ -262,19 +287,15 @@ tl_status tl_predictions_section(tl_buf *b, const json_t *predictions, tl_err *e
   TL_TRY(tl_json_expect(predictions, JSON_ARRAY, "predictions", err));
   if (!json_array_size(predictions)) return TL_OK;
   const bool seen = json_object_get(json_array_get(predictions, 0), "picture") != NULL;
-  tl_buf_puts(b,
-              "<section><h2>Examples from the test set</h2><p class=\"note\">What the fine-tuned "
-              "network says, and how sure it is. Chosen to show both kinds: how many stand in "
-              "each column says nothing about the accuracy.");
-  if (seen) tl_buf_puts(b, " The wrong answers are those that it was the surest of.");
-  tl_buf_puts(b, "</p><div class=\"pair\">");
-  for (int right = 1; right >= 0; right--) {
+  introduce(b, json_array_get(predictions, 0));
+  static const enum answers kinds[ANSWERS] = {RIGHT, WRONG, EITHER};
+  static const char *const heads[ANSWERS] = {"<h3>Right</h3>", "<h3>Wrong</h3>", ""};
+  for (int k = 0; k < ANSWERS; k++) {
     tl_buf list = {0};
     size_t n;
-    tl_status s = predictions_of(&list, predictions, right != 0, &n, err);
+    tl_status s = predictions_of(&list, predictions, kinds[k], &n, err);
     if (s == TL_OK && n) {
-      tl_buf_printf(b, "<div><h3>%s</h3><ul class=\"says%s\">", right ? "Right" : "Wrong",
-                    seen ? " seen" : "");
+      tl_buf_printf(b, "<div>%s<ul class=\"says%s\">", heads[k], seen ? " seen" : "");
       tl_buf_append(b, list.data, list.len);
       tl_buf_puts(b, "</ul></div>");
     }

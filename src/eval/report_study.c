@@ -24,14 +24,26 @@ static tl_status parse_labels(const json_t *list, tl_study *s, tl_err *err) {
 static tl_status parse_metric(const json_t *metric, tl_study *s, tl_err *err) {
   s->metric = "accuracy";
   s->scale = 100;
+  s->range[1] = 1;
   if (!metric) return TL_OK;
   TL_TRY(tl_json_expect(metric, JSON_OBJECT, "study.metric", err));
+  const json_t *range = json_object_get(metric, "range");
+  for (size_t i = 0; i < 2; i++) s->range[i] = json_number_value(json_array_get(range, i));
   TL_TRY(tl_json_str(metric, "study.metric", "name", &s->metric, err));
   TL_TRY(tl_json_num(metric, "study.metric", "scale", &s->scale, err));
   s->lower = json_is_true(json_object_get(metric, "lower"));
   if (s->metric && s->scale > 0) return TL_OK;
   return tl_fail(err, TL_DATA,
                  "report document: study.metric must have a name and a scale above 0");
+}
+
+/* Of the values that are there, or of the differences of those that both have. */
+static tl_interval finite_interval(const double *x, const double *minus, size_t n) {
+  double v[TL_MAX_SEEDS];
+  size_t k = 0;
+  for (size_t i = 0; i < n; i++)
+    if (isfinite(v[k] = minus ? x[i] - minus[i] : x[i])) k++;
+  return tl_t_interval(v, k, 0.95);
 }
 
 static tl_status parse_values(const json_t *list, const char *where, const tl_study *s, tl_arm *a,
@@ -44,14 +56,14 @@ static tl_status parse_values(const json_t *list, const char *where, const tl_st
                    n, TL_MAX_SEEDS);
   for (size_t k = 0; k < n; k++) {
     const json_t *v = json_array_get(list, k);
-    double x = json_number_value(v);
-    if (!json_is_number(v) || (is_share && !(x >= 0 && x <= 1)))
+    double x = json_is_null(v) ? NAN : json_number_value(v);
+    if (!json_is_null(v) && (!json_is_number(v) || (is_share && !(x >= 0 && x <= 1))))
       return tl_fail(err, TL_DATA, "report document: %s[%zu] must be a number%s", where, k,
                      is_share ? " from 0 to 1" : "");
     a->value[i][k] = x;
   }
   a->n[i] = n;
-  a->stat[i] = tl_t_interval(a->value[i], n, 0.95);
+  a->stat[i] = finite_interval(a->value[i], NULL, n);
   a->mean[i] = a->stat[i].mean;
   a->half[i] = a->stat[i].half;
   return TL_OK;
@@ -96,6 +108,8 @@ tl_status tl_study_parse(const json_t *study, tl_study *s, tl_err *err) {
   TL_TRY(tl_json_num(study, "study", "majority", &s->majority, err));
   TL_TRY(parse_labels(json_object_get(study, "labels"), s, err));
   TL_TRY(parse_metric(json_object_get(study, "metric"), s, err));
+  s->diverged = json_object_get(study, "diverged");
+  if (s->diverged) TL_TRY(tl_json_expect(s->diverged, JSON_ARRAY, "study.diverged", err));
   const json_t *arms = json_object_get(study, "arms");
   TL_TRY(tl_json_expect(arms, JSON_ARRAY, "study.arms", err));
   s->n_arms = json_array_size(arms);
@@ -116,7 +130,7 @@ const tl_arm *tl_study_arm(const tl_study *s, int role) {
  */
 static tl_interval gain(const tl_study *s, const tl_arm *p, const tl_arm *other, size_t i) {
   tl_interval g = {p->mean[i] - other->mean[i], NAN, 0};
-  if (p->n[i] == other->n[i]) g = tl_paired_t_interval(p->value[i], other->value[i], p->n[i], 0.95);
+  if (p->n[i] == other->n[i]) g = finite_interval(p->value[i], other->value[i], p->n[i]);
   if (s->lower) g.mean = -g.mean;
   return g;
 }
@@ -259,7 +273,7 @@ void tl_study_verdict(tl_buf *b, const tl_study *s) {
     tl_buf_puts(b, "The baseline, ");
     tl_html_text(b, base->title);
     if (wins && !losses)
-      tl_buf_puts(b, ", stays below the pretrained network throughout.");
+      tl_buf_puts(b, ", does worse than the pretrained network throughout.");
     else if (losses && !wins)
       tl_buf_puts(b, ", does better than the pretrained network throughout.");
     else
@@ -320,6 +334,8 @@ static void figure(tl_buf *b, const tl_study *s) {
                   .y_title = title,
                   .log_x = true,
                   .y_scale = s->scale,
+                  .y_low = s->range[0],
+                  .y_high = s->range[1],
                   .x_ticks = s->labels,
                   .n_x_ticks = s->n_labels,
                   .level = s->majority,
@@ -355,6 +371,20 @@ static void table(tl_buf *b, const tl_study *s) {
     tl_buf_puts(b, "</tr>");
   }
   tl_buf_puts(b, "</tbody></table></div>");
+}
+
+static void diverged(tl_buf *b, const tl_study *s) {
+  if (!json_array_size(s->diverged)) return;
+  tl_buf_puts(
+      b, "<h3 style=\"margin-top:24px\">Trainings that diverged</h3><p class=\"note\">Each was "
+         "done again with the learning rate that was next best on the records held out.</p>"
+         "<ul>");
+  for (size_t i = 0; i < json_array_size(s->diverged); i++) {
+    tl_buf_puts(b, "<li>");
+    tl_html_value(b, json_array_get(s->diverged, i));
+    tl_buf_puts(b, "</li>");
+  }
+  tl_buf_puts(b, "</ul>");
 }
 
 /* One row per label count: what each other method would need for the pretrained accuracy. */
@@ -405,5 +435,6 @@ void tl_study_section(tl_buf *b, const tl_study *s) {
   figure(b, s);
   table(b, s);
   if (p && s->n_arms > 1) worth_table(b, s, p);
+  diverged(b, s);
   tl_buf_puts(b, "</section>\n");
 }

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "text/text_utf8.h"
+
 /* To add a type:
  *  1. write src/text/tok_<type>.c with its row (every function of tok_type);
  *  2. declare the row in tok_internal.h and list it here;
@@ -143,4 +145,22 @@ tl_status tl_tokenizer_decode(const tl_tokenizer *t, const uint32_t *ids, size_t
   *text = b.data;
   *len = b.len;
   return TL_OK;
+}
+
+tl_status tl_tokenizer_decode_utf8(const tl_tokenizer *t, const uint32_t *ids, size_t n,
+                                   char **text, tl_err *err) {
+  char *bytes = NULL;
+  size_t len = 0;
+  tl_buf b = {0};
+  *text = NULL;
+  TL_TRY(tl_tokenizer_decode(t, ids, n, true, &bytes, &len, err));
+  tl_buf_puts(&b, "");
+  tl_utf8_replace(bytes, len, &b);
+  free(bytes);
+  tl_status s = tl_buf_check(&b, err);
+  if (s == TL_OK)
+    *text = b.data;
+  else
+    tl_buf_free(&b);
+  return s;
 }

@@ -3,6 +3,7 @@
 #include "train/trainer.h"
 #include "objectives/objective.h"
 #include "transfer/picture_objective.h"
+#include "transfer/task.h"
 
 tl_status tl_trainer_optim(const tl_config *c, tl_optim_options *o, tl_err *err) {
   *o = (tl_optim_options){.lr = (float)c->optim.lr,
@@ -99,7 +100,7 @@ tl_status tl_trainer_check(const tl_config *c, tl_err *err) {
 
 const tl_learner *tl_trainer_learner(const tl_config *c) {
   if (!*c->task.train) return *c->data.images ? &tl_image_pretraining : &tl_pretraining;
-  if (!strncmp(c->task.type, "image_", 6)) return &tl_imaging;
+  if (tl_task_find(c->task.type)->pictures) return &tl_imaging;
   return strcmp(c->task.type, "simcse") ? &tl_finetuning : &tl_contrastive;
 }
 

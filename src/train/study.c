@@ -9,13 +9,8 @@
 
 #include "base/file.h"
 #include "base/rng.h"
-#include "eval/naive_bayes.h"
 #include "models/model.h"
 #include "train/finetune.h"
-
-/* DEV_MAX: records to choose a learning rate with; above as many labels the choice of the next
- * smaller number of labels is kept, which saves most of the time of a study. */
-enum { DEV_MAX = 1000 };
 
 const tl_study_arm tl_study_arm_list[TL_STUDY_ARMS] = {
     {TL_STUDY_BAYES, "bayes", "naive Bayes", "baseline", false, NULL},
@@ -55,30 +50,8 @@ static tl_status order_for(study *s, uint64_t seed, tl_err *err) {
   return TL_OK;
 }
 
-/* Labels to choose a rate with for n labels, and the records that judge: *n_dev of the end of the
- * order, or of task.valid. */
-static int64_t tuning_size(const study *s, int64_t n, int64_t *n_dev) {
-  for (int i = s->n_labels - 1; i > 0 && n > DEV_MAX; i--) /* see DEV_MAX */
-    if (s->labels[i] == n) n = s->labels[i - 1];
-  *n_dev = n < DEV_MAX ? n : DEV_MAX;
-  if (s->valid.records.n > 0) {
-    if (*n_dev > (int64_t)s->valid.records.n) *n_dev = (int64_t)s->valid.records.n;
-    return n;
-  }
-  const int64_t all = (int64_t)s->train.records.n;
-  if (n + *n_dev > all) { /* all records and no smaller set: some must judge */
-    if (*n_dev > all / 5) *n_dev = all / 5;
-    n = all - *n_dev;
-  }
-  return n;
-}
-
-static bool is_network(const tl_study_arm *a) {
+bool tl_study_is_network(const tl_study_arm *a) {
   return a->bit != TL_STUDY_BAYES && a->bit != TL_STUDY_PIXELS;
-}
-
-static bool tuned(const study *s, const tl_study_arm *a) {
-  return is_network(a) && s->o->n_lrs > 1;
 }
 
 /* Steps times texts, a training step counting as three predictions. */
@@ -90,16 +63,8 @@ static double work_of(const study *s, int64_t n, int64_t n_test) {
   return 3 * steps * per_step + (double)n_test;
 }
 
-static void cell_key(char key[TL_STUDY_KEY], const tl_study_arm *a, int64_t n, int seed) {
+void tl_study_key(char key[TL_STUDY_KEY], const tl_study_arm *a, int64_t n, int seed) {
   snprintf(key, TL_STUDY_KEY, "%s/%lld/%d", a->name, (long long)n, seed);
-}
-
-static json_t *rates_of(study *s, const tl_study_arm *a, int64_t n) {
-  char key[TL_STUDY_KEY];
-  snprintf(key, sizeof key, "%s/%lld", a->name, (long long)n);
-  json_t *r = json_object_get(s->rates, key);
-  if (!r) json_object_set_new(s->rates, key, r = json_pack("{s:{}}", "tried"));
-  return json_object_get(r, "tried") ? r : NULL;
 }
 
 /* Of all that is still to be trained. */
@@ -107,18 +72,18 @@ static double work_left(study *s) {
   double sum = 0;
   for (int a = 0; a < TL_STUDY_ARMS; a++) {
     const tl_study_arm *arm = &tl_study_arm_list[a];
-    if (!(s->arms & arm->bit) || !is_network(arm)) continue;
+    if (!(s->arms & arm->bit) || !tl_study_is_network(arm)) continue;
     int64_t last = 0, n_dev = 0;
     for (int i = 0; i < s->n_labels; i++) {
-      int64_t n = tuning_size(s, s->labels[i], &n_dev);
-      json_t *r = tuned(s, arm) && n != last ? rates_of(s, arm, n) : NULL;
+      int64_t n = tl_study_tuning_size(s, s->labels[i], &n_dev);
+      json_t *r = n != last ? tl_study_rates(s, arm, n) : NULL;
       if (r)
         sum += (double)(s->o->n_lrs - (int)json_object_size(json_object_get(r, "tried"))) *
                work_of(s, n, n_dev);
       last = n;
       for (int seed = 1; seed <= s->o->n_seeds; seed++) {
         char key[TL_STUDY_KEY];
-        cell_key(key, arm, s->labels[i], seed);
+        tl_study_key(key, arm, s->labels[i], seed);
         if (!json_object_get(s->cells, key))
           sum += work_of(s, s->labels[i], (int64_t)s->test.records.n);
       }
@@ -127,7 +92,7 @@ static double work_left(study *s) {
   return sum;
 }
 
-static void eta(const study *s, char out[48]) {
+void tl_study_eta(const study *s, char out[48]) {
   double left = s->work - s->done, seconds = tl_now() - s->started;
   *out = 0;
   if (s->done <= 0 || left <= 0) return;
@@ -156,158 +121,115 @@ static tl_status configure(study *s, const tl_study_arm *a, int seed, double lr,
   return tl_config_finish(s->cfg, err);
 }
 
-static tl_status take(const tl_study_file *f, const size_t *order, size_t n, tl_part *out,
-                      tl_err *err) {
+tl_status tl_study_take(const tl_study_file *f, const size_t *order, size_t n, tl_part *out,
+                        tl_err *err) {
   return tl_part_take(&f->records, f->is_pictures ? &f->pictures : NULL, order, n, out, err);
 }
 
-/* Trains on the first n records of the seed's order; pred may be NULL. */
-static tl_status fit(study *s, const tl_study_arm *a, int64_t n, int seed, double lr,
-                     const tl_part *test, tl_predictions *pred, tl_train_result *r, tl_err *err) {
+tl_status tl_study_fit(study *s, const tl_study_arm *a, int64_t n, int seed, double lr,
+                       const tl_part *test, tl_predictions *pred, tl_train_result *r,
+                       bool *diverged, tl_err *err) {
   tl_part part = {0};
+  tl_err why = {0};
   TL_TRY(configure(s, a, seed, lr, err));
   TL_TRY(order_for(s, (uint64_t)seed, err));
-  TL_TRY(take(&s->train, s->order, (size_t)n, &part, err));
+  TL_TRY(tl_study_take(&s->train, s->order, (size_t)n, &part, err));
   tl_given_records given = {.train = &part, .test = test, .pred = pred};
-  tl_status st = tl_train_given(s->ctx, s->cfg, &given, r, err);
+  tl_status st = tl_train_given(s->ctx, s->cfg, &given, r, &why);
   tl_part_free(&part);
   s->done += work_of(s, n, (int64_t)test->records.n);
-  return st;
+  *diverged = st == TL_DIVERGED;
+  return st == TL_OK || *diverged ? TL_OK : tl_fail(err, st, "%s", why.msg);
 }
 
-static double value_of(const study *s, const tl_train_result *r) {
-  return tl_scores_find(&r->task.test, s->task->metric);
+double tl_study_value(const study *s, const tl_train_result *r) {
+  double x = tl_scores_find(&r->task.test, s->task->metric);
+  return isnan(x) && s->task->loss == TL_LOSS_VALUE ? 0 : x;
 }
 
-static tl_status judges(study *s, int64_t n_dev, tl_part *out, tl_err *err) {
-  if (s->valid.records.n == 0) {
-    TL_TRY(order_for(s, 1, err));
-    return take(&s->train, s->order + s->train.records.n - n_dev, (size_t)n_dev, out, err);
-  }
-  size_t *order = malloc((s->valid.records.n + 1) * sizeof *order);
-  if (!order) return tl_fail(err, TL_NOMEM, "study: out of memory");
-  tl_status st = tl_task_order(&s->valid.records, 1, order, err);
-  if (st == TL_OK) st = take(&s->valid, order, (size_t)n_dev, out, err);
-  free(order);
-  return st;
+static json_t *number(double x) {
+  return isfinite(x) ? json_real(x) : json_null();
 }
 
-static tl_status try_rate(study *s, const tl_study_arm *a, int64_t n, double lr, const tl_part *dev,
-                          json_t *rates, tl_err *err) {
-  json_t *tried = json_object_get(rates, "tried");
-  char key[32], left[48];
-  double start = tl_now();
-  tl_train_result r;
-  snprintf(key, sizeof key, "%g", lr);
-  if (json_object_get(tried, key)) return TL_OK;
-  tl_status st = fit(s, a, n, 1, lr, dev, NULL, &r, err);
-  bool diverged = st == TL_DIVERGED; /* the rate is out of the question */
-  if (st != TL_OK && !diverged) return st;
-  double x = diverged ? NAN : value_of(s, &r);
-  json_object_set_new(tried, key, isfinite(x) ? json_real(x) : json_null());
-  double before = json_number_value(json_object_get(rates, "seconds"));
-  json_object_set_new(rates, "seconds", json_real(before + tl_now() - start));
-  eta(s, left);
-  tl_study_say(s, "%-11s %6lld labels, learning rate %g: %s %.4g on validation%s", a->name,
-               (long long)n, lr, s->task->metric, x * tl_study_scale(s->task), left);
+static tl_status keep_cell(study *s, const char *key, const tl_train_result *r, double seconds,
+                           double rate, json_t *diverged, tl_err *err) {
+  json_t *scores = json_object(), *cell = json_object();
+  for (int i = 0; r && i < r->task.test.n; i++)
+    json_object_set_new(scores, r->task.test.score[i].name, number(r->task.test.score[i].value));
+  json_object_set_new(cell, "value", number(r ? tl_study_value(s, r) : NAN));
+  json_object_set_new(cell, "lr", number(r ? rate : NAN));
+  json_object_set_new(cell, "seconds", json_real(seconds));
+  json_object_set_new(cell, "flops", json_real(r ? r->flops : 0));
+  json_object_set_new(cell, "trained", json_integer(r ? (json_int_t)r->task.trained : 0));
+  json_object_set_new(cell, "scores", scores);
+  if (json_array_size(diverged)) json_object_set(cell, "diverged", diverged);
+  json_object_set_new(s->cells, key, cell);
   return tl_study_save(s, err);
 }
 
-/* The learning rate with the best score on records held out. */
-static tl_status choose_rate(study *s, const tl_study_arm *a, int64_t labels, double *best,
-                             tl_err *err) {
-  *best = s->o->lrs[0];
-  if (!tuned(s, a)) return TL_OK;
-  int64_t n_dev = 0, n = tuning_size(s, labels, &n_dev);
-  json_t *rates = rates_of(s, a, n);
-  if (!rates) return tl_fail(err, TL_DATA, "%s: rates of another form", s->o->out_json);
-  tl_part dev = {0};
-  tl_status st = judges(s, n_dev, &dev, err);
-  double top = -INFINITY;
-  for (int i = 0; st == TL_OK && i < s->o->n_lrs; i++) {
-    char key[32];
-    st = try_rate(s, a, n, s->o->lrs[i], &dev, rates, err);
-    snprintf(key, sizeof key, "%g", s->o->lrs[i]);
-    const json_t *v = json_object_get(json_object_get(rates, "tried"), key);
-    double x = json_is_number(v) ? json_number_value(v) : -INFINITY;
-    if (json_is_number(v) && tl_study_lower(s->task)) x = -x;
-    if (x > top) {
-      top = x;
-      *best = s->o->lrs[i];
+/* Trains with the best learning rate, and, where that diverges, with the next best, ...; rates that
+ * diverged join *diverged, and *rate is NAN when all did. */
+static tl_status fit_best(study *s, const tl_study_arm *a, int64_t n, int seed,
+                          tl_predictions *pred, tl_train_result *r, double *rate, json_t *diverged,
+                          tl_err *err) {
+  double best[TL_STUDY_RATES];
+  int n_rates = 0;
+  TL_TRY(tl_study_rank_rates(s, a, n, best, &n_rates, err));
+  *rate = NAN;
+  for (int i = 0; i < n_rates; i++) {
+    bool failed = false;
+    TL_TRY(tl_study_fit(s, a, n, seed, best[i], &s->test, pred, r, &failed, err));
+    if (!failed) {
+      *rate = best[i];
+      return TL_OK;
     }
+    json_array_append_new(diverged, json_real(best[i]));
+    tl_study_say(s, "%-11s %6lld labels, seed %d: diverged with learning rate %g", a->name,
+                 (long long)n, seed, best[i]);
   }
-  tl_part_free(&dev);
-  return st;
+  return TL_OK;
 }
 
 static tl_status run_cell(study *s, const tl_study_arm *a, int64_t n, int seed, tl_err *err) {
   char key[TL_STUDY_KEY], left[48];
-  cell_key(key, a, n, seed);
+  tl_study_key(key, a, n, seed);
   if (json_object_get(s->cells, key)) return TL_OK;
-  double rate = 0;
-  TL_TRY(choose_rate(s, a, n, &rate, err));
   bool shown = a->bit == TL_STUDY_PRETRAINED && n == s->labels[s->n_labels - 1] && seed == 1;
   tl_predictions pred = {0};
   tl_train_result r;
-  double start = tl_now();
-  TL_TRY(fit(s, a, n, seed, rate, &s->test, shown ? &pred : NULL, &r, err));
-  json_t *scores = json_object();
-  for (int i = 0; i < r.task.test.n; i++)
-    json_object_set_new(scores, r.task.test.score[i].name,
-                        isfinite(r.task.test.score[i].value) ? json_real(r.task.test.score[i].value)
-                                                             : json_null());
-  const double x = value_of(s, &r);
-  json_object_set_new(s->cells, key,
-                      json_pack("{s:o, s:f, s:f, s:f, s:I, s:o}", "value",
-                                isfinite(x) ? json_real(x) : json_null(), "lr", rate, "seconds",
-                                tl_now() - start, "flops", r.flops, "trained",
-                                (json_int_t)r.task.trained, "scores", scores));
-  tl_status st = shown ? tl_study_show(s, &pred, err) : TL_OK;
+  double rate = 0, start = tl_now();
+  json_t *diverged = json_array();
+  tl_status st = fit_best(s, a, n, seed, shown ? &pred : NULL, &r, &rate, diverged, err);
+  const bool finished = isfinite(rate);
+  if (st == TL_OK && shown && finished) st = tl_study_show(s, &pred, err);
+  if (st == TL_OK)
+    st = keep_cell(s, key, finished ? &r : NULL, tl_now() - start, rate, diverged, err);
   tl_predictions_free(&pred);
-  TL_TRY(st);
-  eta(s, left);
+  json_decref(diverged);
+  if (st != TL_OK || !finished) return st;
+  tl_study_eta(s, left);
   tl_study_say(s, "%-11s %6lld labels, seed %d: %s %.4g (learning rate %g)%s", a->name,
-               (long long)n, seed, s->task->metric, x * tl_study_scale(s->task), rate, left);
-  return tl_study_save(s, err);
-}
-
-static tl_status bayes(study *s, int64_t n, double *accuracy, tl_err *err) {
-  const tl_task_data *learn = &s->train.records, *judge = &s->test.records;
-  tl_nb_text *train = malloc((size_t)n * sizeof *train), *test = malloc(judge->n * sizeof *test);
-  tl_naive_bayes *nb = NULL;
-  tl_status st = train && test ? TL_OK : tl_fail(err, TL_NOMEM, "study: out of memory");
-  for (int64_t i = 0; st == TL_OK && i < n; i++) {
-    size_t at = s->order[i];
-    train[i] = (tl_nb_text){learn->text[at], strlen(learn->text[at]), learn->label[at]};
-  }
-  for (size_t i = 0; st == TL_OK && i < judge->n; i++)
-    test[i] = (tl_nb_text){judge->text[i], strlen(judge->text[i]), judge->label[i]};
-  if (st == TL_OK) st = tl_naive_bayes_train(train, (size_t)n, learn->labels.n, 0, &nb, err);
-  if (st == TL_OK) *accuracy = tl_naive_bayes_accuracy(nb, test, judge->n);
-  tl_naive_bayes_free(nb);
-  free(train);
-  free(test);
-  return st;
-}
-
-static tl_status pixels(study *s, int64_t n, double *accuracy, tl_err *err) {
-  tl_part part;
-  TL_TRY(take(&s->train, s->order, (size_t)n, &part, err));
-  tl_status st = tl_study_pixels(s->ctx, &part, &s->test, accuracy, err);
-  tl_part_free(&part);
-  return st;
+               (long long)n, seed, s->task->metric, tl_study_value(s, &r) * tl_study_scale(s->task),
+               rate, left);
+  return TL_OK;
 }
 
 static tl_status run_baseline(study *s, const tl_study_arm *a, int64_t n, int seed, tl_err *err) {
   char key[TL_STUDY_KEY];
   double x = 0;
-  cell_key(key, a, n, seed);
+  tl_part part = {0};
+  tl_study_key(key, a, n, seed);
   if (json_object_get(s->cells, key)) return TL_OK;
   TL_TRY(order_for(s, (uint64_t)seed, err));
-  TL_TRY(a->bit == TL_STUDY_BAYES ? bayes(s, n, &x, err) : pixels(s, n, &x, err));
+  TL_TRY(tl_study_take(&s->train, s->order, (size_t)n, &part, err));
+  tl_status st = a->bit == TL_STUDY_BAYES
+                     ? tl_study_bayes(s->task, &part, &s->test, &x, err)
+                     : tl_study_pixels(s->ctx, s->task, &part, &s->test, &x, err);
+  tl_part_free(&part);
+  if (st != TL_OK) return st;
   json_object_set_new(s->cells, key, json_pack("{s:f}", "value", x));
-  tl_study_say(s, "%-11s %6lld labels, seed %d: accuracy %.4g", a->name, (long long)n, seed,
-               100 * x);
+  tl_study_say(s, "%-11s %6lld labels, seed %d: %s %.4g", a->name, (long long)n, seed,
+               s->task->metric, x * tl_study_scale(s->task));
   return tl_study_save(s, err);
 }
 
@@ -320,11 +242,12 @@ static tl_status check(const tl_study_options *o, tl_err *err) {
   if (!strcmp(c->task.type, "simcse"))
     return tl_fail(err, TL_USAGE, "label study: task.type simcse has no labels");
   if (o->n_labels < 1 || o->n_labels > TL_STUDY_LABELS || o->n_seeds < 1 ||
-      o->n_seeds > TL_STUDY_SEEDS || o->n_lrs < 1 || !(o->arms & TL_STUDY_PRETRAINED))
+      o->n_seeds > TL_STUDY_SEEDS || o->n_lrs < 1 || o->n_lrs > TL_STUDY_RATES ||
+      !(o->arms & TL_STUDY_PRETRAINED))
     return tl_fail(err, TL_USAGE,
-                   "label study: 1 to %d numbers of labels, 1 to %d seeds, a learning rate and the "
-                   "arm pretrained are needed",
-                   (int)TL_STUDY_LABELS, (int)TL_STUDY_SEEDS);
+                   "label study: 1 to %d numbers of labels, 1 to %d seeds, 1 to %d learning rates "
+                   "and the arm pretrained are needed",
+                   (int)TL_STUDY_LABELS, (int)TL_STUDY_SEEDS, (int)TL_STUDY_RATES);
   return TL_OK;
 }
 
@@ -343,11 +266,11 @@ static tl_status add_size(study *s, double wanted, tl_err *err) {
 static tl_status select_test(study *s, tl_err *err) {
   size_t n = s->test_file.records.n, all = n;
   if (s->o->max_test > 0 && n > (size_t)s->o->max_test) n = (size_t)s->o->max_test;
-  if (n == all) return take(&s->test_file, NULL, n, &s->test, err);
+  if (n == all) return tl_study_take(&s->test_file, NULL, n, &s->test, err);
   size_t *order = malloc((all + 1) * sizeof *order);
   if (!order) return tl_fail(err, TL_NOMEM, "study: out of memory");
   tl_status st = tl_task_order(&s->test_file.records, 1, order, err);
-  if (st == TL_OK) st = take(&s->test_file, order, n, &s->test, err);
+  if (st == TL_OK) st = tl_study_take(&s->test_file, order, n, &s->test, err);
   free(order);
   return st;
 }
@@ -380,11 +303,26 @@ static tl_status hash_inputs(study *s, tl_err *err) {
 
 static tl_status read_file(const study *s, const char *path, const tl_labels *labels,
                            tl_study_file *f, tl_err *err) {
-  f->is_pictures =
-      !strcmp(s->task->name, "image_classify") || !strcmp(s->task->name, "image_segment");
+  f->is_pictures = s->task->pictures;
   if (!f->is_pictures) return tl_finetune_read(s->cfg, path, labels, &f->records, err);
   TL_TRY(tl_part_read_pictures(s->cfg, path, labels, &f->pictures, err));
   f->records = f->pictures.records;
+  return TL_OK;
+}
+
+/* Of those that are wanted the ones that the task and the network allow. */
+static tl_status choose_arms(study *s, tl_err *err) {
+  const tl_task_data *d = &s->train.records;
+  const bool labelled = d->kind == TL_TASK_CLASS || d->kind == TL_TASK_MULTI;
+  unsigned none = 0;
+  tl_model_config mc;
+  TL_TRY(tl_model_read_config(s->cfg->task.from, &mc, err));
+  if (s->task->pictures || !labelled || d->text_b) none |= TL_STUDY_BAYES;
+  if (!s->task->pictures || !labelled) none |= TL_STUDY_PIXELS;
+  if (s->task->head == TL_HEAD_NONE) none |= TL_STUDY_FROZEN;
+  if (s->task->pictures && tl_arch_find(mc.type)->layout != TL_LAYOUT_PATCHES)
+    none |= TL_STUDY_FROZEN_LORA;
+  s->arms = s->o->arms & ~none;
   return TL_OK;
 }
 
@@ -407,10 +345,7 @@ static tl_status load(study *s, tl_err *err) {
     return tl_fail(err, TL_DATA, "%s: only one label occurs, \"%s\"; there is nothing to learn",
                    c->task.train, labels->name[0]);
   TL_TRY(select_test(s, err));
-  s->arms = s->o->arms;
-  if (s->train.records.kind != TL_TASK_CLASS || s->train.records.text_b || s->train.is_pictures)
-    s->arms &= ~(unsigned)TL_STUDY_BAYES;
-  if (!s->train.is_pictures || s->train.pictures.masks) s->arms &= ~(unsigned)TL_STUDY_PIXELS;
+  TL_TRY(choose_arms(s, err));
   for (int i = 0; i < s->o->n_labels; i++) TL_TRY(add_size(s, s->o->labels[i], err));
   TL_TRY(hash_inputs(s, err));
   return tl_study_open(s, err);
@@ -424,8 +359,8 @@ static tl_status run_all(study *s, tl_err *err) {
       for (int a = 0; a < TL_STUDY_ARMS; a++) {
         const tl_study_arm *arm = &tl_study_arm_list[a];
         if (!(s->arms & arm->bit)) continue;
-        TL_TRY(is_network(arm) ? run_cell(s, arm, s->labels[i], seed, err)
-                               : run_baseline(s, arm, s->labels[i], seed, err));
+        TL_TRY(tl_study_is_network(arm) ? run_cell(s, arm, s->labels[i], seed, err)
+                                        : run_baseline(s, arm, s->labels[i], seed, err));
         if (tl_ctx_cancelled(s->ctx)) return tl_fail(err, TL_PREEMPTED, "stopped by request");
       }
   return tl_study_conclude(s, err);

@@ -10,6 +10,7 @@
 #include "base/rng.h"
 #include "eval/stats.h"
 #include "train/study.h"
+#include "transfer/answer.h"
 #include "transfer/gallery.h"
 
 enum { MAX_RESULTS = 64 << 20, SHOWN = 12 };
@@ -116,72 +117,25 @@ tl_status tl_study_open(study *s, tl_err *err) {
 /* --- examples -----------------------------------------------------------------------------------
  */
 
-static void put_tags(tl_buf *b, const tl_task_data *d, size_t i, const int32_t *tag) {
-  const char *word = d->text[i];
-  for (size_t w = d->first[i]; w < d->first[i + 1]; w++, word = tl_task_next_word(word)) {
-    const char *name = d->labels.name[tag[w]];
-    tl_buf_printf(b, "%s%s", w > d->first[i] ? " " : "", word);
-    if (strcmp(name, "O")) tl_buf_printf(b, "/%s", name);
-  }
-}
-
-static void put_label(tl_buf *b, const tl_task_data *d, int32_t k) {
-  tl_buf_printf(b, "%s%s", b->len ? ", " : "", d->labels.name[k]);
-}
-
-/* Record i, its truth and what was said of it, as texts. */
-static void describe(const tl_task_data *d, const tl_predictions *p, size_t i, tl_buf b[3]) {
-  const size_t k = (size_t)p->n_outputs;
-  for (int j = 0; j < 3; j++) tl_buf_puts(&b[j], "");
-  if (d->kind == TL_TASK_TOKENS) {
-    const char *word = d->text[i];
-    for (size_t w = d->first[i]; w < d->first[i + 1]; w++, word = tl_task_next_word(word))
-      tl_buf_printf(&b[0], "%s%s", w > d->first[i] ? " " : "", word);
-    put_tags(&b[1], d, i, d->item);
-    put_tags(&b[2], d, i, p->label);
-    return;
-  }
-  tl_buf_puts(&b[0], d->text[i]);
-  if (d->kind == TL_TASK_PAIR) {
-    tl_buf_puts(&b[1], d->text_b[i]);
-    tl_buf_puts(&b[2], p->text[i]);
-    return;
-  }
-  if (d->text_b) tl_buf_printf(&b[0], " | %s", d->text_b[i]);
-  if (d->kind == TL_TASK_CLASS) {
-    put_label(&b[1], d, d->label[i]);
-    put_label(&b[2], d, p->label[i]);
-  } else if (d->kind == TL_TASK_VALUE) {
-    tl_buf_printf(&b[1], "%.3g", d->value[i]);
-    tl_buf_printf(&b[2], "%.3g", (double)p->output[i]);
-  } else {
-    for (size_t j = d->first[i]; j < d->first[i + 1]; j++) put_label(&b[1], d, d->item[j]);
-    for (size_t j = 0; j < k; j++)
-      if (p->output[i * k + j] > 0.5f) put_label(&b[2], d, (int32_t)j);
-  }
-}
-
-static json_t *examples(const tl_task_data *d, const tl_predictions *p) {
+/* Right ones and wrong ones (of those that are neither, so many as are shown of one kind). */
+static tl_status examples(const tl_task_data *d, const tl_predictions *p, json_t **out,
+                          tl_err *err) {
   json_t *list = json_array();
   int n[2] = {0, 0};
   for (size_t i = 0; i < d->n && (n[0] < SHOWN || n[1] < SHOWN); i++) {
     size_t at = (size_t)tl_permute(1, d->n, i);
-    tl_buf b[3] = {0};
-    describe(d, p, at, b);
-    if (!b[0].oom && !b[1].oom && !b[2].oom) {
-      bool right = !strcmp(b[1].data, b[2].data);
-      json_t *o = json_pack("{s:s, s:s, s:s}", "text", b[0].data, "truth", b[1].data, "predicted",
-                            b[2].data);
-      if (o && d->kind == TL_TASK_CLASS)
-        json_object_set_new(
-            o, "probability",
-            json_real((double)p->output[at * (size_t)p->n_outputs + (size_t)p->label[at]]));
-      if (o && n[right]++ < SHOWN) json_array_append(list, o);
-      json_decref(o);
+    json_t *o = tl_answer_json(d, at, p, at);
+    if (!o) {
+      json_decref(list);
+      return tl_fail(err, TL_NOMEM, "study: out of memory");
     }
-    for (int j = 0; j < 3; j++) tl_buf_free(&b[j]);
+    bool right = json_equal(json_object_get(o, "truth"), json_object_get(o, "predicted"));
+    if (json_object_get(o, "judged")) right = false;
+    if (n[right]++ < SHOWN) json_array_append(list, o);
+    json_decref(o);
   }
-  return list;
+  *out = list;
+  return TL_OK;
 }
 
 tl_status tl_study_show(study *s, const tl_predictions *p, tl_err *err) {
@@ -192,13 +146,12 @@ tl_status tl_study_show(study *s, const tl_predictions *p, tl_err *err) {
   if (text && d.n_labels) json_object_set_new(s->doc, "details", json_loads(text, 0, NULL));
   free(text);
   tl_details_free(&d);
-  if (!s->test.pictures) {
-    json_object_set_new(s->doc, "predictions", examples(&s->test.records, p));
-    return TL_OK;
-  }
   if (p->pixels) return TL_OK;
   json_t *seen = NULL;
-  TL_TRY(tl_gallery_predictions(s->test.pictures, s->test.index, p, &seen, err));
+  if (s->test.pictures)
+    TL_TRY(tl_gallery_predictions(s->test.pictures, s->test.index, p, &seen, err));
+  else
+    TL_TRY(examples(&s->test.records, p, &seen, err));
   json_object_set_new(s->doc, "predictions", seen);
   return TL_OK;
 }
@@ -213,20 +166,26 @@ static double cell(const study *s, const char *arm, int64_t n, int seed) {
   return json_is_number(v) ? json_number_value(v) : NAN;
 }
 
-static size_t values_of(const study *s, const char *arm, int64_t n, double *out) {
+/* Of the arm at n labels, and the gain over another one (NULL: none) in the seeds that both have.
+ */
+static tl_interval values_of(const study *s, const char *arm, const char *less, int64_t n) {
+  double v[TL_STUDY_SEEDS];
   size_t k = 0;
-  for (int seed = 1; seed <= s->o->n_seeds; seed++)
-    if (isfinite(out[k] = cell(s, arm, n, seed))) k++;
-  return k;
+  for (int seed = 1; seed <= s->o->n_seeds; seed++) {
+    v[k] = cell(s, arm, n, seed) - (less ? cell(s, less, n, seed) : 0);
+    if (isfinite(v[k])) k++;
+  }
+  return tl_t_interval(v, k, 0.95);
 }
 
 static json_t *arm_json(const study *s, const tl_study_arm *a) {
   json_t *all = json_array();
   for (int i = 0; i < s->n_labels; i++) {
-    double v[TL_STUDY_SEEDS];
     json_t *row = json_array();
-    for (size_t k = 0, n = values_of(s, a->name, s->labels[i], v); k < n; k++)
-      json_array_append_new(row, json_real(v[k]));
+    for (int seed = 1; seed <= s->o->n_seeds; seed++) {
+      double x = cell(s, a->name, s->labels[i], seed);
+      json_array_append_new(row, isfinite(x) ? json_real(x) : json_null());
+    }
     json_array_append_new(all, row);
   }
   return json_pack("{s:s, s:s, s:o}", "title", a->title, "role", a->role, "values", all);
@@ -245,6 +204,35 @@ static json_t *arms_json(const study *s) {
   return arms;
 }
 
+/* "title, 100 labels, seed 2: diverged with learning rate 0.01, trained with 0.001". */
+static void add_diverged(json_t *list, const study *s, const tl_study_arm *a, int64_t n, int seed) {
+  char key[TL_STUDY_KEY];
+  tl_study_key(key, a, n, seed);
+  const json_t *cell = json_object_get(s->cells, key), *rates = json_object_get(cell, "diverged");
+  const json_t *rate = json_object_get(cell, "lr");
+  if (!json_array_size(rates)) return;
+  tl_buf b = {0};
+  tl_buf_printf(&b, "%s, %lld labels, seed %d: diverged with learning rate", a->title, (long long)n,
+                seed);
+  for (size_t i = 0; i < json_array_size(rates); i++)
+    tl_buf_printf(&b, "%s %g", i ? "," : "", json_number_value(json_array_get(rates, i)));
+  if (json_is_number(rate))
+    tl_buf_printf(&b, ", trained with %g", json_number_value(rate));
+  else
+    tl_buf_puts(&b, "; none is left, and this seed has no value");
+  if (!b.oom) json_array_append_new(list, json_string(b.data));
+  tl_buf_free(&b);
+}
+
+static json_t *diverged_json(const study *s) {
+  json_t *list = json_array();
+  for (int a = 0; a < TL_STUDY_ARMS; a++)
+    for (int i = 0; i < s->n_labels; i++)
+      for (int seed = 1; seed <= s->o->n_seeds; seed++)
+        add_diverged(list, s, &tl_study_arm_list[a], s->labels[i], seed);
+  return list;
+}
+
 static double majority(const tl_task_data *d) {
   size_t best = 0;
   for (int k = 0; k < d->labels.n; k++) {
@@ -255,13 +243,25 @@ static double majority(const tl_task_data *d) {
   return (double)best / (double)d->n;
 }
 
+/* The metric, and what values it can have (of a loss: any). */
+static json_t *metric_json(const tl_task *t) {
+  const bool lower = tl_study_lower(t);
+  json_t *o = json_pack("{s:s, s:f, s:b}", "name", t->metric, "scale", tl_study_scale(t), "lower",
+                        (int)lower);
+  if (!lower)
+    json_object_set_new(
+        o, "range",
+        json_pack("[f, f]", t->loss == TL_LOSS_VALUE ? -1.0 : 0.0, t->seq2seq ? 100.0 : 1.0));
+  return o;
+}
+
 static json_t *study_json(const study *s) {
   json_t *labels = json_array();
   for (int i = 0; i < s->n_labels; i++) json_array_append_new(labels, json_integer(s->labels[i]));
-  json_t *o = json_pack("{s:s, s:I, s:o, s:o, s:{s:s, s:f, s:b}}", "task", s->task->name,
-                        "test_size", (json_int_t)s->test.records.n, "labels", labels, "arms",
-                        arms_json(s), "metric", "name", s->task->metric, "scale",
-                        tl_study_scale(s->task), "lower", (int)tl_study_lower(s->task));
+  json_t *o = json_pack("{s:s, s:I, s:o, s:o, s:o}", "task", s->task->name, "test_size",
+                        (json_int_t)s->test.records.n, "labels", labels, "arms", arms_json(s),
+                        "metric", metric_json(s->task));
+  json_object_set_new(o, "diverged", diverged_json(s));
   if (s->train.records.labels.n)
     json_object_set_new(o, "classes", json_integer(s->train.records.labels.n));
   if (s->train.records.kind == TL_TASK_CLASS)
@@ -328,27 +328,26 @@ static tl_status add_costs(study *s, tl_err *err) {
 /* Means, and the gain of the pretrained network with its paired 95 % interval. */
 static void print_table(const study *s) {
   if (!s->report) return;
-  const double scale = tl_study_scale(s->task);
-  const char *versus = s->arms & TL_STUDY_SCRATCH ? "scratch" : NULL;
+  const bool lower = tl_study_lower(s->task);
+  const double scale = tl_study_scale(s->task), up = lower ? -scale : scale;
+  const int digits = lower ? 4 : 2;
   tl_buf b = {0};
-  tl_buf_printf(&b, "%s\n%8s", s->task->metric, "labels");
+  tl_buf_printf(&b, "%s%s\n%8s", s->task->metric, lower ? " (less is better)" : "", "labels");
   for (int a = 0; a < TL_STUDY_ARMS; a++)
     if (s->arms & tl_study_arm_list[a].bit) tl_buf_printf(&b, "%13s", tl_study_arm_list[a].name);
-  if (versus) tl_buf_puts(&b, "   gain over scratch (95 % interval)");
+  if (s->arms & TL_STUDY_SCRATCH) tl_buf_puts(&b, "   gain over scratch (95 % interval)");
   for (int i = 0; i < s->n_labels; i++) {
-    double v[TL_STUDY_SEEDS], w[TL_STUDY_SEEDS];
     tl_buf_printf(&b, "\n%8lld", (long long)s->labels[i]);
     for (int a = 0; a < TL_STUDY_ARMS; a++)
       if (s->arms & tl_study_arm_list[a].bit)
-        tl_buf_printf(&b, "%13.2f",
-                      scale * tl_mean(v, values_of(s, tl_study_arm_list[a].name, s->labels[i], v)));
-    size_t n = values_of(s, "pretrained", s->labels[i], v);
-    if (!versus || values_of(s, versus, s->labels[i], w) != n) continue;
-    tl_interval gain = tl_paired_t_interval(v, w, n, 0.95);
-    tl_buf_printf(&b, "   %+.2f", scale * gain.mean);
-    if (n > 1)
-      tl_buf_printf(&b, " (%+.2f to %+.2f)", scale * (gain.mean - gain.half),
-                    scale * (gain.mean + gain.half));
+        tl_buf_printf(&b, "%13.*f", digits,
+                      scale * values_of(s, tl_study_arm_list[a].name, NULL, s->labels[i]).mean);
+    tl_interval gain = values_of(s, "pretrained", "scratch", s->labels[i]);
+    if (gain.n == 0 || !(s->arms & TL_STUDY_SCRATCH)) continue;
+    tl_buf_printf(&b, "   %+.*f", digits, up * gain.mean);
+    if (gain.n > 1)
+      tl_buf_printf(&b, " (%+.*f to %+.*f)", digits, up * gain.mean - scale * gain.half, digits,
+                    up * gain.mean + scale * gain.half);
   }
   if (!b.oom) s->report(s->user, b.data, true);
   tl_buf_free(&b);
@@ -378,7 +377,8 @@ tl_status tl_study_conclude(study *s, tl_err *err) {
                        "and are trained for the same number of steps; each has its own learning "
                        "rate, chosen out of the same list for each number of labels on records "
                        "held out, no more than the labels at hand (above 1,000 labels the choice "
-                       "of the next smaller number is kept)."));
+                       "of the next smaller number is kept). A training that diverges is done "
+                       "again with the next best rate."));
   TL_TRY(add_costs(s, err));
   TL_TRY(add_pictures(s, err));
   char when[32];

@@ -430,11 +430,10 @@ tl_status tl_beam_texts(tl_beam *b, const tl_tokenizer *tok, const tl_beam_optio
   one.n_best = 1;
   TL_TRY(tl_beam_search(b, &one, s, &h, err));
   char **text = calloc((size_t)s->n + 1, sizeof *text);
-  size_t len = 0;
   tl_status st = text ? TL_OK : tl_fail(err, TL_NOMEM, "translations: out of memory");
   for (int64_t i = 0; st == TL_OK && i < s->n; i++)
-    st = tl_tokenizer_decode(tok, (const uint32_t *)h.h[i].token, (size_t)h.h[i].n, true, &text[i],
-                             &len, err);
+    st = tl_tokenizer_decode_utf8(tok, (const uint32_t *)h.h[i].token, (size_t)h.h[i].n, &text[i],
+                                  err);
   tl_hypotheses_free(&h);
   if (st == TL_OK) {
     *out = text;

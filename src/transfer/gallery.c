@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/rng.h"
+#include "transfer/answer.h"
 
 enum { SAMPLES = 6, CHANGES = 6, SHOWN = 12 };
 
@@ -138,14 +139,14 @@ static size_t record_of(const choice *c, size_t i) {
   return c->index ? c->index[i] : i;
 }
 
-static float surety(const choice *c, size_t i) {
-  return c->p->output[i * (size_t)c->p->n_outputs + (size_t)c->p->label[i]];
+static double surety(const choice *c, size_t i) {
+  return tl_answer_surety(&c->d->records, record_of(c, i), c->p, i);
 }
 
 static void choose(choice *c) {
   for (size_t k = 0; k < c->p->n; k++) {
     size_t i = (size_t)tl_permute(1, c->p->n, k);
-    if (c->d->records.label[record_of(c, i)] == c->p->label[i]) {
+    if (tl_answer_right(&c->d->records, record_of(c, i), c->p, i)) {
       if (c->n_right < SHOWN) c->right[c->n_right++] = i;
       continue;
     }
@@ -158,18 +159,17 @@ static void choose(choice *c) {
 }
 
 static tl_status add_prediction(const choice *c, size_t i, json_t *out, tl_err *err) {
-  const tl_task_data *r = &c->d->records;
   size_t record = record_of(c, i);
   tl_augment a = {.channels = c->d->channels};
   a.size = side_of(c->d->width > c->d->height ? c->d->width : c->d->height);
   json_t *picture = json_array();
   tl_status s = add_changed(picture, c->d, record, &a, 0, 0, err);
-  if (s == TL_OK)
-    json_array_append_new(out,
-                          json_pack("{s:s, s:s, s:s, s:f, s:O}", "text", r->text[record], "truth",
-                                    r->labels.name[r->label[record]], "predicted",
-                                    r->labels.name[c->p->label[i]], "probability",
-                                    (double)surety(c, i), "picture", json_array_get(picture, 0)));
+  if (s == TL_OK) {
+    json_t *o = tl_answer_json(&c->d->records, record, c->p, i);
+    if (!o) s = tl_fail(err, TL_NOMEM, "pictures: out of memory");
+    if (o) json_object_set(o, "picture", json_array_get(picture, 0));
+    json_array_append_new(out, o);
+  }
   json_decref(picture);
   return s;
 }

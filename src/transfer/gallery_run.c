@@ -6,6 +6,7 @@
 #include "tilth/report.h"
 #include "transfer/gallery.h"
 #include "transfer/image_graph.h"
+#include "transfer/task.h"
 
 enum { MOST_TESTED = 1000 };
 
@@ -36,8 +37,10 @@ static tl_status read_pictures(run_pictures *r, const char *path, const tl_label
                                tl_image_data *d, bool *ok, tl_err *err) {
   tl_err why = {TL_OK, ""};
   const tl_mask_options masks = {.void_id = (int32_t)r->cfg->image.void_id};
-  tl_image_options o = {
-      .skip_bad = true, .labels = labels, .memory = (size_t)r->cfg->image.memory_mb << 20};
+  tl_image_options o = {.skip_bad = true,
+                        .labels = labels,
+                        .several = !strcmp(r->cfg->task.type, "image_multilabel"),
+                        .memory = (size_t)r->cfg->image.memory_mb << 20};
   if (has_masks(r)) o.masks = &masks;
   o.unlabelled = !*r->cfg->task.train; /* pretraining, which looks at no labels */
   tl_image_format_parse(r->cfg->image.format, &o.format);
@@ -106,7 +109,7 @@ static tl_status tested(run_pictures *r, tl_err *err) {
   TL_TRY(tl_model_load_task(r->model, &m, err));
   const tl_labels labels = {.n = m->task.n_outputs, .name = (char **)(uintptr_t)m->task.name};
   tl_status s = labels.n ? read_pictures(r, path, &labels, &d, &ok, err) : TL_OK;
-  if (s == TL_OK && ok && d.records.label) s = predict(r, m, &d, err);
+  if (s == TL_OK && ok && d.records.labels.n && !d.masks) s = predict(r, m, &d, err);
   if (s == TL_OK && ok)
     s = tl_gallery_capsules(r->ctx, m, r->model, &d, list_in(r->doc, "pictures"), err);
   if (s == TL_OK && ok && d.masks) s = predict_masks(r, m, &d, held, err);
@@ -155,8 +158,7 @@ static tl_status read_run(run_pictures *r, const char *dir, tl_err *err) {
 
 /* The training pictures that the configuration names; NULL: none. */
 static const char *data_of(const tl_config *c) {
-  bool pictures = !strcmp(c->task.type, "image_classify") || !strcmp(c->task.type, "image_segment");
-  if (*c->task.train) return pictures ? c->task.train : NULL;
+  if (*c->task.train) return tl_task_find(c->task.type)->pictures ? c->task.train : NULL;
   return *c->data.images ? c->data.images : NULL;
 }
 

@@ -5,19 +5,20 @@
 
 static const tl_task tasks[] = {
     {"classify", TL_TASK_CLASS, TL_HEAD_SEQUENCE, TL_LOSS_CLASS, "single_label_classification",
-     "accuracy", false},
+     "accuracy", false, false},
     {"multilabel", TL_TASK_MULTI, TL_HEAD_SEQUENCE, TL_LOSS_MULTI, "multi_label_classification",
-     "f1_micro", false},
-    {"regression", TL_TASK_VALUE, TL_HEAD_SEQUENCE, TL_LOSS_VALUE, "regression", "spearman", false},
-    {"tokens", TL_TASK_TOKENS, TL_HEAD_TOKENS, TL_LOSS_CLASS, NULL, "entity_f1", false},
-    {"prompt", TL_TASK_PAIR, TL_HEAD_NONE, TL_LOSS_TOKEN, NULL, "loss", false},
-    {"simcse", TL_TASK_TEXTS, TL_HEAD_NONE, TL_LOSS_CONTRAST, NULL, "spearman", false},
+     "f1_micro", false, false},
+    {"regression", TL_TASK_VALUE, TL_HEAD_SEQUENCE, TL_LOSS_VALUE, "regression", "spearman", false,
+     false},
+    {"tokens", TL_TASK_TOKENS, TL_HEAD_TOKENS, TL_LOSS_CLASS, NULL, "entity_f1", false, false},
+    {"prompt", TL_TASK_PAIR, TL_HEAD_NONE, TL_LOSS_TOKEN, NULL, "loss", false, false},
+    {"simcse", TL_TASK_TEXTS, TL_HEAD_NONE, TL_LOSS_CONTRAST, NULL, "spearman", false, false},
     {"image_classify", TL_TASK_CLASS, TL_HEAD_SEQUENCE, TL_LOSS_CLASS,
-     "single_label_classification", "accuracy", false},
+     "single_label_classification", "accuracy", false, true},
     {"image_multilabel", TL_TASK_MULTI, TL_HEAD_SEQUENCE, TL_LOSS_MULTI,
-     "multi_label_classification", "f1_micro", false},
-    {"image_segment", TL_TASK_TEXTS, TL_HEAD_MASKS, TL_LOSS_CLASS, NULL, "miou", false},
-    {"translate", TL_TASK_PAIR, TL_HEAD_NONE, TL_LOSS_TOKEN, NULL, "bleu", true},
+     "multi_label_classification", "f1_micro", false, true},
+    {"image_segment", TL_TASK_TEXTS, TL_HEAD_MASKS, TL_LOSS_CLASS, NULL, "miou", false, true},
+    {"translate", TL_TASK_PAIR, TL_HEAD_NONE, TL_LOSS_TOKEN, NULL, "bleu", true, false},
 };
 enum { N_TASKS = sizeof tasks / sizeof *tasks };
 

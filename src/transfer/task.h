@@ -26,6 +26,7 @@ typedef struct tl_task {
   const char *problem; /* Hugging Face's problem_type, or NULL */
   const char *metric;  /* the score that chooses the best model; more is better, but for "loss" */
   bool seq2seq;        /* from one text to another, by an encoder-decoder */
+  bool pictures;       /* of pictures, not texts */
 } tl_task;
 const tl_task *tl_task_find(const char *name); /* NULL if unknown */
 /* Outputs of the head: labels, or 1. */

@@ -82,11 +82,11 @@ static tl_status take_texts(const tl_translator *t, const tl_hypotheses *h, cons
   for (int64_t i = 0; i < h->n; i++)
     for (size_t k = 0; k < out->n_best; k++) {
       const tl_hypothesis *x = &h->h[(size_t)i * out->n_best + k];
-      size_t to = index[i] * out->n_best + k, len = 0;
+      size_t to = index[i] * out->n_best + k;
       if (!x->token) continue;
       out->score[to] = x->score;
-      TL_TRY(tl_tokenizer_decode(t->tok, (const uint32_t *)x->token, (size_t)x->n, true,
-                                 &out->text[to], &len, err));
+      TL_TRY(tl_tokenizer_decode_utf8(t->tok, (const uint32_t *)x->token, (size_t)x->n,
+                                      &out->text[to], err));
     }
   return TL_OK;
 }

@@ -161,31 +161,6 @@ check 0 predict "$(echo runs/tokens-full-*/model)" --data words.conll --unlabell
 [ "$(cut -f1 out | tr '\n' ,)" = one,two,,three,, ] || fail "words without tags: $(cat out)"
 [ "$(head -1 out | awk -F'\t' '{print NF}')" -eq 3 ] || fail "tokens: no probability"
 
-# The label study: killed while it works, it goes on to the same numbers.
-study() {
-  "$TILTH" report labels --from "$(echo runs/classify-full-*/model)" --data classify.tsv \
-    --test classify.tsv --labels 10,50% --seeds 2 --lrs 1e-3,3e-3 --max-len 48 --out "$1.json" \
-    --page "$1.html" task.min_steps=10 > out 2> err
-}
-cmd='report labels'
-study whole || fail "report labels failed: $(cat err)"
-holds out 'labels .*pretrained .*gain over scratch'
-holds err ' left'
-grep -q 'What pretraining was worth' whole.html || fail "no page of the study"
-study cut &
-pid=$!
-for _ in 1 2 3 4 5 6 7 8 9 10; do
-  [ -e cut.json ] && break
-  sleep 0.1
-done
-children=$(ps -o pid= --ppid $pid) # the shell's child is the program
-kill -9 $children $pid 2> /dev/null
-wait $pid 2> /dev/null
-study cut || fail "report labels did not go on: $(cat err)"
-values() { grep -A1 -e '"[a-z]*/[0-9]*/[0-9]*": {' "$1" | grep '"value"'; }
-[ "$(values whole.json | wc -l)" -eq 16 ] || fail "not 16 cells in whole.json"
-[ "$(values whole.json)" = "$(values cut.json)" ] || fail "a killed study came to other numbers"
-
 # An encoder from random weights, its test records, and the stop that resume goes on from.
 # shellcheck disable=SC2086
 check 0 finetune --data classify.tsv --test classify.tsv $tiny model.type=encoder optim.lr=5e-3 \

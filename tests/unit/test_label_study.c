@@ -341,8 +341,107 @@ static void all_labels_are_enough(void **state) {
   free(page);
 }
 
+static json_t *rate_of(json_t *doc, const char *key, const char *lr) {
+  const json_t *rates = json_object_get(json_object_get(doc, "progress"), "rates");
+  return json_object_get(json_object_get(json_object_get(rates, key), "tried"), lr);
+}
+
+static char *page_of(const char *json) {
+  char *page = tl_path_join(g_dir, "page.html");
+  tl_err err = {0};
+  tl_buf b = {0};
+  if (tl_report_write(json, page, &err) != TL_OK) fail_msg("%s", err.msg);
+  assert_int_equal(tl_file_read(page, 1 << 20, &b, NULL), TL_OK);
+  free(page);
+  return b.data;
+}
+
+/* Weights grow at each step by the learning rate. */
+static void diverge_above_one(void) {
+  set("task.min_steps", "30");
+  set("optim.weight_decay", "1");
+  set("guard.max_consecutive", "2");
+}
+
+/* The best rate diverges in the second seed: the next best takes its place, for this seed. */
+static void a_rate_that_diverges_gives_way(void **state) {
+  (void)state;
+  int lines = 0;
+  char *out = tl_path_join(g_dir, "diverged.json");
+  tl_study_options o = study_options(out);
+  const double lrs[] = {1e-3, 2e-3, 100};
+  diverge_above_one();
+  o.lrs = lrs;
+  o.n_lrs = 3;
+  o.n_labels = 1;
+  o.arms = TL_STUDY_PRETRAINED | TL_STUDY_SCRATCH;
+  study(g_ctx, &o, &lines);
+  json_t *doc = load_json(out);
+  assert_string_equal(json_string_value(rate_of(doc, "scratch/8", "100")), "diverged");
+  assert_int_equal(json_array_size(json_object_get(json_object_get(doc, "study"), "diverged")), 0);
+
+  json_t *tried =
+      json_object_get(json_object_get(json_object_get(doc, "progress"), "rates"), "scratch/8");
+  tried = json_object_get(tried, "tried");
+  json_object_set_new(tried, "100", json_real(3));
+  json_object_set_new(tried, "0.002", json_real(2));
+  json_object_set_new(tried, "0.001", json_real(1));
+  assert_int_equal(json_object_del(cells_of(doc), "scratch/8/2"), 0);
+  assert_int_equal(json_dump_file(doc, out, 0), 0);
+  json_decref(doc);
+  study(g_ctx, &o, &lines);
+  assert_int_equal(lines, 3); /* "going on with", what diverged, the cell */
+  doc = load_json(out);
+  const json_t *cell = json_object_get(cells_of(doc), "scratch/8/2");
+  const json_t *failed = json_object_get(cell, "diverged");
+  assert_true(json_number_value(json_object_get(cell, "lr")) == 2e-3);
+  assert_true(value_of(doc, "scratch/8/2") > 0);
+  assert_int_equal(json_array_size(failed), 1);
+  assert_true(json_number_value(json_array_get(failed, 0)) == 100);
+  json_decref(doc);
+  char *page = page_of(out);
+  assert_non_null(strstr(page, "same network from random weights, 8 labels, seed 2: diverged with "
+                               "learning rate 100, trained with 0.002"));
+  free(page);
+  free(out);
+}
+
+/* No rate is left: the study has the seeds that it has. */
+static void a_seed_without_a_value_is_left_out(void **state) {
+  (void)state;
+  int lines = 0;
+  char *out = tl_path_join(g_dir, "no-value.json");
+  tl_study_options o = study_options(out);
+  const double wild[] = {100};
+  diverge_above_one();
+  o.lrs = wild;
+  o.n_lrs = o.n_labels = 1;
+  o.n_seeds = 3;
+  o.arms = TL_STUDY_PRETRAINED | TL_STUDY_SCRATCH;
+  study(g_ctx, &o, &lines);
+  json_t *doc = load_json(out);
+  assert_true(
+      json_is_null(json_object_get(json_object_get(cells_of(doc), "scratch/8/2"), "value")));
+  /* Pretend that two of the trainings went well: one seed is a pair. */
+  json_object_set_new(json_object_get(cells_of(doc), "pretrained/8/1"), "value", json_real(0.5));
+  json_object_set_new(json_object_get(cells_of(doc), "pretrained/8/2"), "value", json_real(0.75));
+  json_object_set_new(json_object_get(cells_of(doc), "scratch/8/2"), "value", json_real(0.25));
+  json_object_set_new(json_object_get(cells_of(doc), "scratch/8/3"), "value", json_real(0.5));
+  assert_int_equal(json_dump_file(doc, out, 0), 0);
+  json_decref(doc);
+  study(g_ctx, &o, &lines);
+  char *page = page_of(out);
+  assert_non_null(strstr(page, "+50.0 points")); /* of seed 2 alone */
+  assert_non_null(strstr(page, "no interval: too few paired seeds"));
+  assert_non_null(strstr(page, "none is left, and this seed has no value"));
+  assert_null(strstr(page, "nan"));
+  free(page);
+  free(out);
+}
+
 typedef struct task_case {
   const char *type, *file, *line[2], *metric;
+  bool bayes;
 } task_case;
 
 static char *write_lines(const char *name, const char *const line[2]) {
@@ -357,10 +456,10 @@ static char *write_lines(const char *name, const char *const line[2]) {
 static void every_task_has_a_study(void **state) {
   (void)state;
   static const task_case cases[] = {
-      {"multilabel", "m.tsv", {"a,b\tthe sun\n", "\tthe moon\n"}, "f1_micro"},
-      {"regression", "v.tsv", {"0.5\tthe sun\n", "2\tthe moon\n"}, "spearman"},
-      {"tokens", "t.conll", {"the O\nsun B-S\n\n", "old O\nmoon B-M\n\n"}, "entity_f1"},
-      {"classify", "p.csv", {"day,\"the sun\"\n", "night,\"the moon\"\n"}, "accuracy"},
+      {"multilabel", "m.tsv", {"a,b\tthe sun\n", "\tthe moon\n"}, "f1_micro", true},
+      {"regression", "v.tsv", {"0.5\tthe sun\n", "2\tthe moon\n"}, "spearman", false},
+      {"tokens", "t.conll", {"the O\nsun B-S\n\n", "old O\nmoon B-M\n\n"}, "entity_f1", false},
+      {"classify", "p.csv", {"day,\"the sun\"\n", "night,\"the moon\"\n"}, "accuracy", true},
   };
   const double half[] = {0.5}, lrs[] = {3e-3};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -382,8 +481,8 @@ static void every_task_has_a_study(void **state) {
     const json_t *metric = json_object_get(json_object_get(j, "study"), "metric");
     assert_string_equal(json_string_value(json_object_get(metric, "name")), c->metric);
     assert_true(json_array_size(json_object_get(j, "predictions")) > 0);
-    assert_int_equal(json_object_get(cells_of(j), "bayes/20/1") != NULL,
-                     !strcmp(c->type, "classify"));
+    assert_int_equal(json_object_get(cells_of(j), "bayes/20/1") != NULL, c->bayes);
+    if (c->bayes) assert_true(value_of(j, "bayes/20/1") == 1);
     json_decref(j);
     if (tl_report_write(out, page, &err) != TL_OK) fail_msg("%s", err.msg);
     assert_int_equal(unlink(out), 0);
@@ -396,10 +495,9 @@ static void every_task_has_a_study(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, new_config, free_config)
   const struct CMUnitTest tests[] = {
-      TEST(study_goes_on_where_it_stopped),
-      TEST(other_settings_are_refused),
-      TEST(all_labels_are_enough),
-      TEST(every_task_has_a_study),
+      TEST(study_goes_on_where_it_stopped), TEST(other_settings_are_refused),
+      TEST(all_labels_are_enough),          TEST(every_task_has_a_study),
+      TEST(a_rate_that_diverges_gives_way), TEST(a_seed_without_a_value_is_left_out),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

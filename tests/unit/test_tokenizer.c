@@ -272,6 +272,29 @@ static void reachable_size_is_exact(void **state) {
   }
 }
 
+static void decoded_text_is_utf8(void **state) {
+  (void)state;
+  struct tl_ctx ctx = {0};
+  tl_tokenizer *t = NULL;
+  uint32_t *ids = NULL;
+  size_t n = 0, cap = 0;
+  char *text = NULL;
+  assert_int_equal(tl_tokenizer_open(&ctx, "bytes", &t, NULL), TL_OK);
+  assert_int_equal(tl_tokenizer_encode(t, "\xC3\xA9z", 3, &ids, &n, &cap, NULL), TL_OK);
+  assert_int_equal(n, 3);
+  assert_int_equal(tl_tokenizer_decode_utf8(t, ids, 3, &text, NULL), TL_OK);
+  assert_string_equal(text, "\xC3\xA9z");
+  free(text);
+  assert_int_equal(tl_tokenizer_decode_utf8(t, ids + 1, 2, &text, NULL), TL_OK);
+  assert_string_equal(text, "\xEF\xBF\xBDz");
+  free(text);
+  assert_int_equal(tl_tokenizer_decode_utf8(t, ids, 0, &text, NULL), TL_OK);
+  assert_string_equal(text, "");
+  free(text);
+  free(ids);
+  tl_tokenizer_free(t);
+}
+
 static void decoding_checks_ids(void **state) {
   (void)state;
   tl_tokenizer *t = trained(&kinds[0], 1);
@@ -404,6 +427,7 @@ int main(void) {
       cmocka_unit_test(bad_options_are_errors),
       cmocka_unit_test(reachable_size_is_exact),
       cmocka_unit_test(decoding_checks_ids),
+      cmocka_unit_test(decoded_text_is_utf8),
       cmocka_unit_test(wordpiece_normalizes_and_joins),
       cmocka_unit_test(unigram_round_trips_text),
       cmocka_unit_test(word_starts_follow_the_type),
