@@ -173,8 +173,14 @@ static gemm_job make_job(tl_ctx *ctx, const tl_gemm_args *a) {
   return job;
 }
 
+static void copy_source(const tl_gemm_args *a, int64_t row0, int64_t rows, int64_t col0,
+                        int64_t cols, char *dst, int64_t ld) {
+  const tl_gemm_source *s = a->a_source;
+  s->copy(s->from, s->row0 + row0, rows, col0, cols, dst, ld);
+}
+
 /* Packs A[i0 .. i0+m)[k0 .. k0+kn) into a panel of mc rows. Behind the panel lies what a source
- * gives. */
+ * gives, unless it is the panel already: rows of f32 in a panel without groups of k. */
 static void pack_a_block(const gemm_job *job, int64_t i0, int64_t m, int64_t k0, int64_t kn,
                          char *dst) {
   const tl_gemm_args *a = &job->a;
@@ -182,12 +188,14 @@ static void pack_a_block(const gemm_job *job, int64_t i0, int64_t m, int64_t k0,
   int64_t at = a->a_trans ? k0 * a->lda + i0 : i0 * a->lda + k0, ld = a->lda;
   const char *src = (const char *)a->a + at * (int64_t)tl_dtype_size(a->dt);
   if (a->a_source) {
-    char *rows = dst + TL_GEMM_A_BYTES;
-    ld = a->a_trans ? m : kn;
+    bool panel = a->a_trans && a->dt == TL_F32 && job->g->k_group == 1;
+    char *rows = panel ? dst : dst + TL_GEMM_A_BYTES;
+    ld = panel ? job->mc : a->a_trans ? m : kn;
     if (a->a_trans)
-      a->a_source->copy(a->a_source->from, k0, kn, i0, m, rows, ld);
+      copy_source(a, k0, kn, i0, m, rows, ld);
     else
-      a->a_source->copy(a->a_source->from, i0, m, k0, kn, rows, ld);
+      copy_source(a, i0, m, k0, kn, rows, ld);
+    if (panel) return;
     src = rows;
   }
   (a->a_trans ? impl->pack_rows : impl->pack_cols)(a->dt, src, ld, kn, m, job->mc, dst);
@@ -221,7 +229,8 @@ static void panel_block(const gemm_job *job, const tile *t, int64_t j, int64_t k
   int64_t k0 = kb * job->kc, c_elem = (int64_t)tl_dtype_size(a->c_dt);
   int n = (int)min64(g->nr, t->j1 - j);
   bool last = kb == job->k_blocks - 1, direct = job->direct && n == g->nr;
-  tl_gemm_block b = {.kc = min64(job->kc, a->K - k0), .b = b_panel(job, j, k0), .next = next};
+  tl_gemm_block b = {
+      .n = n, .kc = min64(job->kc, a->K - k0), .b = b_panel(job, j, k0), .next = next};
   b.rs = (a->a_source ? job->kc : a->lda) * tl_gemm_elem(g), b.cs = g->k_group * tl_gemm_elem(g);
   if (job->pack_a) b.rs = b.cs, b.cs *= job->mc;
   b.ldc = direct ? a->ldc : g->nr;
@@ -257,8 +266,7 @@ static void gemm_tile(const gemm_job *job, tile t, const char *then, char *scrat
       pack_a_block(job, t.i0, t.i1 - t.i0, k0, min64(job->kc, a->K - k0), a_block);
       a_base = a_block;
     } else if (a->a_source) {
-      a->a_source->copy(a->a_source->from, t.i0, t.i1 - t.i0, k0, min64(job->kc, a->K - k0),
-                        a_block, job->kc);
+      copy_source(a, t.i0, t.i1 - t.i0, k0, min64(job->kc, a->K - k0), a_block, job->kc);
       a_base = a_block;
     }
     const char *last_next = kb + 1 < job->k_blocks ? b_panel(job, t.j0, k0 + job->kc) : then;
@@ -327,8 +335,15 @@ size_t tl_gemm_batched_work_bytes(const tl_ctx *ctx, const tl_gemm_args *a,
   return one_task_per_matrix(ctx, batch) ? one * (size_t)tl_ctx_threads(ctx) : one;
 }
 
-static tl_gemm_args matrix_of_batch(const tl_gemm_args *a, const tl_gemm_batch *batch, int64_t i) {
+/* source: room for the matrix's own, where A has one. */
+static tl_gemm_args matrix_of_batch(const tl_gemm_args *a, const tl_gemm_batch *batch, int64_t i,
+                                    tl_gemm_source *source) {
   tl_gemm_args m = *a;
+  if (a->a_source) {
+    *source = *a->a_source;
+    source->row0 += i * batch->stride_a;
+    m.a_source = source;
+  }
   int64_t elem = (int64_t)tl_dtype_size(a->dt), c_elem = (int64_t)tl_dtype_size(a->c_dt);
   m.a = (const char *)a->a + i * batch->stride_a * elem;
   m.b = (const char *)a->b + i * batch->stride_b * elem;
@@ -347,7 +362,8 @@ static void batch_task(void *arg, int64_t task, int worker) {
   const batch_job *b = arg;
   gemm_job job = b->gemm;
   tl_ctx *ctx = job.ctx;
-  job.a = matrix_of_batch(&b->gemm.a, b->batch, task);
+  tl_gemm_source source;
+  job.a = matrix_of_batch(&b->gemm.a, b->batch, task, &source);
   char *packed =
       (char *)job.a.work +
       (size_t)worker * round_64(tl_gemm_packed_bytes(ctx->k, job.a.dt, job.a.K, job.a.N));
@@ -362,7 +378,8 @@ void tl_gemm_batched(tl_ctx *ctx, const tl_gemm_args *a, const tl_gemm_batch *ba
   if (a->M <= 0 || a->N <= 0) return;
   if (!one_task_per_matrix(ctx, batch)) {
     for (int64_t i = 0; i < batch->count; i++) {
-      tl_gemm_args m = matrix_of_batch(a, batch, i);
+      tl_gemm_source source;
+      tl_gemm_args m = matrix_of_batch(a, batch, i, &source);
       tl_gemm(ctx, &m);
     }
     return;

@@ -39,6 +39,7 @@ typedef struct tl_gemm_source {
   void (*copy)(const void *from, int64_t row0, int64_t rows, int64_t col0, int64_t cols, void *dst,
                int64_t ld);
   const void *from;
+  int64_t row0; /* of the source: the product's first */
 } tl_gemm_source;
 
 typedef struct tl_gemm_args {
@@ -48,7 +49,7 @@ typedef struct tl_gemm_args {
   int64_t lda;
   bool a_trans;
   const tl_gemm_source *a_source; /* in place of a and lda: gives [M, K], when a_trans [K, M], of
-                                     dt; not for batches */
+                                     dt */
   const void *b_packed;           /* from tl_gemm_pack, or NULL: */
   const void
       *b; /* unpacked [K, N] of type dt, row stride ldb (when b_trans [N, K]), packed in `work` */
@@ -77,8 +78,8 @@ size_t tl_gemm_work_bytes(const tl_ctx *ctx, const tl_gemm_args *a);
 void tl_gemm(tl_ctx *ctx, const tl_gemm_args *a);
 
 /* `batch` independent products of one shape (attention-like shapes, Newton-Schulz), with strides in
- * elements between consecutive matrices; pre_act and residual go with C. b must be unpacked; `work`
- * is tl_gemm_batched_work_bytes. */
+ * elements between consecutive matrices (stride_a of a source: in its rows); pre_act and residual
+ * go with C. b must be unpacked; `work` is tl_gemm_batched_work_bytes. */
 typedef struct tl_gemm_batch {
   int64_t count, stride_a, stride_b, stride_c;
 } tl_gemm_batch;

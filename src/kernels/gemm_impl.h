@@ -24,10 +24,11 @@ enum {
 typedef enum tl_gemm_put { TL_GEMM_SET, TL_GEMM_ADD, TL_GEMM_STREAM } tl_gemm_put;
 
 /* c[r][0..nr) (row stride ldc) = or += the sum over k < kc of A[r][k] B[k][0..nr), for r < m,
- * 1 <= m <= mr. A[r][k] is at a + r*rs + (k/g)*cs bytes (pairs for g = 2; an odd kc reads only the
- * first half of the last pair). b is a panel. */
+ * 1 <= m <= mr; where n < nr, columns from n on may be left out, or anything. A[r][k] is at a +
+ * r*rs + (k/g)*cs bytes (pairs for g = 2; an odd kc reads only the first half of the last pair). b
+ * is a panel. */
 typedef struct tl_gemm_block {
-  int m;
+  int m, n;
   int64_t kc;
   const char *a;
   int64_t rs, cs;

@@ -51,6 +51,8 @@ typedef struct tl_affine {
 
 typedef struct tl_row_kernels {
   void (*convert)(tl_dtype from, const void *x, tl_dtype to, void *y, int64_t n);
+  /* Rows of `bytes` bytes (even), ldx and ldy bytes apart. */
+  void (*copy)(int64_t rows, int64_t bytes, const void *x, int64_t ldx, void *y, int64_t ldy);
   void (*add)(tl_dtype dt, int64_t n, const void *a, const void *b,
               void *y);                                        /* y = a + b; in place ok */
   void (*acc)(tl_dtype dt, int64_t n, const void *x, void *y); /* y += x */

@@ -147,8 +147,22 @@ static double sum_sq_fast(int64_t n, const float *x) {
   return tl_sum_tree_total(&t);
 }
 
+static void copy_fast(int64_t rows, int64_t bytes, const void *x, int64_t ldx, void *y,
+                      int64_t ldy) {
+  const char *from = x;
+  char *to = y;
+  int64_t n = bytes / 4, rest = bytes % 4;
+  for (int64_t r = 0; r < rows; r++, from += ldx, to += ldy) {
+    VEC_EACH(n, i, m, {
+      vf_store((float *)(void *)to + i, m, vf_load((const float *)(const void *)from + i, m));
+    });
+    if (rest) memcpy(to + 4 * n, from + 4 * n, 2);
+  }
+}
+
 static void init_elementwise(tl_row_kernels *k) {
   k->convert = convert_fast;
+  k->copy = copy_fast;
   k->add = add_fast;
   k->acc = acc_fast;
   k->mul = mul_fast;

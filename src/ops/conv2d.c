@@ -13,6 +13,9 @@
 #include "ops/windows.h"
 
 enum { ORDER_OUT = 16 }; /* output channels a task, where weights change their order */
+/* The gradient of few weights is too little work to be cut by its elements: it is the sum, in
+ * order, of products over parts of the rows. */
+enum { PARTS_FOR = 32768, PART_ROWS = 1024, MOST_PARTS = 64 };
 
 typedef struct attr {
   tl_conv_spec spec;
@@ -134,11 +137,33 @@ static void pack_phases(tl_exec *x, attr *a, tl_dtype dt) {
 /* --- building ----------------------------------------------------------------------------------
  */
 
-static tl_windows windows_of(const tl_node *n) {
+static tl_windows windows_of(const tl_exec *x, const tl_node *n) {
   const attr *a = n->attr;
   const tl_conv_spec *s = &a->spec;
-  return (tl_windows){n->dt, n->in[0]->data, s->height, s->width,  a->in,  a->h,
-                      a->w,  s->kernel,      s->kernel, s->stride, s->pad, s->pad};
+  return (tl_windows){.k = &x->k->row,
+                      .dt = n->dt,
+                      .pixels = n->in[0]->data,
+                      .height = s->height,
+                      .width = s->width,
+                      .channels = a->in,
+                      .out_h = a->h,
+                      .out_w = a->w,
+                      .kernel_h = s->kernel,
+                      .kernel_w = s->kernel,
+                      .stride = s->stride,
+                      .top = s->pad,
+                      .left = s->pad};
+}
+
+/* Rows of each part but the last, by the largest batch. */
+static int64_t part_rows(const tl_node *n) {
+  int64_t rows = n->shape[0], least = (rows + MOST_PARTS - 1) / MOST_PARTS;
+  if (((const attr *)n->attr)->spec.w->n > PARTS_FOR) return rows;
+  return least > PART_ROWS ? least : PART_ROWS;
+}
+
+static int64_t parts_of(const tl_node *n, int64_t rows) {
+  return (rows + part_rows(n) - 1) / part_rows(n);
 }
 
 static tl_gemm_args dw_args(const tl_node *n, int64_t rows, const tl_gemm_source *source) {
@@ -193,9 +218,10 @@ static tl_status backward_memory(tl_graph *g, tl_node *n, tl_err *err) {
     a->phase_bytes = align64((size_t)(images * y.pixels * x.pixels * a->in) * size);
   a->partial_bytes =
       s->b ? align64(tl_partials_bytes(n->shape[0], tl_row_grain(a->out), a->out)) : 0;
-  a->dw_bytes = align64((size_t)s->w->n * sizeof(float));
-  tl_gemm_args dw = dw_args(n, n->shape[0], NULL);
-  size_t work = a->dw_bytes + tl_gemm_work_bytes(g->ctx, &dw);
+  tl_gemm_args dw = dw_args(n, part_rows(n), NULL);
+  const tl_gemm_batch parts = {.count = parts_of(n, n->shape[0])};
+  a->dw_bytes = align64((size_t)(parts.count * s->w->n) * sizeof(float));
+  size_t work = a->dw_bytes + tl_gemm_batched_work_bytes(g->ctx, &dw, &parts);
   size_t dx = a->weight_bytes > a->phase_bytes ? a->weight_bytes : a->phase_bytes;
   if (dx > work) work = dx;
   n->scratch_bwd = a->partial_bytes > work ? a->partial_bytes : work;
@@ -228,25 +254,27 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
 
 static void forward(tl_exec *x, tl_node *n) {
   attr *a = n->attr;
-  tl_windows w = windows_of(n);
+  tl_windows w = windows_of(x, n);
   pack_forward(x, a, n->dt);
-  tl_gemm(x->ctx, &(tl_gemm_args){.M = tl_rows(x->g, n),
-                                  .N = a->out,
-                                  .K = taps(a) * a->in,
-                                  .dt = n->dt,
-                                  .a_source = &(tl_gemm_source){tl_windows_copy, &w},
-                                  .b_packed = a->fwd,
-                                  .c = n->data,
-                                  .ldc = a->out,
-                                  .c_dt = n->dt,
-                                  .bias = a->spec.b ? a->spec.b->data : NULL});
+  tl_gemm(x->ctx,
+          &(tl_gemm_args){.M = tl_rows(x->g, n),
+                          .N = a->out,
+                          .K = taps(a) * a->in,
+                          .dt = n->dt,
+                          .a_source = &(tl_gemm_source){.copy = tl_windows_copy, .from = &w},
+                          .b_packed = a->fwd,
+                          .c = n->data,
+                          .ldc = a->out,
+                          .c_dt = n->dt,
+                          .bias = a->spec.b ? a->spec.b->data : NULL});
 }
 
 typedef struct job {
   tl_exec *x;
   tl_node *n;
   phase py, px;
-  const float *dw; /* [k k in][out] */
+  const float *dw; /* [parts][k k in][out] */
+  int64_t parts;
   bool add;
 } job;
 
@@ -278,7 +306,8 @@ static void place_lines(void *arg, int64_t begin, int64_t end, int worker) {
 static void backward_phase(const job *j, const void *packed) {
   const tl_node *n = j->n;
   const attr *a = n->attr;
-  tl_windows w = {.dt = n->dt,
+  tl_windows w = {.k = &j->x->k->row,
+                  .dt = n->dt,
                   .pixels = n->grad,
                   .height = a->h,
                   .width = a->w,
@@ -293,16 +322,17 @@ static void backward_phase(const job *j, const void *packed) {
   int64_t lines = pictures(j->x->g, n) * j->py.pixels;
   bool whole = a->spec.stride == 1;
   if (j->py.taps && j->px.taps)
-    tl_gemm(j->x->ctx, &(tl_gemm_args){.M = lines * j->px.pixels,
-                                       .N = a->in,
-                                       .K = j->py.taps * j->px.taps * a->out,
-                                       .dt = n->dt,
-                                       .a_source = &(tl_gemm_source){tl_windows_copy, &w},
-                                       .b_packed = packed,
-                                       .c = whole ? n->in[0]->grad : j->x->scratch,
-                                       .ldc = a->in,
-                                       .c_dt = n->dt,
-                                       .add = whole && j->add});
+    tl_gemm(j->x->ctx,
+            &(tl_gemm_args){.M = lines * j->px.pixels,
+                            .N = a->in,
+                            .K = j->py.taps * j->px.taps * a->out,
+                            .dt = n->dt,
+                            .a_source = &(tl_gemm_source){.copy = tl_windows_copy, .from = &w},
+                            .b_packed = packed,
+                            .c = whole ? n->in[0]->grad : j->x->scratch,
+                            .ldc = a->in,
+                            .c_dt = n->dt,
+                            .add = whole && j->add});
   if (!whole)
     tl_parallel_ranges(j->x->ctx, lines, tl_row_grain(j->px.pixels * a->in), place_lines,
                        (void *)(uintptr_t)j);
@@ -323,7 +353,7 @@ static void backward_x(tl_exec *x, tl_node *n) {
     }
 }
 
-/* Outputs [begin, end) of the gradient [out][in][k k], from its transpose. */
+/* Outputs [begin, end) of the gradient [out][in][k k], from the parts of its transpose. */
 static void order_gradient(void *arg, int64_t begin, int64_t end, int worker) {
   (void)worker;
   const job *j = arg;
@@ -331,21 +361,34 @@ static void order_gradient(void *arg, int64_t begin, int64_t end, int worker) {
   int64_t t = taps(a), row = a->in * t;
   for (int64_t c = 0; c < a->in; c++)
     for (int64_t i = 0; i < t; i++) {
-      const float *v = j->dw + (i * a->in + c) * a->out;
-      float *g = a->spec.w->grad + c * t + i;
-      for (int64_t o = begin; o < end; o++) g[o * row] = j->add ? g[o * row] + v[o] : v[o];
+      const float *v = j->dw + (i * a->in + c) * a->out + begin;
+      float *g = a->spec.w->grad + begin * row + c * t + i, sum[ORDER_OUT] = {0};
+      for (int64_t p = 0; p < j->parts; p++, v += row * a->out)
+        for (int64_t o = 0; o < end - begin; o++) sum[o] += v[o];
+      for (int64_t o = 0; o < end - begin; o++) g[o * row] = j->add ? g[o * row] + sum[o] : sum[o];
     }
 }
 
 static void backward_w(tl_exec *x, tl_node *n) {
   const attr *a = n->attr;
-  tl_windows w = windows_of(n);
-  tl_gemm_source source = {tl_windows_copy, &w};
-  tl_gemm_args dw = dw_args(n, tl_rows(x->g, n), &source);
+  tl_windows w = windows_of(x, n);
+  int64_t rows = tl_rows(x->g, n), part = part_rows(n), whole = rows / part;
+  int64_t values = a->spec.w->n;
+  tl_gemm_source source = {.copy = tl_windows_copy, .from = &w};
+  tl_gemm_args dw = dw_args(n, part, &source);
   dw.c = x->scratch;
   dw.work = (char *)x->scratch + a->dw_bytes;
-  tl_gemm(x->ctx, &dw);
-  job j = {.x = x, .n = n, .dw = x->scratch, .add = tl_grad_adds(x, n, 1)};
+  tl_gemm_batched(
+      x->ctx, &dw,
+      &(tl_gemm_batch){
+          .count = whole, .stride_a = part, .stride_b = part * a->out, .stride_c = values});
+  source.row0 = whole * part;
+  dw.K = rows - source.row0;
+  dw.b = tl_at(n->dt, n->grad, source.row0 * a->out);
+  dw.c = (float *)x->scratch + whole * values;
+  if (dw.K > 0) tl_gemm(x->ctx, &dw);
+  job j = {
+      .x = x, .n = n, .dw = x->scratch, .parts = parts_of(n, rows), .add = tl_grad_adds(x, n, 1)};
   tl_parallel_ranges(x->ctx, a->out, ORDER_OUT, order_gradient, &j);
 }
 
@@ -398,6 +441,8 @@ static const int64_t cases[][TL_MAX_CASE_DIMS] = {{1, 1, 1, 1, 1, 1, 1, 0},
                                                   {1, 6, 6, 1, 3, 2, 2, 0},
                                                   {2, 7, 6, 60, 34, 3, 2, 1},
                                                   {3, 9, 9, 40, 24, 4, 3, 16},
+                                                  {3, 21, 19, 3, 5, 3, 1, 17},
+                                                  {2, 65, 67, 3, 40, 3, 1, 1},
                                                   {0}};
 
 const tl_op tl_op_conv2d = {

@@ -8,6 +8,7 @@
 /* Row (n, y, x) of [n * out_h * out_w] holds pixels (y stride - top + i, x stride - left + j) for
  * i < kernel_h, j < kernel_w, in this order, each with its channels; those outside are 0. */
 typedef struct tl_windows {
+  const tl_row_kernels *k;
   tl_dtype dt;
   const void *pixels;
   int64_t height, width, channels;

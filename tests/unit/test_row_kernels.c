@@ -99,6 +99,11 @@ static void run_add(const kernels *k, tl_dtype dt, int64_t n, int variant, io *b
   k->row->acc(dt, n, b->x[1], b->x[3]);
 }
 
+static void run_copy(const kernels *k, tl_dtype dt, int64_t n, int variant, io *b) {
+  int64_t size = (int64_t)tl_dtype_size(dt);
+  k->row->copy(ROWS, n * size, b->x[0], (n + variant) * size, b->x[2], (n + 3) * size);
+}
+
 static void run_mul(const kernels *k, tl_dtype dt, int64_t n, int variant, io *b) {
   k->row->mul(dt, n, b->x[0], b->x[1], b->x[2], variant);
 }
@@ -208,6 +213,7 @@ static void run_sgd(const kernels *k, tl_dtype dt, int64_t n, int variant, io *b
 
 static const row_case row_cases[] = {
     {"convert", run_convert, 0, 0},
+    {"copy", run_copy, 0, 0},
     {"add", run_add, 0, 0},
     {"mul", run_mul, 1e-6f, 2e-7f}, /* a product and a sum may be fused */
     {"scale", run_scale, 1e-6f, 2e-7f},

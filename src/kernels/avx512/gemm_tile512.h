@@ -8,14 +8,16 @@
 enum { MR = 6, NR = 64, NV = NR / 16 };
 #include "kernels/gemm_fast.inl"
 
-/* One k group: 24 accumulators, 4 loads of B and m broadcasts of A. */
+/* One k group: 24 accumulators, 4 loads of B and m broadcasts of A; half of it where nv is 2. */
 #define STEP(load_a)                                                                               \
   do {                                                                                             \
-    operand b0 = load_b(b), b1 = load_b(b + 64), b2 = load_b(b + 128), b3 = load_b(b + 192);       \
+    operand b0 = load_b(b), b1 = load_b(b + 64);                                                   \
+    operand b2 = nv > 2 ? load_b(b + 128) : b0, b3 = nv > 2 ? load_b(b + 192) : b0;                \
     _Pragma("GCC unroll 6") for (int r = 0; r < m; r++) {                                          \
       operand x = load_a(r < 3 ? a0 + r * rs : a3 + (r - 3) * rs);                                 \
       c[r][0] = multiply_add(c[r][0], x, b0);                                                      \
       c[r][1] = multiply_add(c[r][1], x, b1);                                                      \
+      if (nv == 2) continue;                                                                       \
       c[r][2] = multiply_add(c[r][2], x, b2);                                                      \
       c[r][3] = multiply_add(c[r][3], x, b3);                                                      \
     }                                                                                              \
@@ -25,10 +27,11 @@ enum { MR = 6, NR = 64, NV = NR / 16 };
   } while (0)
 
 /* Each with its own loop: branches between the stores would cost as much as they do. */
-VEC_INLINE void put_sums(const int m, float *to, int64_t ldc, tl_gemm_put put, __m512 c[MR][NV]) {
+VEC_INLINE void put_sums(const int m, const int nv, float *to, int64_t ldc, tl_gemm_put put,
+                         __m512 c[MR][NV]) {
 #define EACH_SUM(...)                                                                              \
   _Pragma("GCC unroll 6") for (int r = 0; r < m; r++) {                                            \
-    _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++) {                                         \
+    _Pragma("GCC unroll 4") for (int v = 0; v < nv; v++) {                                         \
       float *t = to + r * ldc + v * 16;                                                            \
       __VA_ARGS__;                                                                                 \
     }                                                                                              \
@@ -42,7 +45,7 @@ VEC_INLINE void put_sums(const int m, float *to, int64_t ldc, tl_gemm_put put, _
 #undef EACH_SUM
 }
 
-VEC_INLINE void micro_rows(const int m, const tl_gemm_block *g) {
+VEC_INLINE void micro_rows(const int m, const int nv, const tl_gemm_block *g) {
   __m512 c[MR][NV];
   _Pragma("GCC unroll 6") for (int r = 0; r < m; r++)
       _Pragma("GCC unroll 4") for (int v = 0; v < NV; v++) c[r][v] = _mm512_setzero_ps();
@@ -59,27 +62,33 @@ VEC_INLINE void micro_rows(const int m, const tl_gemm_block *g) {
   }
   for (; k < groups; k++) STEP(broadcast);
   if (half) STEP(broadcast_half);
-  put_sums(m, to, ldc, put, c);
+  put_sums(m, nv, to, ldc, put, c);
 }
 
-/* A function for each number of rows, so that each has the registers to itself. */
+/* A function for each number of rows, so that each has the registers to itself; and for columns
+ * that fill no more than half of the panel. */
 #define MICRO(n)                                                                                   \
   static __attribute__((noinline)) void micro_##n(const tl_gemm_block *g) {                        \
-    micro_rows(n, g);                                                                              \
+    micro_rows(n, NV, g);                                                                          \
+  }                                                                                                \
+  static __attribute__((noinline)) void half_##n(const tl_gemm_block *g) {                         \
+    micro_rows(n, NV / 2, g);                                                                      \
   }
 MICRO(1)
 MICRO(2)
 MICRO(3)
-MICRO(4) MICRO(5) MICRO(6)
+MICRO(4)
+MICRO(5) MICRO(6)
 #undef MICRO
 
     static void micro(const tl_gemm_block *g) {
-  static void (*const by_rows[MR + 1])(const tl_gemm_block *) = {NULL,    micro_1, micro_2, micro_3,
-                                                                 micro_4, micro_5, micro_6};
+  static void (*const by_rows[2][MR + 1])(const tl_gemm_block *) = {
+      {NULL, micro_1, micro_2, micro_3, micro_4, micro_5, micro_6},
+      {NULL, half_1, half_2, half_3, half_4, half_5, half_6}};
   for (int r = 0; r < g->m; r++)
     for (int64_t at = 0; at < g->out_bytes; at += 64)
       _mm_prefetch(g->out + r * g->out_ld + at, _MM_HINT_T0);
-  by_rows[g->m](g);
+  by_rows[g->n <= NR / 2][g->m](g);
 }
 
 /* Transposes 16 x 16 lanes of 32 bits, a power of two at a time. */

@@ -74,8 +74,14 @@ static double sum_sq(int64_t n, const float *x) {
   return tl_sum_tree_total(&t);
 }
 
+static void copy(int64_t rows, int64_t bytes, const void *x, int64_t ldx, void *y, int64_t ldy) {
+  for (int64_t r = 0; r < rows; r++)
+    memcpy((char *)y + r * ldy, (const char *)x + r * ldx, (size_t)bytes);
+}
+
 void tl_ref_init_elementwise(tl_row_kernels *k) {
   k->convert = convert;
+  k->copy = copy;
   k->add = add;
   k->acc = acc;
   k->mul = mul;
