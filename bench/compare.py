@@ -90,7 +90,8 @@ def sides(args):
                                        os.path.join(PEERS, "llama/bin/python")), {}, setup)
     llmc = os.environ.get("LLMC", "")
     return {
-        "torch": torch, "torch-compile": torch, "torch-1.13": old,
+        "torch": torch, "torch-compile": torch, "torch-bf16": torch, "torch-bf16-compile": torch,
+        "torch-1.13": old,
         "transformers": torch, "llama.cpp": llama,
         "llm.c": Side(lambda a: [llmc, *a]) if llmc else Side(missing="LLMC is not set")}
 
@@ -162,11 +163,12 @@ def parse_llmc(text):
             "versions": {"llm.c": "train_gpt2.c, f32"}}
 
 
-def parse_tilth(text):
+def parse_tilth(text, unit):
     """The fields of `tilth bench ... --json` under the peers' names. With a profile, the rate is
     that of the optimizer's part alone."""
     d = json.loads(text)
-    out = {"tokens_per_second": d["tokens_per_s"], "median_seconds": d.get("median"),
+    rate = d["pieces_per_s" if unit == "images" else "tokens_per_s"]
+    out = {"tokens_per_second": rate, "median_seconds": d.get("median"),
            "first_loss": d.get("loss"), "parameters": d.get("parameters"),
            "first_step_seconds": d.get("to_first_step_end"),
            "ready_seconds": d.get("to_first_step")}
@@ -177,9 +179,9 @@ def parse_tilth(text):
     return out
 
 
-def parse(name, text):
+def parse(name, text, unit):
     if name == "tilth":
-        return parse_tilth(text)
+        return parse_tilth(text, unit)
     if name == "llm.c":
         return parse_llmc(text)
     return json.loads(text.strip().splitlines()[-1])
@@ -189,13 +191,13 @@ KEPT = ("median_seconds", "first_loss", "last_loss", "first_step_seconds", "read
         "padding", "parameters", "versions", "environment")
 
 
-def measure(name, command, env, wrap):
+def measure(name, command, env, wrap, unit):
     stop = (LLMC_STEP, 4) if name == "llm.c" else None
     text, rss, wrong = run(command, env, wrap, stop)
     if wrong:
         return {"error": wrong, "command": " ".join(command)}
     try:
-        fields = parse(name, text)
+        fields = parse(name, text, unit)
         result = {k: fields.get(k) for k in KEPT}
         result["rate"] = float(fields["tokens_per_second"])
     except (ValueError, KeyError, IndexError, TypeError, statistics.StatisticsError) as e:
@@ -208,7 +210,7 @@ def measure(name, command, env, wrap):
 def compiled(command, env):
     """Fills the compiler's cache by a short run; returns its seconds to the end of the first step."""
     text, _, wrong = run(command + ["--warmup", "0", "--steps", "1"], env, "")
-    return None if wrong else parse("torch", text)["first_step_seconds"]
+    return None if wrong else parse("torch", text, None)["first_step_seconds"]
 
 
 def length_of_run(name, w, args):
@@ -238,7 +240,7 @@ def run_workload(w, args, paths, programs):
                     env.update(allocator(w.allocator))
                 cold = compiled(side.start(items), env) if "--compile" in items else None
                 command = side.start(items + length_of_run(name, w, args))
-                result = measure(name, command, env, args.wrap)
+                result = measure(name, command, env, args.wrap, w.unit)
                 results.setdefault(name, []).append({**result, "compile_seconds": cold})
             last = results[name][-1]
             said = (f"{last['rate']:.1f} {w.unit}/s, loss {last['first_loss']}"

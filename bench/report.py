@@ -39,7 +39,9 @@ def share_of_peak(w, rate, machine):
     peaks = machine.get("peaks", {}).get("avx2" if w.restrict["tilth"] else "full")
     if not peaks or not w.flops or not rate:
         return "-"
-    peak = peaks["bf16_gflops" if w.dtype == "bf16" else "f32_gflops"]
+    peak = peaks["bf16_gflops"] if w.dtype == "bf16" else peaks["f32_gflops"]
+    if w.dtype == "auto":
+        peak = max(peak, peaks["bf16_gflops"])
     return f"{100 * w.flops * rate / (peak * 1e9):.0f} %"
 
 

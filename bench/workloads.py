@@ -7,6 +7,10 @@ GPT2_124M = dict(kind="gpt2", layers=12, dim=768, heads=12, vocab=50304)
 GPT_14M = dict(kind="gpt2", layers=6, dim=384, heads=6, vocab=8192)
 BERT_BASE = dict(kind="bert", layers=12, dim=768, heads=12, vocab=30528)
 ENCODER_22M = dict(kind="bert", layers=6, dim=384, heads=12, vocab=30528)
+# DeiT-Tiny's sizes on pictures of 32 x 32 in patches of 4: 65 tokens. The residual network is that
+# of the preset resnet-cifar.
+VIT_TINY = dict(layers=12, dim=192, heads=3, patch=4, side=32)
+RESNET = dict(stem=32, depths=[2, 2, 2], widths=[64, 128, 256], side=32)
 MASK_RATE = 0.15
 
 # The peer of a restricted CPU is restricted by every switch that it has.
@@ -19,7 +23,8 @@ AVX2 = {"tilth": {"TILTH_CPU": "avx2"},
 class Workload:
     """peers: name -> arguments of its program; those of `main` run in every repeat, the others in
     the first one only. steps: (warm-up, timed), for about 8 s of a peer. unit: what the rate counts.
-    flops: per unit, for the share of the peak. allocator: PyTorch's best one for it."""
+    flops: per unit, for the share of the peak. allocator: PyTorch's best one for it. dtype: auto is
+    the faster one of the machine."""
 
     def __init__(self, name, title, tilth, peers, main, steps, unit="tokens", dtype="bf16", flops=0,
                  restrict=None, vocab=0, allocator="jemalloc"):
@@ -107,6 +112,48 @@ def finetuning():
                     flops=flops_per_token(m, attended(documents("sentences")), head=False))
 
 
+def vit_flops(m):
+    tokens = (m["side"] // m["patch"]) ** 2 + 1
+    per_token = flops_per_token(dict(m, vocab=0), tokens, head=False)
+    return tokens * per_token + (tokens - 1) * 6 * 3 * m["patch"] ** 2 * m["dim"]
+
+
+def resnet_flops(m):
+    """6 for each multiply-add of the forward pass; the stem has no gradient of its input."""
+    side, width = m["side"], m["stem"]
+    n = 4 * 27 * width * side ** 2
+    for depth, out in zip(m["depths"], m["widths"]):
+        side //= 2
+        per_pixel = (9 + 1) * width * out + (2 * depth - 1) * 9 * out * out
+        n, width = n + 6 * per_pixel * side ** 2, out
+    return n
+
+
+def pictures(name, title, args, tilth, flops, steps, allocator):
+    """Both sides in the type that is the faster one on the machine: Tilth finds it out, of the peer
+    every one is measured."""
+    tilth = ["bench", "step", *tilth, "train.batch=128", "optim.type=adamw", "run.dtype=auto"]
+    args = ["torch_images.py", *args, "--batch", "128"]
+    peers = {f"torch{d}{c}": args + ["--dtype", "bf16" if d else "f32"] + ["--compile"] * bool(c)
+             for d in ("", "-bf16") for c in ("", "-compile")}
+    return Workload(name, title, tilth, peers, ["torch", "torch-compile"], steps, unit="images",
+                    dtype="auto", flops=flops, vocab=10, allocator=allocator)
+
+
+def vit():
+    m = VIT_TINY
+    sizes = {k: str(m[k]) for k in ("layers", "dim", "heads", "patch")}
+    return pictures("vit-tiny", "ViT-Tiny, B128 of 32 x 32, patches of 4",
+                    ["--kind", "vit", *(x for k, v in sizes.items() for x in ("--" + k, v))],
+                    ["model.type=vit", f"model.image_size={m['side']}",
+                     *(f"model.{k}={v}" for k, v in sizes.items())], vit_flops(m), (1, 4), "jemalloc")
+
+
+def resnet():
+    return pictures("resnet-cifar", "ResNet of resnet-cifar, B128 of 32 x 32", ["--kind", "resnet"],
+                    ["--preset", "resnet-cifar"], resnet_flops(RESNET), (2, 12), "jemalloc")
+
+
 def optimizer(name, title, m, optim, steps):
     """Tilth's side is the share of the optimizer and of the gradients' norm in its own steps."""
     tilth = ["bench", "step", *model_keys(m), "train.seq_len=64", "train.batch=1", "--profile",
@@ -137,6 +184,8 @@ def table():
         pretraining("gpt2-t1024", "GPT-2 124M, B4 x T1024", GPT2_124M, 4, 1024, (1, 2),
                     peers=("torch",)),
         finetuning(),
+        vit(),
+        resnet(),
         generation("generate", "Generation, GPT-2 124M, 16 + 128 tokens", "bf16"),
         optimizer("adamw", "AdamW and clipping alone, 124M", GPT2_124M, "adamw", (3, 20)),
         optimizer("muon", "Muon and clipping alone, 124M", GPT2_124M, "muon", (1, 2)),

@@ -42,11 +42,11 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """pre: norms before (GPT-2), else after the residual sums (BERT)."""
+    """pre: norms before (GPT-2, ViT), else after the residual sums (BERT). causal: GPT-2."""
 
-    def __init__(self, dim, heads, pre):
+    def __init__(self, dim, heads, pre, causal):
         super().__init__()
-        self.pre, self.gelu = pre, "tanh" if pre else "none"
+        self.pre, self.causal, self.gelu = pre, causal, "tanh" if causal else "none"
         self.attn = Attention(dim, heads)
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.up, self.down = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
@@ -56,7 +56,7 @@ class Block(nn.Module):
 
     def forward(self, x, mask):
         if self.pre:
-            x = x + self.attn(self.norm1(x), mask, mask is None)
+            x = x + self.attn(self.norm1(x), mask, self.causal and mask is None)
             return x + self.mlp(self.norm2(x))
         x = self.norm1(x + self.attn(x, mask, False))
         return self.norm2(x + self.mlp(x))
@@ -72,7 +72,8 @@ class Model(nn.Module):
         self.tok, self.pos = nn.Embedding(vocab, dim), nn.Embedding(max_len, dim)
         if kind == "bert":
             self.segment, self.norm_in = nn.Embedding(2, dim), nn.LayerNorm(dim)
-        self.blocks = nn.ModuleList(Block(dim, heads, kind == "gpt2") for _ in range(layers))
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, kind == "gpt2", kind == "gpt2") for _ in range(layers))
         if kind == "gpt2":
             self.norm = nn.LayerNorm(dim)
         elif not classes:
