@@ -37,7 +37,7 @@ tl_status tl_convert_hf(const char *from, const char *out_dir, const tl_convert_
 tl_status tl_export_gguf(const char *model_dir, const char *path, const tl_convert_options *o,
                          tl_convert_report *report, tl_err *err);
 /* The way back: out_dir gets config.json, model.safetensors (f32) and the tokenizer of a GGUF file
- * of architecture gpt2, llama or qwen3 whose tensors are F32, F16, BF16 or Q8_0. Errors: DATA (what
+ * of architecture gpt2, llama or qwen3 whose tensors are of tl_ggml_type. Errors: DATA (what
  * is damaged or not supported; names the key or tensor), CREATE (out_dir exists), CONFIG (a dtype
  * or shards are asked for), IO, NOMEM. */
 tl_status tl_import_gguf(const char *path, const char *out_dir, const tl_convert_options *o,

@@ -28,11 +28,16 @@ typedef enum tl_gguf_kind { /* of metadata values, as stored */
                             TL_GGUF_N_KINDS
 } tl_gguf_kind;
 
-/* Types of tensors that this program knows; the numbers are the file's. */
+/* Types of tensors whose values this program reads; the numbers are the file's. F32, F16, Q8_0 and
+ * BF16 are written, too. */
 typedef enum tl_ggml_type {
   TL_GGML_F32 = 0,
   TL_GGML_F16 = 1,
+  TL_GGML_Q4_0 = 2,
   TL_GGML_Q8_0 = 8,
+  TL_GGML_Q4_K = 12,
+  TL_GGML_Q5_K = 13,
+  TL_GGML_Q6_K = 14,
   TL_GGML_BF16 = 30
 } tl_ggml_type;
 const char *tl_ggml_name(int type); /* "F32"; "?" if unknown */
@@ -99,8 +104,9 @@ void tl_gguf_put_string(tl_gguf_writer *w, const char *key, const char *s);
 void tl_gguf_put_strings(tl_gguf_writer *w, const char *key, const char *const *s, size_t n);
 void tl_gguf_put_i32s(tl_gguf_writer *w, const char *key, const int32_t *v, size_t n);
 void tl_gguf_put_f32s(tl_gguf_writer *w, const char *key, const float *v, size_t n);
-/* Adds a tensor of f32 values that is stored as `type`. owned: NULL, or the malloc'ed memory of
- * data. A name that is too long, or rows that Q8_0 cannot cut: tl_gguf_write fails. */
+/* Adds a tensor of f32 values that is stored as `type`, one of those that are written. owned: NULL,
+ * or the malloc'ed memory of data. A name that is too long, or rows that Q8_0 cannot cut:
+ * tl_gguf_write fails. */
 void tl_gguf_add(tl_gguf_writer *w, const char *name, tl_ggml_type type, int ndim,
                  const int64_t *shape, const float *data, float *owned);
 /* Replaces the file in one step; *size may be NULL. Errors: CONFIG, IO, PERM, NOMEM. */

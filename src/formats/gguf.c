@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "base/file.h"
-#include "base/half.h"
+#include "formats/gguf_blocks.h"
 
 /* Far above what models have, far below what would cost memory. */
 static const uint64_t MAX_KV = 100000, MAX_TENSORS = 1000000, MAX_STRING = 64 << 20,
@@ -19,30 +19,6 @@ typedef struct cursor {
   const unsigned char *data;
   uint64_t size, at;
 } cursor;
-
-/* Elements and bytes of one block of each type of tensor. */
-static const struct {
-  int type;
-  const char *name;
-  uint64_t block, bytes;
-} types[] = {
-    {0, "F32", 1, 4},       {1, "F16", 1, 2},       {2, "Q4_0", 32, 18},    {3, "Q4_1", 32, 20},
-    {6, "Q5_0", 32, 22},    {7, "Q5_1", 32, 24},    {8, "Q8_0", 32, 34},    {9, "Q8_1", 32, 36},
-    {10, "Q2_K", 256, 84},  {11, "Q3_K", 256, 110}, {12, "Q4_K", 256, 144}, {13, "Q5_K", 256, 176},
-    {14, "Q6_K", 256, 210}, {15, "Q8_K", 256, 292}, {24, "I8", 1, 1},       {25, "I16", 1, 2},
-    {26, "I32", 1, 4},      {27, "I64", 1, 8},      {28, "F64", 1, 8},      {30, "BF16", 1, 2}};
-enum { N_TYPES = sizeof types / sizeof *types };
-
-static int find_type(int64_t type) {
-  for (int i = 0; i < N_TYPES; i++)
-    if (types[i].type == type) return i;
-  return -1;
-}
-
-const char *tl_ggml_name(int type) {
-  int i = find_type(type);
-  return i < 0 ? "?" : types[i].name;
-}
 
 static const uint8_t kind_bytes[TL_GGUF_N_KINDS] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
@@ -158,12 +134,12 @@ static tl_status take_tensor(cursor *c, tl_gguf_tensor *t, uint64_t *offset, tl_
     t->shape[i] = (int64_t)v;
   }
   TL_TRY(take(c, 4, &v, err));
-  int type = find_type((int64_t)v);
-  if (type < 0) return bad(c, "an unknown type of tensor", err);
-  t->type = (int)v;
-  if ((uint64_t)t->shape[t->ndim - 1] % types[type].block)
+  const tl_ggml_block *block = tl_ggml_find((int64_t)v);
+  if (!block) return bad(c, "an unknown type of tensor", err);
+  t->type = block->type;
+  if ((uint64_t)t->shape[t->ndim - 1] % block->elements)
     return bad(c, "a row that is not a multiple of its type's block", err);
-  if (__builtin_mul_overflow(count / types[type].block, types[type].bytes, &t->size))
+  if (__builtin_mul_overflow(count / block->elements, block->bytes, &t->size))
     return bad(c, "a tensor's size overflows", err);
   return take(c, 8, offset, err);
 }
@@ -321,30 +297,19 @@ double tl_gguf_number(const tl_gguf_kv *kv, uint64_t i) {
 }
 
 tl_status tl_gguf_read_f32(const tl_gguf_tensor *t, float *out, tl_err *err) {
+  const tl_ggml_block *block = tl_ggml_find(t->type);
   size_t n = 1;
-  uint16_t h;
   for (int i = 0; i < t->ndim; i++) n *= (size_t)t->shape[i];
-  const unsigned char *p = t->data;
-  switch (t->type) {
-  case TL_GGML_F32:
-    if (n) memcpy(out, p, 4 * n);
+  if (t->type == TL_GGML_F32) {
+    if (n) memcpy(out, t->data, 4 * n);
     return TL_OK;
-  case TL_GGML_F16:
-  case TL_GGML_BF16:
-    for (size_t i = 0; i < n; i++) {
-      memcpy(&h, p + 2 * i, 2);
-      out[i] = t->type == TL_GGML_F16 ? tl_half_to_f32(h) : tl_bf16_to_f32(h);
-    }
-    return TL_OK;
-  case TL_GGML_Q8_0:
-    for (size_t i = 0; i < n; i++) {
-      const unsigned char *block = p + i / TL_GGUF_Q8_BLOCK * (2 + TL_GGUF_Q8_BLOCK);
-      memcpy(&h, block, 2);
-      out[i] = tl_half_to_f32(h) * (float)(signed char)block[2 + i % TL_GGUF_Q8_BLOCK];
-    }
-    return TL_OK;
-  default:
-    return tl_fail(err, TL_DATA, "tensor '%.*s' has type %s; expected F32, F16, BF16 or Q8_0",
-                   (int)t->name.n, t->name.s, tl_ggml_name(t->type));
   }
+  if (!block || !block->unpack)
+    return tl_fail(err, TL_DATA,
+                   "tensor '%.*s' has type %s; expected F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K or "
+                   "Q6_K",
+                   (int)t->name.n, t->name.s, tl_ggml_name(t->type));
+  const unsigned char *p = t->data;
+  for (size_t i = 0; i < n; i += block->elements, p += block->bytes) block->unpack(p, out + i);
+  return TL_OK;
 }

@@ -159,6 +159,7 @@ int main(void) {
   float x[64];
   for (int i = 0; i < 64; i++) x[i] = (float)i - 20;
   fuzz_begin();
+  fuzz_add_seed_file(TL_SOURCE_DIR "/tests/golden/gguf/blocks.gguf");
   tl_gguf_writer *w = tl_gguf_writer_new();
   if (!w) return 1;
   tl_gguf_put_string(w, "general.architecture", "gpt2");
