@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Compares ids with the `tokenizers` library on a corpus, and the speed of one thread.
+"""Compares ids with the `tokenizers` library on a corpus, and the speed of one thread (in CPU time, which other
+programs on the machine take no part of).
 
 usage: tokenizer_ids.py CORPUS_DIR [FAMILY...]     (after tokenizer_corpus.py CORPUS_DIR)
        tokenizer_ids.py --speed CORPUS_DIR [FAMILY...]
@@ -84,9 +85,9 @@ def speed(root, names):
             best = 1e9
             for call in (lambda: [tok.encode(d) for d in docs], lambda: tok.encode_batch(docs),
                          lambda: tok.encode_batch_fast(docs)):
-                t0 = time.perf_counter()
+                t0 = time.process_time()
                 call()
-                best = min(best, time.perf_counter() - t0)
+                best = min(best, time.process_time() - t0)
             mine = min(ours(f"{root}/{name}", f.name, "--parse", "--wrap")[1] for _ in range(3))
             print(f"{name:14} tilth {cut / mine / 1e6:7.1f} MB/s   tokenizers {cut / best / 1e6:6.2f} MB/s   {best / mine:6.1f}x", flush=True)
     return 0
