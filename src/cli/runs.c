@@ -81,8 +81,11 @@ void tl_run_list_free(tl_run_list *l) {
 
 const char *tl_run_status(const tl_run_entry *r) {
   const char *status = json_string_value(json_object_get(r->facts, "status"));
-  const char *host = json_string_value(json_object_get(r->facts, "host"));
-  json_int_t pid = json_integer_value(json_object_get(r->facts, "pid"));
+  const json_t *resumes = json_object_get(r->facts, "resumes");
+  size_t n = json_array_size(resumes);
+  const json_t *last = n ? json_array_get(resumes, n - 1) : r->facts; /* who works at it */
+  const char *host = json_string_value(json_object_get(last, "host"));
+  json_int_t pid = json_integer_value(json_object_get(last, "pid"));
   char here[256] = "";
   if (!status) return "unknown";
   if (strcmp(status, "running") || !host || pid <= 0) return status;

@@ -40,6 +40,31 @@ holds out '"train.steps":\["4","8"\]'
 check 0 runs diff "$a" "$a"
 [ -s out ] && fail "a run differs from itself: $(cat out)"
 
+# A run that goes on in another process runs; where that one is gone, it has died.
+until_it_says() { # PATTERN: runs ls of the live run comes to print it
+  n=0
+  while [ $n -lt 100 ]; do
+    "$TILTH" runs ls live/live-* > out 2> /dev/null && grep -q "$1" out && return
+    sleep 0.1
+    n=$((n + 1))
+  done
+  fail "runs ls does not come to say '$1': $(cat out)"
+}
+# shellcheck disable=SC2086
+"$TILTH" train run.name=live run.dir=live $tiny train.steps=1000000 -q > /dev/null 2>&1 &
+pid=$!
+until_it_says '  running  '
+n=0
+while [ $n -lt 100 ] && ! ls live/live-*/metrics.jsonl > /dev/null 2>&1; do sleep 0.1; n=$((n + 1)); done
+kill -INT $pid
+wait $pid
+"$TILTH" resume -q live/live-* > /dev/null 2>&1 &
+pid=$!
+until_it_says '  running  '
+kill -9 $pid
+wait $pid 2> /dev/null
+until_it_says '  died  '
+
 check 66 runs ls nowhere
 holds err 'nowhere'
 check 66 runs diff runs "$b"
