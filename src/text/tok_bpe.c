@@ -116,16 +116,21 @@ static uint32_t power_of_two(size_t n) {
   return p;
 }
 
+enum { JOINS_NEXT = 1, JOINS_BEFORE = 2 };
+
 /* Of a merge that is there twice the last counts, as in the library. */
 tl_status tok_bpe_build_pairs(tl_tokenizer *t, tl_err *err) {
   uint32_t n = power_of_two((size_t)t->n_merges * 2 + 1);
   t->pair = malloc(n * sizeof *t->pair);
-  if (!t->pair) return tok_nomem(err);
+  t->joins = calloc(t->n + 1, 1);
+  if (!t->pair || !t->joins) return tok_nomem(err);
   memset(t->pair, 0xFF, n * sizeof *t->pair);
   t->pair_mask = n - 1;
   for (uint32_t r = 0; r < t->n_merges; r++) {
     const tok_merge *m = &t->merge[r];
     uint64_t key = (uint64_t)m->a << 32 | m->b;
+    t->joins[m->a] |= JOINS_NEXT;
+    t->joins[m->b] |= JOINS_BEFORE;
     uint32_t i = pair_hash(key) & t->pair_mask;
     while (t->pair[i].pair != UINT64_MAX && t->pair[i].pair != key) i = (i + 1) & t->pair_mask;
     t->pair[i] = (pair_slot){key, r, m->id};
@@ -173,6 +178,7 @@ static tl_status build_raw(tl_tokenizer *t, tl_err *err) {
 /* ---- encoding ---- */
 
 static inline uint32_t rank_of(const tl_tokenizer *t, uint32_t a, uint32_t b) {
+  if (!(t->joins[a] & JOINS_NEXT) || !(t->joins[b] & JOINS_BEFORE)) return TOK_NONE;
   const pair_slot *s = find_pair(t, a, b);
   return s ? s->rank : TOK_NONE;
 }
@@ -378,25 +384,27 @@ static void decode(const tl_tokenizer *t, const uint32_t *ids, size_t n, bool sk
   }
 }
 
-/* A token of bytes [raw_at[id], raw_at[id + 1]) that the merges make of these bytes. */
-static bool merges_to_one(const tl_tokenizer *t, uint32_t id) {
-  const unsigned char *p = (const unsigned char *)t->raw.data + t->raw_at[id];
-  size_t len = t->raw_at[id + 1] - t->raw_at[id];
+/* Is it what the merges make of its own bytes? */
+static bool merges_to_one(const tl_tokenizer *t, uint32_t id, const unsigned char **p,
+                          size_t *len) {
+  *p = (const unsigned char *)t->raw.data + t->raw_at[id];
+  *len = t->raw_at[id + 1] - t->raw_at[id];
   uint32_t sym[SHORT];
-  if (t->flag[id] || len == 0 || len > TOK_KEY_MAX) return false;
-  return t->ignore_merges || (merge_bytes(t, p, len, sym) == 1 && sym[0] == id);
+  if (t->flag[id] || *len == 0 || *len > TOK_KEY_MAX) return false;
+  return t->ignore_merges || (merge_bytes(t, *p, *len, sym) == 1 && sym[0] == id);
 }
 
-static tl_status build_words(tl_tokenizer *t, tl_err *err) {
+tl_status tok_bpe_build_words(tl_tokenizer *t, tok_whole_fn whole, tl_err *err) {
   uint32_t n = power_of_two((size_t)t->n * 2 + 1);
   t->word = calloc(n, sizeof *t->word);
   t->cache = tok_cache_new();
   if (!t->word || !t->cache) return tok_nomem(err);
   t->word_mask = n - 1;
   for (uint32_t id = 0; id < t->n; id++) {
-    if (!merges_to_one(t, id)) continue;
-    size_t len = t->raw_at[id + 1] - t->raw_at[id];
-    tok_key key = tok_key_of((const unsigned char *)t->raw.data + t->raw_at[id], len);
+    const unsigned char *p;
+    size_t len;
+    if (!whole(t, id, &p, &len)) continue;
+    tok_key key = tok_key_of(p, len);
     uint32_t i = (uint32_t)tok_key_hash(key, len) & t->word_mask;
     while (t->word[i].len) i = (i + 1) & t->word_mask;
     t->word[i] = (word_slot){key, (uint32_t)len, id};
@@ -404,10 +412,17 @@ static tl_status build_words(tl_tokenizer *t, tl_err *err) {
   return TL_OK;
 }
 
+uint32_t tok_bpe_whole(const tl_tokenizer *t, const unsigned char *p, size_t len) {
+  if (len == 0 || len > TOK_KEY_MAX) return TOK_NONE;
+  tok_key key = tok_key_of(p, len);
+  const word_slot *w = find_word(t, key, len, tok_key_hash(key, len));
+  return w ? w->id : TOK_NONE;
+}
+
 tl_status tok_bpe_prepare_bytes(tl_tokenizer *t, tl_err *err) {
   TL_TRY(build_raw(t, err));
   TL_TRY(tok_bpe_build_pairs(t, err));
-  return build_words(t, err);
+  return tok_bpe_build_words(t, merges_to_one, err);
 }
 
 static tl_status prepare_bytes(tl_tokenizer *t, tl_err *err) {

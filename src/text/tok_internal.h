@@ -103,9 +103,10 @@ struct tl_tokenizer {
   uint32_t byte_id[TOK_BYTES]; /* byte level, byte fallback */
   tl_buf raw;                  /* byte level: what each token stands for, joined */
   uint32_t *raw_at;            /* [n + 1] */
-  struct tok_pair_slot *pair;  /* byte level: (a, b) -> priority and id */
+  struct tok_pair_slot *pair;  /* BPE: (a, b) -> priority and id */
+  unsigned char *joins;        /* and whether a token is the first, the second of a pair at all */
   uint32_t pair_mask;
-  struct tok_word_slot *word; /* byte level: whole words that are one token */
+  struct tok_word_slot *word; /* BPE: whole words that are one token */
   uint32_t word_mask;
   struct tok_cache *cache;  /* byte level and unigram: words encoded before */
   tok_trie trie, trie_cont; /* wordpiece (start, ##), unigram */
@@ -273,6 +274,12 @@ static inline tl_status tok_cached_word(const tl_tokenizer *t, const unsigned ch
 
 /* tok_bpe.c: the merges. */
 tl_status tok_bpe_prepare_bytes(tl_tokenizer *t, tl_err *err);
+/* The table of words that are one token, and the cache of the others. whole: is the token what its
+ * own text comes to? It also says what that is, at most TOK_KEY_MAX bytes. */
+typedef bool (*tok_whole_fn)(const tl_tokenizer *t, uint32_t id, const unsigned char **p,
+                             size_t *len);
+tl_status tok_bpe_build_words(tl_tokenizer *t, tok_whole_fn whole, tl_err *err);
+uint32_t tok_bpe_whole(const tl_tokenizer *t, const unsigned char *p, size_t len); /* or TOK_NONE */
 tl_status tok_bpe_build_pairs(tl_tokenizer *t, tl_err *err);
 /* A word in bytes. */
 tl_status tok_bpe_word(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out,

@@ -186,6 +186,52 @@ static bool find_byte_tokens(tl_tokenizer *t) {
   return true;
 }
 
+static uint32_t neighbours_bit(int32_t a, int32_t b) {
+  return ((uint32_t)a * 0x9E3779B1u ^ (uint32_t)b * 0x85EBCA6Bu) >> 16;
+}
+
+static bool may_join(const tok_pipe *p, int32_t a, int32_t b) {
+  uint32_t bit = neighbours_bit(a, b);
+  return p->neighbours[bit / 64] >> bit % 64 & 1;
+}
+
+/* Notes which characters follow each other within what the merges make: between all others a word
+ * can be cut without a change of its ids. False where that is not so: characters beyond the
+ * vocabulary that are one token together, a first or last character with a symbol of its own,
+ * merges of byte tokens. */
+static bool note_neighbours(const tl_tokenizer *t) {
+  tok_pipe *k = t->pipe;
+  if (k->prefix || k->suffix || t->ignore_merges || (k->unk != TOK_NONE && !k->byte_fallback))
+    return false;
+  for (uint32_t i = 0; i < t->n_merges; i++) {
+    const unsigned char *s = (const unsigned char *)tok_str(t, t->merge[i].id);
+    size_t len = strlen((const char *)s);
+    int32_t before = -1, cp;
+    for (size_t at = 0; at < len; before = cp) {
+      at += tok_utf8(s + at, len - at, &cp);
+      uint32_t bit = neighbours_bit(before, cp);
+      if (before >= 0) k->neighbours[bit / 64] |= 1ull << bit % 64;
+    }
+    for (int b = 0; k->byte_fallback && b < TOK_BYTES; b++)
+      if (t->merge[i].a == t->byte_id[b] || t->merge[i].b == t->byte_id[b]) return false;
+  }
+  return true;
+}
+
+static tl_status bpe_word(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out,
+                          tl_err *err);
+
+/* Is the token what the merges make of its own characters? */
+static bool is_whole(const tl_tokenizer *t, uint32_t id, const unsigned char **p, size_t *len) {
+  *p = (const unsigned char *)tok_str(t, id);
+  *len = strlen(tok_str(t, id));
+  if (!of_model(t, id) || *len == 0 || *len > TOK_KEY_MAX) return false;
+  tl_ids ids = {0};
+  bool whole = bpe_word(t, *p, *len, &ids, NULL) == TL_OK && ids.len == 1 && ids.data[0] == id;
+  tl_ids_free(&ids);
+  return whole;
+}
+
 static tl_status prepare_bpe(tl_tokenizer *t, tl_err *err) {
   tok_pipe *p = t->pipe;
   if (p->model == MODEL_BYTE_BPE) {
@@ -198,7 +244,9 @@ static tl_status prepare_bpe(tl_tokenizer *t, tl_err *err) {
     p->model = MODEL_BPE;
   }
   p->byte_fallback = p->byte_fallback && find_byte_tokens(t);
+  p->cuts = note_neighbours(t);
   TL_TRY(tok_bpe_build_pairs(t, err));
+  if (!p->prefix && !p->suffix) return tok_bpe_build_words(t, is_whole, err);
   t->cache = tok_cache_new();
   return t->cache ? TL_OK : tok_nomem(err);
 }
@@ -309,9 +357,28 @@ static tl_status bpe_word(const tl_tokenizer *t, const unsigned char *p, size_t 
   return s;
 }
 
-static tl_status cached_bpe_word(const tl_tokenizer *t, const unsigned char *p, size_t len,
-                                 tl_ids *out, tl_err *err) {
-  return tok_cached_word(t, p, len, bpe_word, out, err);
+static tl_status bpe_piece(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out,
+                           tl_err *err) {
+  uint32_t id = t->word ? tok_bpe_whole(t, p, len) : TOK_NONE;
+  if (id == TOK_NONE) return tok_cached_word(t, p, len, bpe_word, out, err);
+  tl_ids_push(out, id);
+  return TL_OK;
+}
+
+/* Llama 2's kind has no pre-tokenizer: a text is one word. Cut where no merge can join, its parts
+ * come to the same ids and are remembered. */
+static tl_status bpe_parts(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out,
+                           tl_err *err) {
+  int32_t before, cp;
+  for (size_t from = 0, end; from < len; from = end) {
+    end = from + tok_utf8(p + from, len - from, &before);
+    for (size_t n; end < len; end += n, before = cp) {
+      n = tok_utf8(p + end, len - end, &cp);
+      if (!may_join(t->pipe, before, cp)) break;
+    }
+    TL_TRY(bpe_piece(t, p + from, end - from, out, err));
+  }
+  return TL_OK;
 }
 
 static tl_status word(const tl_tokenizer *t, const unsigned char *p, size_t len, tl_ids *out,
@@ -321,7 +388,7 @@ static tl_status word(const tl_tokenizer *t, const unsigned char *p, size_t len,
   case MODEL_BYTE_BPE:
     return tok_bpe_word(t, p, len, out, err);
   case MODEL_BPE:
-    return cached_bpe_word(t, p, len, out, err);
+    return t->pipe->cuts ? bpe_parts(t, p, len, out, err) : bpe_piece(t, p, len, out, err);
   case MODEL_UNIGRAM:
     return tok_unigram_word(t, p, len, out, err);
   case MODEL_WORDPIECE:

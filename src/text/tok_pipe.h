@@ -104,7 +104,9 @@ typedef struct tok_pipe {
   char *prefix, *suffix; /* of BPE's continuing and last symbols, WordPiece's "##"; NULL: none */
   bool fuse_unk;
   uint32_t unk; /* TOK_NONE: none */
-  bool byte_fallback, byte_ids;
+  bool byte_fallback;
+  bool cuts;                    /* BPE of characters: words are cut by `neighbours` */
+  uint64_t neighbours[1 << 10]; /* a bit for pairs of characters; some pairs share one */
   bool asks_first; /* a pre-tokenizer treats the text's first piece in its own way: runs follow
                       `head` */
 } tok_pipe;

@@ -109,6 +109,7 @@ void tl_tokenizer_free(tl_tokenizer *t) {
   free(t->score);
   free(t->raw_at);
   free(t->pair);
+  free(t->joins);
   free(t->word);
   tok_cache_free(t->cache);
   tok_trie_free(&t->trie);

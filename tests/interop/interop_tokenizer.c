@@ -1,7 +1,7 @@
 /* Encodes the documents of a file (each ends with byte 0x1E) for tokenizer_ids.py:
  *   interop_tokenizer [--parse] [--wrap] TOKENIZER CORPUS OUT
- * OUT gets, for each document, the number of ids and the ids (uint32). Prints the seconds of CPU time
- * that encoding took. */
+ * OUT gets, for each document, the number of ids and the ids (uint32). Prints the seconds of CPU
+ * time that encoding took. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,24 +42,30 @@ int main(int argc, char **argv) {
     puts(err.msg);
     return 1;
   }
-  uint32_t *ids = NULL;
-  double seconds = 0;
+  uint32_t *ids = NULL, *all = NULL;
+  size_t n_all = 0, cap_all = 0;
+  double start = cpu_seconds();
   for (char *p = text, *end; p < text + len; p = end + 1) {
     end = memchr(p, 0x1E, (size_t)(text + len - p));
     if (!end) break;
     n = 0;
-    double t0 = cpu_seconds();
     if (tl_tokenizer_encode_with(t, flags, p, (size_t)(end - p), &ids, &n, &cap, &err) != TL_OK) {
       puts(err.msg);
       return 1;
     }
-    seconds += cpu_seconds() - t0;
-    uint32_t k = (uint32_t)n;
-    fwrite(&k, sizeof k, 1, out);
-    fwrite(ids, sizeof *ids, n, out);
+    if (n_all + n + 1 > cap_all) {
+      cap_all = 2 * (n_all + n + 1);
+      all = realloc(all, cap_all * sizeof *all);
+      if (!all) return 70;
+    }
+    all[n_all++] = (uint32_t)n;
+    memcpy(all + n_all, ids, n * sizeof *ids);
+    n_all += n;
   }
-  printf("%.6f\n", seconds);
+  printf("%.6f\n", cpu_seconds() - start);
+  fwrite(all, sizeof *all, n_all, out);
   free(ids);
+  free(all);
   free(text);
   tl_tokenizer_free(t);
   return fclose(out) == 0 ? 0 : 74;
