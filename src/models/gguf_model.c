@@ -132,6 +132,12 @@ static tl_status get_tensor(const job *j, const char *name, int ndim, int64_t ro
   return TL_OK;
 }
 
+static tl_status get_values(const job *j, const tl_gguf_tensor *t, float *out, tl_err *err) {
+  tl_err inner = {TL_OK, ""};
+  tl_status s = tl_gguf_read_f32(t, out, &inner);
+  return s == TL_OK ? s : tl_fail(err, s, "%s: %s", j->path, inner.msg);
+}
+
 static bool has(const job *j, const char *name) {
   return tl_gguf_find_tensor(&j->g, name) != NULL;
 }
@@ -171,7 +177,7 @@ static tl_status read_rope_factors(job *j, tl_err *err) {
   TL_TRY(get_tensor(j, TL_GGUF_ROPE_FACTORS, 1, half, 1, &t, err));
   float *f = malloc(((size_t)half + 1) * sizeof *f);
   if (!f) return tl_fail(err, TL_NOMEM, "%s: out of memory", j->path);
-  tl_status s = tl_gguf_read_f32(t, f, err);
+  tl_status s = get_values(j, t, f, err);
   tl_model_config c = j->c;
   bool fits = false;
   for (int64_t original = 16; s == TL_OK && !fits && original <= 1 << 20; original *= 2) {
@@ -202,10 +208,10 @@ static tl_status read_param(const job *j, tl_param *p, const tl_gguf_name *map, 
   bool rotate = j->a->interleaved && (map->how == TL_GGUF_ROPE_Q || map->how == TL_GGUF_ROPE_K);
   const tl_gguf_tensor *t;
   TL_TRY(get_tensor(j, name, p->ndim, turn ? cols : rows, turn ? rows : cols, &t, err));
-  if (!turn && !rotate) return tl_gguf_read_f32(t, p->data, err);
+  if (!turn && !rotate) return get_values(j, t, p->data, err);
   float *x = malloc((size_t)(rows * cols) * sizeof *x);
   if (!x) return tl_fail(err, TL_NOMEM, "%s: out of memory", name);
-  tl_status s = tl_gguf_read_f32(t, x, err);
+  tl_status s = get_values(j, t, x, err);
   if (s == TL_OK && turn) tl_gguf_transpose(x, cols, rows, p->data);
   if (s == TL_OK && rotate)
     tl_gguf_interleave(x, map->how == TL_GGUF_ROPE_Q ? j->c.heads : j->c.kv_heads, rows, cols, true,

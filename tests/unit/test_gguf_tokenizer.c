@@ -277,6 +277,32 @@ static void what_llama_cpp_does_otherwise_is_refused(void **state) {
   refuse(root, "added_tokens[1] \"<s>\"");
 }
 
+/* A token that is found in a text as it is stays one, with a "▁" behind it as at the beginning. */
+static void added_tokens_come_back(void **state) {
+  (void)state;
+  json_t *root = start();
+  const json_int_t id = (json_int_t)json_object_size(json_object_get(model_of(root), "vocab"));
+  json_array_append_new(json_object_get(root, "added_tokens"),
+                        json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id", id, "content",
+                                  "[turn of talk]", "single_word", 0, "lstrip", 0, "rstrip", 0,
+                                  "normalized", 0, "special", 0));
+  tl_tokenizer *t = make(root);
+  tl_err err = {TL_OK, ""};
+  if (export(t, 0, &err) != TL_OK) fail_msg("%s", err.msg);
+  tl_tokenizer *read = load(gguf_path);
+  ids a = ours(t, "the moon[turn of talk]the farm"),
+      b = ours(read, "the moon[turn of talk]the farm");
+  size_t found = 0;
+  for (size_t i = 0; i < a.n; i++) found += a.id[i] == (uint32_t)id;
+  assert_int_equal(found, 1);
+  assert_int_equal(a.n, b.n);
+  assert_memory_equal(a.id, b.id, a.n * sizeof *a.id);
+  free(a.id);
+  free(b.id);
+  tl_tokenizer_free(t);
+  tl_tokenizer_free(read);
+}
+
 static void damaged_files_are_refused(void **state) {
   (void)state;
   static const char *const token[] = {"<unk>", "<s>", "</s>", "a", "b", "ab"};
@@ -302,6 +328,7 @@ int main(void) {
       cmocka_unit_test(llama2_comes_back),
       cmocka_unit_test(scores_keep_any_order),
       cmocka_unit_test(what_llama_cpp_does_otherwise_is_refused),
+      cmocka_unit_test(added_tokens_come_back),
       cmocka_unit_test(damaged_files_are_refused),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
