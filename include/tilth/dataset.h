@@ -13,6 +13,15 @@
 extern "C" {
 #endif
 
+/* Token files of llm.c begin with 256 words of 32 bits: magic number, version, number of tokens. */
+enum {
+  TL_LLMC_WORDS = 256,
+  TL_LLMC_MAGIC_16 = 20240520, /* tokens of 16 bits */
+  TL_LLMC_VERSION_16 = 1,
+  TL_LLMC_MAGIC_32 = 20240801, /* of 32 bits */
+  TL_LLMC_VERSION_32 = 7
+};
+
 typedef enum tl_split { TL_TRAIN, TL_VAL, TL_N_SPLITS } tl_split;
 
 typedef struct tl_prepare_options {

@@ -40,10 +40,9 @@ int tl_cmd_inspect(int argc, char **argv) {
           "by position, gradients per layer with and without skip connections, neighbours of\n"
           "embeddings: as one page with drawings, or as JSON. Without --text and --data: what a "
           "file\n"
-          "holds (safetensors, GGUF, .npy, .npz, TensorBoard events, tokenizer.json) or a folder\n"
-          "of a model or checkpoint; nothing in it is trusted. Of a run folder: its curves and "
-          "the\n"
-          "gradient of each layer over time.",
+          "holds (safetensors, GGUF, .npy, .npz, TensorBoard events, tokenizer.json, llm.c's\n"
+          "tokens) or a folder of a model, adapter or checkpoint; nothing in it is trusted. Of a\n"
+          "run folder: its curves and the gradient of each layer over time.",
       .examples = "tilth inspect runs/my-run/model --text \"the cat sat on the mat\"\n"
                   "tilth inspect model.gguf\n"
                   "tilth inspect MODEL --data held-out.txt --words king,queen,london -o look.html",

@@ -7,9 +7,9 @@
 #include "data/shard.h"
 #include "data/stage.h"
 #include "tilth/convert.h"
+#include "tilth/dataset.h"
 
-enum { HEADER_WORDS = 256, CHUNK = 1 << 16 };
-enum { MAGIC_16 = 20240520, VERSION_16 = 1, MAGIC_32 = 20240801, VERSION_32 = 7 };
+enum { CHUNK = 1 << 16 };
 static const uint64_t FILE_TOKENS = 100000000;
 static const char *const split_names[] = {"train", "val"};
 
@@ -38,8 +38,8 @@ static tl_status write_ids(tl_out *o, const tl_dataset *d, tl_split split, uint6
 static tl_status write_file(const tl_dataset *d, tl_split split, tl_token_format format,
                             uint64_t at, uint64_t n, const char *path, tl_err *err) {
   int width = tl_dataset_vocab_size(d) > 65536 ? 4 : 2;
-  int32_t head[HEADER_WORDS] = {width == 2 ? MAGIC_16 : MAGIC_32,
-                                width == 2 ? VERSION_16 : VERSION_32, (int32_t)n};
+  int32_t head[TL_LLMC_WORDS] = {width == 2 ? TL_LLMC_MAGIC_16 : TL_LLMC_MAGIC_32,
+                                 width == 2 ? TL_LLMC_VERSION_16 : TL_LLMC_VERSION_32, (int32_t)n};
   tl_out o = {0};
   tl_status s = tl_out_open(path, &o, err);
   if (s == TL_OK && format == TL_TOKENS_LLMC) s = tl_out_write(&o, head, sizeof head, err);
@@ -117,11 +117,11 @@ static tl_status open_file(const char *path, token_file *f, tl_err *err) {
   TL_TRY(tl_map_open(path, &f->map, err));
   uint64_t begin = 0, size = f->map.size;
   int32_t magic = size >= 4 ? word(&f->map, 0) : 0;
-  if (magic == MAGIC_16 || magic == MAGIC_32) {
+  if (magic == TL_LLMC_MAGIC_16 || magic == TL_LLMC_MAGIC_32) {
     f->llmc = true;
-    f->width = magic == MAGIC_16 ? 2 : 4;
-    begin = HEADER_WORDS * 4;
-    int want = magic == MAGIC_16 ? VERSION_16 : VERSION_32;
+    f->width = magic == TL_LLMC_MAGIC_16 ? 2 : 4;
+    begin = TL_LLMC_WORDS * 4;
+    int want = magic == TL_LLMC_MAGIC_16 ? TL_LLMC_VERSION_16 : TL_LLMC_VERSION_32;
     if (size < begin || word(&f->map, 1) != want || word(&f->map, 2) < 0 ||
         size - begin != (uint64_t)word(&f->map, 2) * (uint64_t)f->width)
       return tl_fail(err, TL_DATA,

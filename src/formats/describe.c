@@ -11,6 +11,7 @@
 #include "formats/json.h"
 #include "formats/tensorboard.h"
 #include "tilth/checkpoint.h"
+#include "tilth/dataset.h"
 #include "tilth/gguf.h"
 #include "tilth/npy.h"
 #include "tilth/safetensors.h"
@@ -234,6 +235,36 @@ static bool is_json(const char *path, const unsigned char *head, size_t n) {
   return n > 0 && head[0] == '{';
 }
 
+/* --- token files of llm.c ----------------------------------------------------------------------
+ */
+
+static bool is_llmc(const char *path, const unsigned char *head, size_t n) {
+  (void)path;
+  uint32_t v[2] = {0};
+  if (n >= sizeof v) memcpy(v, head, sizeof v);
+  return (v[0] == TL_LLMC_MAGIC_16 && v[1] == TL_LLMC_VERSION_16) ||
+         (v[0] == TL_LLMC_MAGIC_32 && v[1] == TL_LLMC_VERSION_32);
+}
+
+static tl_status describe_llmc(const char *path, json_t *o, tl_err *err) {
+  tl_map map;
+  uint32_t head[3] = {0};
+  TL_TRY(tl_map_open(path, &map, err));
+  if (map.size >= sizeof head) memcpy(head, map.data, sizeof head);
+  uint64_t bytes = head[0] == TL_LLMC_MAGIC_16 ? 2 : 4;
+  uint64_t want = TL_LLMC_WORDS * 4 + bytes * head[2];
+  tl_status s = map.size == want ? TL_OK
+                                 : tl_fail(err, TL_DATA,
+                                           "%s: %zu bytes; its header says %u tokens, which take "
+                                           "%llu with it",
+                                           path, map.size, head[2], (unsigned long long)want);
+  tl_map_close(&map);
+  json_object_set_new(facts_of(o), "version", json_integer(head[1]));
+  json_object_set_new(facts_of(o), "tokens", json_integer(head[2]));
+  json_object_set_new(facts_of(o), "bytes of a token", json_integer((json_int_t)bytes));
+  return s;
+}
+
 /* --- folders -----------------------------------------------------------------------------------
  */
 
@@ -253,23 +284,47 @@ static tl_status describe_checkpoint(const char *dir, json_t *o, tl_err *err) {
   return s;
 }
 
-static tl_status describe_model(const char *dir, json_t *o, tl_err *err) {
-  TL_TRY(describe_st(dir, o, err));
-  char *path = tl_path_join(dir, "config.json");
-  tl_buf b = {0};
-  json_t *config = NULL, *v;
+/* Values and lists of strings of a configuration. */
+static void add_config(json_t *config, json_t *o) {
+  json_t *v, *x;
   const char *key;
+  size_t i;
+  json_object_foreach(config, key, v) {
+    if (json_is_object(v) || (json_is_array(v) && !json_is_string(json_array_get(v, 0)))) continue;
+    json_t *shown = json_is_array(v) ? json_array() : json_incref(v);
+    json_array_foreach(v, i, x) {
+      const char *s = json_string_value(x);
+      if (s && i < SHOWN) json_array_append_new(shown, safe_string(s, json_string_length(x)));
+    }
+    if (json_is_string(v)) {
+      json_decref(shown);
+      shown = safe_string(json_string_value(v), json_string_length(v));
+    }
+    json_object_set_new(facts_of(o), key, shown);
+  }
+}
+
+/* Weights and configuration of a model's folder, or of an adapter's. */
+static tl_status describe_parts(const char *dir, const char *weights, const char *configuration,
+                                json_t *o, tl_err *err) {
+  TL_TRY(describe_st(weights, o, err));
+  char *path = tl_path_join(dir, configuration);
+  tl_buf b = {0};
+  json_t *config = NULL;
   tl_status s = path ? TL_OK : tl_fail(err, TL_NOMEM, "%s: out of memory", dir);
   if (s == TL_OK && tl_file_exists(path)) s = tl_file_read(path, 1 << 20, &b, err);
   if (s == TL_OK && b.len) s = tl_json_object(path, b.data, b.len, &config, err);
-  json_object_foreach(config, key, v) {
-    if (json_is_object(v) || json_is_array(v)) continue;
-    json_object_set_new(facts_of(o), key,
-                        json_is_string(v) ? safe_string(json_string_value(v), json_string_length(v))
-                                          : json_incref(v));
-  }
+  if (s == TL_OK && config) add_config(config, o);
   json_decref(config);
   tl_buf_free(&b);
+  free(path);
+  return s;
+}
+
+static tl_status describe_adapter(const char *dir, json_t *o, tl_err *err) {
+  char *path = tl_path_join(dir, "adapter_model.safetensors");
+  if (!path) return tl_fail(err, TL_NOMEM, "%s: out of memory", dir);
+  tl_status s = describe_parts(dir, path, "adapter_config.json", o, err);
   free(path);
   return s;
 }
@@ -291,13 +346,20 @@ static const struct format {
 } formats[] = {{"GGUF", is_gguf, describe_gguf},
                {"NumPy", is_npz, describe_npz},
                {"TensorBoard events", is_events, describe_events},
+               {"llm.c tokens", is_llmc, describe_llmc},
                {"safetensors", is_st, describe_st},
                {"tokenizer.json", is_json, describe_tokenizer}};
 
 static tl_status describe_folder(const char *path, json_t *o, tl_err *err) {
   bool checkpoint = holds(path, "manifest.json");
-  json_object_set_new(o, "format", json_string(checkpoint ? "checkpoint" : "model folder"));
-  return checkpoint ? describe_checkpoint(path, o, err) : describe_model(path, o, err);
+  bool adapter = !checkpoint && holds(path, "adapter_model.safetensors");
+  json_object_set_new(o, "format",
+                      json_string(checkpoint ? "checkpoint"
+                                  : adapter  ? "adapter folder"
+                                             : "model folder"));
+  if (checkpoint) return describe_checkpoint(path, o, err);
+  if (adapter) return describe_adapter(path, o, err);
+  return describe_parts(path, path, "config.json", o, err);
 }
 
 static tl_status describe_known(const char *path, json_t *o, tl_err *err) {
@@ -315,7 +377,8 @@ static tl_status describe_known(const char *path, json_t *o, tl_err *err) {
   }
   return tl_fail(err, TL_DATA,
                  "%s: of no known format; known are safetensors, GGUF, .npy, .npz, TensorBoard "
-                 "events, tokenizer.json, folders of models and checkpoints",
+                 "events, tokenizer.json, llm.c's tokens, folders of models, adapters and "
+                 "checkpoints",
                  path);
 }
 

@@ -2,6 +2,7 @@
 # usage: TILTH=build/tilth sh tests/cli/inspect.sh
 # tilth inspect of a decoder and an encoder: the page, the JSON, and the faults that a user makes.
 # Prints each check that fails; exits 1 if one did.
+source=$PWD
 . "$(dirname "$0")/common.inc"
 
 i=0
@@ -42,6 +43,16 @@ check 0 inspect "$(echo runs/gpt2-*/tb/events*)"
 holds out '^  loss '
 check 0 inspect "$(echo runs/gpt2-*/checkpoints/step-* | cut -d ' ' -f 1)"
 holds out 'all files are as they were written'
+check 0 inspect "$source/tests/golden/classifiers/lora-gpt2"
+holds out 'adapter folder, [0-9]* tensors'
+holds out 'target_modules .*c_attn'
+check 0 export "$(echo runs/gpt2-*/data)" --to llmc --out llmc
+check 0 inspect llmc/train_000000.bin
+holds out 'llm.c tokens'
+holds out 'bytes of a token  *2'
+head -c 1500 llmc/train_000000.bin > cut.bin
+check 65 inspect cut.bin
+holds err '1500 bytes; its header says'
 check 65 inspect text.txt
 holds err 'no known format'
 head -c 1000 "$decoder/model.safetensors" > cut.safetensors
