@@ -129,7 +129,7 @@ def resnet_flops(m):
     return n
 
 
-def pictures(name, title, args, tilth, flops, steps, allocator):
+def pictures(name, title, args, tilth, flops, steps):
     """Both sides in the type that is the faster one on the machine: Tilth finds it out, of the peer
     every one is measured."""
     tilth = ["bench", "step", *tilth, "train.batch=128", "optim.type=adamw", "run.dtype=auto"]
@@ -137,7 +137,7 @@ def pictures(name, title, args, tilth, flops, steps, allocator):
     peers = {f"torch{d}{c}": args + ["--dtype", "bf16" if d else "f32"] + ["--compile"] * bool(c)
              for d in ("", "-bf16") for c in ("", "-compile")}
     return Workload(name, title, tilth, peers, ["torch", "torch-compile"], steps, unit="images",
-                    dtype="auto", flops=flops, vocab=10, allocator=allocator)
+                    dtype="auto", flops=flops, vocab=10)
 
 
 def vit():
@@ -146,12 +146,12 @@ def vit():
     return pictures("vit-tiny", "ViT-Tiny, B128 of 32 x 32, patches of 4",
                     ["--kind", "vit", *(x for k, v in sizes.items() for x in ("--" + k, v))],
                     ["model.type=vit", f"model.image_size={m['side']}",
-                     *(f"model.{k}={v}" for k, v in sizes.items())], vit_flops(m), (1, 4), "jemalloc")
+                     *(f"model.{k}={v}" for k, v in sizes.items())], vit_flops(m), (1, 4))
 
 
 def resnet():
     return pictures("resnet-cifar", "ResNet of resnet-cifar, B128 of 32 x 32", ["--kind", "resnet"],
-                    ["--preset", "resnet-cifar"], resnet_flops(RESNET), (2, 12), "jemalloc")
+                    ["--preset", "resnet-cifar"], resnet_flops(RESNET), (2, 12))
 
 
 def optimizer(name, title, m, optim, steps):

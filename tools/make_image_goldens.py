@@ -3,11 +3,12 @@
 ViTMAEForPreTraining as `transformers` saves them, and what PyTorch computes with them: logits, loss,
 the gradient of every parameter, and positions resized to another grid. tests/golden/test_vit.c and
 test_mae.c compare ours with them. And tests/golden/models/resnet-*/: two tiny ResNets, with the
-logits of evaluation, then logits, loss, gradients and running statistics of a training pass
-(test_resnet.c).
+logits of evaluation, then logits, loss, gradients and running statistics of a training pass; the
+same of a tiny U-Net, written here (test_convnets.c).
 
     /tmp/venv/bin/python tools/make_image_goldens.py tests/golden/models [vit] [vit_mae] ...
 """
+import json
 import os
 import sys
 
@@ -91,10 +92,8 @@ def vit_mae(folder):
     save_gradients(model, folder, tensors)
 
 
-def resnet(folder, **sizes):
-    g = torch.Generator().manual_seed(6)
-    config = transformers.ResNetConfig(num_channels=3, num_labels=5, **sizes)
-    model = transformers.ResNetForImageClassification(config)
+def randomize_convolutions(model, g):
+    """The same where there are batch norms, and variances."""
     for key, p in list(model.named_parameters()) + list(model.named_buffers()):
         if p.dtype != torch.float32:
             continue
@@ -102,6 +101,13 @@ def resnet(folder, **sizes):
         scale = 0.2 if p.dim() == 1 else (2 / p[0].numel()) ** 0.5
         p.data = torch.randn(p.shape, generator=g) * scale + (1 if positive else 0)
         p.data = p.data.bfloat16().float()
+
+
+def resnet(folder, **sizes):
+    g = torch.Generator().manual_seed(6)
+    config = transformers.ResNetConfig(num_channels=3, num_labels=5, **sizes)
+    model = transformers.ResNetForImageClassification(config)
+    randomize_convolutions(model, g)
     model.bfloat16().save_pretrained(folder)
     model = model.float()
     pictures = torch.randn(4, 3, 37, 37, generator=g)
@@ -117,6 +123,90 @@ def resnet(folder, **sizes):
     save_file(tensors, os.path.join(folder, "golden.safetensors"))
 
 
+class UNet(torch.nn.Module):
+    """The form of src/models/unet.c out of PyTorch's own convolutions: levels of two, pooling on the
+    way down, transposed convolutions on the way up. Their weights are kept as ours have them:
+    [2 2 outputs][inputs], with a bias for each of the four pixels."""
+
+    def __init__(self, levels, dim, channels, classes):
+        super().__init__()
+        self.levels, tree, parameter = levels, {}, lambda *s: torch.nn.Parameter(torch.zeros(s))
+
+        def add_level(name, inputs, outputs):
+            for i, c in enumerate((inputs, outputs)):
+                tree[f"{name}.layer.{i}.convolution"] = torch.nn.Conv2d(
+                    c, outputs, 3, padding=1, bias=False)
+                tree[f"{name}.layer.{i}.normalization"] = torch.nn.BatchNorm2d(outputs)
+
+        for level in range(levels):
+            add_level(f"unet.down.{level}", dim << level >> 1 if level else channels, dim << level)
+        for level in range(levels - 1):
+            tree[f"unet.up.{level}.expand"] = torch.nn.ParameterDict(
+                {"weight": parameter(4 * dim << level, 2 * dim << level),
+                 "bias": parameter(4 * dim << level)})
+            add_level(f"unet.up.{level}", dim << level, dim << level)
+        tree["decode_head.classifier"] = torch.nn.Conv2d(dim, classes, 1)
+        self.tree = torch.nn.ModuleDict({k.replace(".", "/"): m for k, m in tree.items()})
+
+    def part(self, name):
+        return self.tree[name.replace(".", "/")]
+
+    def level(self, name, x):
+        for i in (0, 1):
+            x = self.part(f"{name}.layer.{i}.convolution")(x)
+            x = self.part(f"{name}.layer.{i}.normalization")(x).relu()
+        return x
+
+    def expand(self, name, x):
+        part = self.part(name)
+        columns, inputs = part["weight"].shape[0] // 4, part["weight"].shape[1]
+        weight = part["weight"].reshape(2, 2, columns, inputs).permute(3, 2, 0, 1)
+        bias = part["bias"].reshape(2, 2, columns).permute(2, 0, 1)
+        y = torch.nn.functional.conv_transpose2d(x, weight, stride=2)
+        return y + bias.repeat(1, x.shape[2], x.shape[3])
+
+    def forward(self, x):
+        skips = []
+        for level in range(self.levels):
+            x = self.level(f"unet.down.{level}", x if level == 0 else
+                           torch.nn.functional.max_pool2d(x, 2))
+            skips.append(x)
+        for level in reversed(range(self.levels - 1)):
+            x = skips[level] + self.expand(f"unet.up.{level}.expand", x)
+            x = self.level(f"unet.up.{level}", x)
+        return self.part("decode_head.classifier")(x)
+
+
+def unet(folder):
+    g = torch.Generator().manual_seed(7)
+    model = UNet(levels=3, dim=4, channels=3, classes=3)
+    ours = lambda key: key.removeprefix("tree.").replace("/", ".")
+    rows = lambda t: t.permute(0, 2, 3, 1).reshape(-1, t.shape[1]).contiguous()
+    randomize_convolutions(model, g)
+    kept = {ours(key): p.detach().bfloat16().squeeze((2, 3)) if "classifier" in key and p.dim() == 4
+            else p.detach().bfloat16() for key, p in model.state_dict().items() if "num_" not in key}
+    os.makedirs(folder, exist_ok=True)
+    save_file(kept, os.path.join(folder, "model.safetensors"), {"format": "pt"})
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump({"architectures": ["TilthUNetForSemanticSegmentation"], "model_type": "tilth_unet",
+                   "hidden_size": 4, "num_hidden_layers": 3, "image_size": 12, "num_channels": 3,
+                   "batch_norm_eps": 1e-5, "hidden_act": "relu",
+                   "id2label": {str(i): f"LABEL_{i}" for i in range(3)}}, f, indent=2)
+    pictures = torch.randn(3, 3, 12, 12, generator=g)
+    targets = torch.randint(-1, 3, (3, 12, 12), generator=g)
+    weights = torch.tensor([1, 0.5, 2])
+    plain = rows(model.eval()(pictures)).detach()
+    logits = rows(model.train()(pictures))
+    loss = torch.nn.functional.cross_entropy(logits, targets.reshape(-1), weights, ignore_index=-1,
+                                             reduction="sum")
+    loss.backward()
+    tensors = {"pictures": pictures, "targets": targets.int(), "weights": weights, "plain": plain,
+               "logits": logits.detach(), "loss": loss.detach().reshape(1)}
+    tensors |= {"grad." + ours(key): p.grad for key, p in model.named_parameters()}
+    tensors |= {"after." + ours(key): p for key, p in model.named_buffers() if "running" in key}
+    save_file(tensors, os.path.join(folder, "golden.safetensors"))
+
+
 makers = {
     "vit": vit,
     "vit_mae": vit_mae,
@@ -125,6 +215,7 @@ makers = {
     "resnet-bottleneck": lambda folder: resnet(
         folder, embedding_size=4, hidden_sizes=[8, 12, 16], depths=[1, 2, 1],
         layer_type="bottleneck", downsample_in_first_stage=True),
+    "unet": unet,
 }
 for kind in sys.argv[2:] or makers:
     makers[kind](os.path.join(sys.argv[1], kind))

@@ -1,5 +1,6 @@
-/* ResNet against Hugging Face's transformers (tools/make_image_goldens.py): logits with the running
- * statistics, then logits, loss, gradients and what the running statistics become in training. */
+/* ResNet against Hugging Face's transformers, U-Net against one of PyTorch's layers
+ * (tools/make_image_goldens.py): logits with the running statistics, then logits, loss, gradients
+ * and what the running statistics become in training. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +16,7 @@
 #include "transfer/image_graph.h"
 
 enum { N = 4, C = 5, SIDE = 37, VALUES = 3 * SIDE * SIDE };
+enum { UNET_N = 3, UNET_C = 3, UNET_SIDE = 12, UNET_PIXELS = UNET_SIDE * UNET_SIDE };
 
 static void near_to(const char *what, const float *a, const float *b, int64_t n) {
   double most = 0, worst = 0;
@@ -88,6 +90,48 @@ static void compare(const char *folder, int64_t params) {
   tl_ctx_free(ctx);
 }
 
+static void compare_pixels(const tl_image_graph *p, const tl_st *st, const char *name) {
+  near_to(name, p->features->data, golden(st, name), UNET_N * UNET_PIXELS * UNET_C);
+}
+
+/* Some pixels have no class, and classes have weights. */
+static void test_unet(void **state) {
+  (void)state;
+  const char *folder = TL_SOURCE_DIR "/tests/golden/models/unet";
+  tl_err err = {TL_OK, ""};
+  tl_ctx *ctx = NULL;
+  tl_model *m = NULL;
+  tl_st *st = NULL;
+  tl_image_graph p;
+  tl_model_config c;
+  float pictures[UNET_N * 3 * UNET_PIXELS];
+  assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &ctx, &err), TL_OK);
+  if (tl_model_read_config(folder, &c, &err) != TL_OK) fail_msg("%s", err.msg);
+  tl_task_head_options o = {.kind = TL_HEAD_MASKS, .n_outputs = UNET_C};
+  if (tl_model_new_task(&c, &o, 1, true, &m, &err) != TL_OK) fail_msg("%s", err.msg);
+  if (tl_model_read_weights(m, folder, &err) != TL_OK) fail_msg("%s", err.msg);
+  assert_int_equal(m->params.n, 5 * 2 * 5 + 2 * 2 + 2);
+  assert_int_equal(
+      tl_st_open(TL_SOURCE_DIR "/tests/golden/models/unet/golden.safetensors", &st, &err), TL_OK);
+  if (tl_image_graph_new(ctx, m, TL_F32, UNET_N, true, &p, &err) != TL_OK) fail_msg("%s", err.msg);
+  assert_int_equal(p.side, UNET_SIDE);
+  memcpy(p.weights->data, golden(st, "weights"), UNET_C * sizeof(float));
+  for (int i = 0; i < UNET_N; i++)
+    tl_picture_rows(&c, golden(st, "pictures") + (size_t)i * 3 * UNET_PIXELS,
+                    pictures + (size_t)i * 3 * UNET_PIXELS);
+  tl_image_graph_set(&p, UNET_N, pictures, tl_st_find(st, "targets")->data);
+  tl_image_graph_run(&p, &(tl_pass){.loss_scale = 1});
+  compare_pixels(&p, st, "plain");
+  const float *loss = tl_image_graph_run(&p, &(tl_pass){.training = true, .loss_scale = 1});
+  near_to("loss", loss, golden(st, "loss"), 1);
+  compare_pixels(&p, st, "logits");
+  compare_params(m, st);
+  tl_image_graph_free(&p);
+  tl_st_close(st);
+  tl_model_free(m);
+  tl_ctx_free(ctx);
+}
+
 static void test_basic(void **state) {
   (void)state;
   compare(TL_SOURCE_DIR "/tests/golden/models/resnet-basic", 5 * 8 + 2);
@@ -135,7 +179,7 @@ static void test_small_stem(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_basic),
-                                     cmocka_unit_test(test_bottleneck),
+                                     cmocka_unit_test(test_bottleneck), cmocka_unit_test(test_unet),
                                      cmocka_unit_test(test_small_stem)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
