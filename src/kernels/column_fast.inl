@@ -130,7 +130,44 @@ static void affine_bwd_fast(tl_dtype dt, int64_t rows, int64_t d, const tl_affin
   VEC_BY_DTYPE(dt, affine_bwd_body, rows, d, f, x, dy, a, b, c, dx, dx_add, dres, dres_add);
 }
 
+VEC_INLINE void max_of_body(tl_dtype dt, int n, int64_t d, const void *const *x,
+                            const uint8_t *which, void *y, uint8_t *place) {
+  VEC_EACH(d, j, m, {
+    vf best = vf_get(dt, x[0], j, m);
+    vu at = (vu){0} + which[0];
+    for (int t = 1; t < n; t++) {
+      vf v = vf_get(dt, x[t], j, m);
+      vu take = (vu)((v > best) | (v != v));
+      best = (vf)(((vu)v & take) | ((vu)best & ~take));
+      at = (take & which[t]) | (at & ~take);
+    }
+    vf_set(dt, y, j, m, best);
+    vu_to_bytes(place + j, m, at);
+  });
+}
+
+static void max_of_fast(tl_dtype dt, int n, int64_t d, const void *const *x, const uint8_t *which,
+                        void *y, uint8_t *place) {
+  VEC_BY_DTYPE(dt, max_of_body, n, d, x, which, y, place);
+}
+
+VEC_INLINE void max_of_bwd_body(tl_dtype dt, int n, int64_t d, void *const *dx,
+                                const uint8_t *which, const uint8_t *place, const void *dy) {
+  VEC_EACH(d, j, m, {
+    vu at = vu_from_bytes(place + j, m), g = (vu)vf_get(dt, dy, j, m);
+    for (int t = 0; t < n; t++)
+      vf_put(dt, dx[t], j, m, (vf)(g & (vu)(at == which[t])), true);
+  });
+}
+
+static void max_of_bwd_fast(tl_dtype dt, int n, int64_t d, void *const *dx, const uint8_t *which,
+                            const uint8_t *place, const void *dy) {
+  VEC_BY_DTYPE(dt, max_of_bwd_body, n, d, dx, which, place, dy);
+}
+
 static void init_column(tl_row_kernels *k) {
+  k->max_of = max_of_fast;
+  k->max_of_bwd = max_of_bwd_fast;
   k->moments = moments_fast;
   k->affine = affine_fast;
   k->affine_sums = affine_sums_fast;

@@ -111,6 +111,12 @@ typedef struct tl_row_kernels {
   void (*affine_bwd)(tl_dtype dt, int64_t rows, int64_t d, const tl_affine *f, const void *x,
                      const void *dy, const float *a, const float *b, const float *c, void *dx,
                      bool dx_add, void *dres, bool dres_add);
+  /* y[j] = the largest of x[t][j], t < n, and place[j] the which[t] of it: of the first of equals,
+   * of the last NaN. Backward: dx[t][j] adds dy[j] where place[j] is which[t]. */
+  void (*max_of)(tl_dtype dt, int n, int64_t d, const void *const *x, const uint8_t *which, void *y,
+                 uint8_t *place);
+  void (*max_of_bwd)(tl_dtype dt, int n, int64_t d, void *const *dx, const uint8_t *which,
+                     const uint8_t *place, const void *dy);
   /* Cross-entropy of f32 logits [rows, v] (row stride ld), in place: target[r] < 0 is ignored (its
    * gradient row becomes 0, loss 0). With smoothing s the target distribution is
    * (1-s) onehot + s/v; z adds z_coef * log(Z)^2. Sets loss[r] (without the z part), zloss[r] (may

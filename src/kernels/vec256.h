@@ -122,6 +122,21 @@ VEC_INLINE vu vu_iota(void) {
   return (vu){0, 1, 2, 3, 4, 5, 6, 7};
 }
 
+/* Lanes out of bytes and back: their low bits. */
+VEC_INLINE vu vu_from_bytes(const uint8_t *p, int m) {
+  uint8_t b[VL] = {0};
+  memcpy(b, p, (size_t)m);
+  return (vu)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)b));
+}
+
+VEC_INLINE void vu_to_bytes(uint8_t *p, int m, vu v) {
+  __m128i lo = _mm256_castsi256_si128((__m256i)v), hi = _mm256_extracti128_si256((__m256i)v, 1);
+  __m128i words = _mm_packus_epi32(lo, hi);
+  uint8_t b[VL];
+  _mm_storel_epi64((__m128i *)(void *)b, _mm_packus_epi16(words, words));
+  memcpy(p, b, (size_t)m);
+}
+
 /* The high and low words of the 64-bit products of lanes with k. */
 VEC_INLINE void vu_mul_wide(vu a, uint32_t k, vu *hi, vu *lo) {
   __m256i x = (__m256i)a, kk = _mm256_set1_epi64x(k);

@@ -113,6 +113,15 @@ VEC_INLINE vu vu_iota(void) {
   return (vu){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 }
 
+/* Lanes out of bytes and back: their low bits. */
+VEC_INLINE vu vu_from_bytes(const uint8_t *p, int m) {
+  return (vu)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vec_mask(m), p));
+}
+
+VEC_INLINE void vu_to_bytes(uint8_t *p, int m, vu v) {
+  _mm512_mask_cvtepi32_storeu_epi8(p, vec_mask(m), (__m512i)v);
+}
+
 /* The high and low words of the 64-bit products of lanes with k. */
 VEC_INLINE void vu_mul_wide(vu a, uint32_t k, vu *hi, vu *lo) {
   __m512i x = (__m512i)a, kk = _mm512_set1_epi64(k);

@@ -1,6 +1,5 @@
 /* The largest value of each window of a picture, channel by channel; pixels outside do not count.
  */
-#include <math.h>
 #include <string.h>
 
 #include "ops/ops.h"
@@ -42,36 +41,43 @@ typedef struct job {
   tl_node *n;
 } job;
 
-/* Row r of y: the largest of its window, and where it was (the first of equals). */
-static void pool_row(const tl_node *n, int64_t r, uint8_t *place) {
-  const attr *a = n->attr;
+/* The pixels of window r of a picture that lie inside of it: where they are in the picture, and
+ * their place in the window. */
+typedef struct window {
+  int n;
+  int64_t pixel[MAX_KERNEL * MAX_KERNEL];
+  uint8_t place[MAX_KERNEL * MAX_KERNEL];
+} window;
+
+static void find_window(const attr *a, int64_t r, window *w) {
   const tl_pool_spec *s = &a->spec;
-  int64_t c = n->shape[1], picture = r / (a->h * a->w);
-  int64_t y0 = r / a->w % a->h * s->stride - s->pad, x0 = r % a->w * s->stride - s->pad;
-  bool first = true;
+  int64_t y0 = r / a->w * s->stride - s->pad, x0 = r % a->w * s->stride - s->pad;
+  w->n = 0;
   for (int64_t i = 0; i < s->kernel * s->kernel; i++) {
     int64_t y = y0 + i / s->kernel, x = x0 + i % s->kernel;
     if (y < 0 || y >= s->height || x < 0 || x >= s->width) continue;
-    const tl_node *in = n->in[0];
-    int64_t from = ((picture * s->height + y) * s->width + x) * c, to = r * c;
-    for (int64_t k = 0; k < c; k++) {
-      float v = tl_value(in, from + k), best = first ? v : tl_value(n, to + k);
-      if (!first && !(v > best || v != v)) continue;
-      if (n->dt == TL_BF16)
-        ((tl_bf16 *)n->data)[to + k] = ((const tl_bf16 *)in->data)[from + k];
-      else
-        ((float *)n->data)[to + k] = v;
-      place[k] = (uint8_t)i;
-    }
-    first = false;
+    w->pixel[w->n] = y * s->width + x;
+    w->place[w->n++] = (uint8_t)i;
   }
+}
+
+/* Row r of y: the largest of its window, and where it was (the first of equals). */
+static void pool_row(const job *j, int64_t r) {
+  const tl_node *n = j->n, *in = n->in[0];
+  const attr *a = n->attr;
+  int64_t c = n->shape[1], each = a->h * a->w;
+  int64_t first = r / each * a->spec.height * a->spec.width;
+  const void *x[MAX_KERNEL * MAX_KERNEL];
+  window w;
+  find_window(a, r % each, &w);
+  for (int i = 0; i < w.n; i++) x[i] = tl_at(n->dt, in->data, (first + w.pixel[i]) * c);
+  j->x->k->row.max_of(n->dt, w.n, c, x, w.place, tl_at(n->dt, n->data, r * c),
+                      (uint8_t *)n->saved + r * c);
 }
 
 static void forward_rows(void *arg, int64_t begin, int64_t end, int worker) {
   (void)worker;
-  const job *j = arg;
-  for (int64_t r = begin; r < end; r++)
-    pool_row(j->n, r, (uint8_t *)j->n->saved + r * j->n->shape[1]);
+  for (int64_t r = begin; r < end; r++) pool_row(arg, r);
 }
 
 static void forward(tl_exec *x, tl_node *n) {
@@ -79,22 +85,17 @@ static void forward(tl_exec *x, tl_node *n) {
                      &(job){x, n});
 }
 
-static void add_row(const tl_node *n, int64_t picture, int64_t r) {
+static void add_row(const job *j, int64_t picture, int64_t r) {
+  const tl_node *n = j->n;
   const attr *a = n->attr;
-  const tl_pool_spec *s = &a->spec;
-  int64_t c = n->shape[1], row = picture * a->h * a->w + r;
-  int64_t y0 = r / a->w * s->stride - s->pad, x0 = r % a->w * s->stride - s->pad;
-  const uint8_t *place = (const uint8_t *)n->saved + row * c;
-  for (int64_t k = 0; k < c; k++) {
-    int64_t y = y0 + place[k] / s->kernel, x = x0 + place[k] % s->kernel;
-    int64_t to = ((picture * s->height + y) * s->width + x) * c + k;
-    if (n->dt == TL_BF16) {
-      tl_bf16 *d = (tl_bf16 *)n->in[0]->grad + to;
-      *d = tl_f32_to_bf16(tl_bf16_to_f32(*d) + tl_bf16_to_f32(((tl_bf16 *)n->grad)[row * c + k]));
-    } else {
-      ((float *)n->in[0]->grad)[to] += ((float *)n->grad)[row * c + k];
-    }
-  }
+  int64_t c = n->shape[1], row = (picture * a->h * a->w + r) * c;
+  int64_t first = picture * a->spec.height * a->spec.width;
+  void *dx[MAX_KERNEL * MAX_KERNEL];
+  window w;
+  find_window(a, r, &w);
+  for (int i = 0; i < w.n; i++) dx[i] = tl_at(n->dt, n->in[0]->grad, (first + w.pixel[i]) * c);
+  j->x->k->row.max_of_bwd(n->dt, w.n, c, dx, w.place, (const uint8_t *)n->saved + row,
+                          tl_at(n->dt, n->grad, row));
 }
 
 /* Windows may overlap: a picture belongs to one task. */
@@ -107,7 +108,7 @@ static void backward_pictures(void *arg, int64_t begin, int64_t end, int worker)
   for (int64_t i = begin; i < end; i++) {
     if (!tl_grad_adds(j->x, n, 0))
       memset(tl_at(n->dt, n->in[0]->grad, i * values), 0, (size_t)values * tl_dtype_size(n->dt));
-    for (int64_t r = 0; r < a->h * a->w; r++) add_row(n, i, r);
+    for (int64_t r = 0; r < a->h * a->w; r++) add_row(j, i, r);
   }
 }
 

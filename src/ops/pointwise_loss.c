@@ -7,6 +7,11 @@
 #include "ops/parallel.h"
 
 typedef enum kind { SQUARED_ERROR, SIGMOID_CROSS_ENTROPY } kind;
+enum { CHUNK = 4096 }; /* elements a task: each takes a logarithm or two */
+
+typedef struct part {
+  double sum, correct;
+} part;
 
 static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   (void)g;
@@ -19,6 +24,7 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   n->dim = 0;
   n->ndim = 1;
   n->shape[0] = TL_LOSS_N;
+  n->scratch_fwd = (size_t)((tl_max_count(x) + CHUNK - 1) / CHUNK) * sizeof(part);
   return TL_OK;
 }
 
@@ -32,32 +38,51 @@ static double slope_of(kind k, double x, double t) {
   return 1 / (1 + exp(-x)) - t;
 }
 
-/* Heads have few outputs: one thread, in order. */
-static void forward(tl_exec *x, tl_node *n) {
-  kind k = *(const kind *)n->attr;
-  const float *t = n->in[1]->data;
-  int64_t count = tl_count(x->g, n->in[0]);
-  double sum = 0, correct = 0;
-  for (int64_t i = 0; i < count; i++) {
-    double v = (double)tl_value(n->in[0], i);
-    sum += loss_of(k, v, (double)t[i]);
-    if (k == SIGMOID_CROSS_ENTROPY) correct += (v > 0) == (t[i] > 0.5f);
+typedef struct job {
+  tl_exec *x;
+  tl_node *n;
+} job;
+
+static void sum_range(void *arg, int64_t begin, int64_t end, int worker) {
+  (void)worker;
+  const job *j = arg;
+  kind k = *(const kind *)j->n->attr;
+  const float *t = j->n->in[1]->data;
+  part p = {0, 0};
+  for (int64_t i = begin; i < end; i++) {
+    double v = (double)tl_value(j->n->in[0], i);
+    p.sum += loss_of(k, v, (double)t[i]);
+    if (k == SIGMOID_CROSS_ENTROPY) p.correct += (v > 0) == (t[i] > 0.5f);
   }
-  float *y = n->data;
-  y[TL_LOSS_SUM] = (float)sum;
-  y[TL_LOSS_Z] = 0;
-  y[TL_LOSS_COUNT] = (float)count;
-  y[TL_LOSS_CORRECT] = (float)correct;
+  ((part *)j->x->scratch)[begin / CHUNK] = p;
 }
 
-static void backward(tl_exec *x, tl_node *n) {
-  kind k = *(const kind *)n->attr;
-  tl_node *in = n->in[0];
-  const float *t = n->in[1]->data;
-  int64_t count = tl_count(x->g, in);
-  bool add = tl_grad_adds(x, n, 0);
-  for (int64_t i = 0; i < count; i++) {
-    float d = x->loss_scale * (float)slope_of(k, (double)tl_value(in, i), (double)t[i]);
+/* Chunks are added in their order. */
+static void forward(tl_exec *x, tl_node *n) {
+  int64_t count = tl_count(x->g, n->in[0]);
+  const part *p = x->scratch;
+  part all = {0, 0};
+  tl_parallel_ranges(x->ctx, count, CHUNK, sum_range, &(job){x, n});
+  for (int64_t begin = 0; begin < count; begin += CHUNK, p++) {
+    all.sum += p->sum;
+    all.correct += p->correct;
+  }
+  float *y = n->data;
+  y[TL_LOSS_SUM] = (float)all.sum;
+  y[TL_LOSS_Z] = 0;
+  y[TL_LOSS_COUNT] = (float)count;
+  y[TL_LOSS_CORRECT] = (float)all.correct;
+}
+
+static void slope_range(void *arg, int64_t begin, int64_t end, int worker) {
+  (void)worker;
+  const job *j = arg;
+  kind k = *(const kind *)j->n->attr;
+  tl_node *in = j->n->in[0];
+  const float *t = j->n->in[1]->data;
+  bool add = tl_grad_adds(j->x, j->n, 0);
+  for (int64_t i = begin; i < end; i++) {
+    float d = j->x->loss_scale * (float)slope_of(k, (double)tl_value(in, i), (double)t[i]);
     if (in->dt == TL_BF16) {
       tl_bf16 *g = in->grad;
       g[i] = tl_f32_to_bf16(d + (add ? tl_bf16_to_f32(g[i]) : 0));
@@ -68,6 +93,10 @@ static void backward(tl_exec *x, tl_node *n) {
   }
 }
 
+static void backward(tl_exec *x, tl_node *n) {
+  tl_parallel_ranges(x->ctx, tl_count(x->g, n->in[0]), CHUNK, slope_range, &(job){x, n});
+}
+
 static void cost(const tl_graph *g, const tl_node *n, tl_cost *c) {
   double count = (double)tl_count(g, n->in[0]), size = (double)tl_dtype_size(n->in[0]->dt);
   c->flops_fwd = c->flops_bwd = 20 * count;
@@ -75,10 +104,11 @@ static void cost(const tl_graph *g, const tl_node *n, tl_cost *c) {
   c->bytes_bwd = count * (2 * size + 4);
 }
 
-/* N, C (at most 64 elements), kind + 1 */
+/* N, C (at most CASE elements), kind + 1 */
+enum { CASE = 2 * CHUNK + 100 };
 static tl_node *build_case(tl_graph *g, const int64_t *d) {
-  float t[64];
-  for (int i = 0; i < 64; i++) t[i] = (float)(i * 5 % 7) / 6;
+  float t[CASE];
+  for (int i = 0; i < CASE; i++) t[i] = (float)(i * 5 % 7) / 6;
   tl_node *x = tl_case_input(g, d[0], d[1]), *targets = tl_case_floats(g, 2, d, t);
   return d[2] == SQUARED_ERROR + 1 ? tl_squared_error(g, x, targets)
                                    : tl_sigmoid_cross_entropy(g, x, targets);
@@ -88,6 +118,8 @@ static const int64_t cases[][TL_MAX_CASE_DIMS] = {{1, 1, SQUARED_ERROR + 1},
                                                   {13, 1, SQUARED_ERROR + 1},
                                                   {1, 1, SIGMOID_CROSS_ENTROPY + 1},
                                                   {9, 7, SIGMOID_CROSS_ENTROPY + 1},
+                                                  {91, 46, SQUARED_ERROR + 1},
+                                                  {79, 104, SIGMOID_CROSS_ENTROPY + 1},
                                                   {0}};
 
 const tl_op tl_op_pointwise_loss = {

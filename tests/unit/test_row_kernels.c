@@ -192,6 +192,20 @@ static void run_affine(const kernels *k, tl_dtype dt, int64_t n, int variant, io
                      variant ? b->x[3] : NULL, false);
 }
 
+static void run_max_of(const kernels *k, tl_dtype dt, int64_t n, int variant, io *b) {
+  static const uint8_t which[] = {0, 2, 7};
+  uint8_t place[2 * ROWS * 257];
+  if (variant && n > 8) { /* equal ones, and what is not a number */
+    set(dt, b->x[1], 2, get(dt, b->x[0], 2));
+    set(dt, b->x[0], 5, NAN);
+    set(dt, b->x[1], 5, NAN);
+    set(dt, b->x[2], 7, NAN);
+  }
+  k->row->max_of(dt, 3 - variant, n, (const void *const *)b->x, which, b->x[3], place);
+  for (int64_t j = 0; j < n; j++) b->f[0][j] = place[j];
+  k->row->max_of_bwd(dt, 3 - variant, n, b->x, which, place, b->x[3]);
+}
+
 static void run_adamw(const kernels *k, tl_dtype dt, int64_t n, int variant, io *b) {
   tl_adamw_args a = {.lr = 0.01f,
                      .beta1 = 0.9f,
@@ -233,6 +247,7 @@ static const row_case row_cases[] = {
     {"dropout", run_dropout, 2e-6f, 2e-7f},
     {"col_sum", run_col_sum, 0, 0},
     {"affine", run_affine, 2e-5f, 2e-6f},
+    {"max_of", run_max_of, 0, 0},
     {"adamw", run_adamw, 1e-7f, 1e-6f},
     {"sgd", run_sgd, 1e-7f, 1e-6f},
 };

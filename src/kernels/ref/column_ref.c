@@ -52,7 +52,27 @@ static void affine_bwd(tl_dtype dt, int64_t rows, int64_t d, const tl_affine *f,
     }
 }
 
+static void max_of(tl_dtype dt, int n, int64_t d, const void *const *x, const uint8_t *which,
+                   void *y, uint8_t *place) {
+  for (int64_t j = 0; j < d; j++)
+    for (int t = 0; t < n; t++) {
+      float v = ref_get(dt, x[t], j);
+      if (t > 0 && !(v > ref_get(dt, y, j)) && !isnan(v)) continue;
+      ref_set(dt, y, j, v);
+      place[j] = which[t];
+    }
+}
+
+static void max_of_bwd(tl_dtype dt, int n, int64_t d, void *const *dx, const uint8_t *which,
+                       const uint8_t *place, const void *dy) {
+  for (int64_t j = 0; j < d; j++)
+    for (int t = 0; t < n; t++)
+      if (place[j] == which[t]) ref_put(dt, dx[t], j, ref_get(dt, dy, j), true);
+}
+
 void tl_ref_init_column(tl_row_kernels *k) {
+  k->max_of = max_of;
+  k->max_of_bwd = max_of_bwd;
   k->moments = moments;
   k->affine = affine;
   k->affine_sums = affine_sums;
