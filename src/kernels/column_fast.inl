@@ -155,8 +155,7 @@ VEC_INLINE void max_of_bwd_body(tl_dtype dt, int n, int64_t d, void *const *dx,
                                 const uint8_t *which, const uint8_t *place, const void *dy) {
   VEC_EACH(d, j, m, {
     vu at = vu_from_bytes(place + j, m), g = (vu)vf_get(dt, dy, j, m);
-    for (int t = 0; t < n; t++)
-      vf_put(dt, dx[t], j, m, (vf)(g & (vu)(at == which[t])), true);
+    for (int t = 0; t < n; t++) vf_put(dt, dx[t], j, m, (vf)(g & (vu)(at == which[t])), true);
   });
 }
 
