@@ -93,7 +93,8 @@ tl_status tl_predictor_open_names(tl_ctx *ctx, const char *dir, const char *cons
 void tl_predictor_free(tl_predictor *p);
 /* Takes out the adapter that is in, and puts in another one of the same base and labels (NULL:
  * none), without reading the base's other weights again. After an error the predictor can only be
- * freed. Errors: CONFIG (other labels), DATA, NOINPUT, NOMEM. */
+ * freed. Errors: CONFIG (other labels), DATA (too: neither base nor adapter has a head),
+ * NOINPUT, NOMEM. */
 tl_status tl_predictor_switch(tl_predictor *p, const char *adapter, tl_err *err);
 const char *tl_predictor_task(const tl_predictor *p); /* the word of task.type */
 tl_task_kind tl_predictor_kind(const tl_predictor *p);

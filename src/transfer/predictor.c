@@ -164,6 +164,8 @@ tl_status tl_predictor_switch(tl_predictor *p, const char *adapter, tl_err *err)
     }
   }
   tl_status s = tl_model_switch(p->model, p->place.base, adapter, err);
+  if (s == TL_OK && p->model->task.w)
+    s = tl_model_require(p->model, p->place.base, p->model->task.w, err);
   tl_model_place_free(&to);
   return s;
 }

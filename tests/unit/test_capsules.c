@@ -66,7 +66,7 @@ static tl_train_result train(tl_status want, const char *more, const char *run_d
                         "run.checkpoint_minutes=0",
                         "run.dtype=f32",
                         more};
-  return toy_run(want, text, sizeof text / sizeof *text, run_dir, threads, stop_after);
+  return toy_run(want, text, sizeof text / sizeof *text, run_dir, threads, stop_after, NULL);
 }
 
 static tl_model *read_model(const char *run_dir) {

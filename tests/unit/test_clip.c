@@ -16,6 +16,7 @@
 #include "tilth/image.h"
 #include "tilth/predict.h"
 #include "tilth/train.h"
+#include "toy_run.h"
 #include "transfer/clip.h"
 
 enum { PICTURES = 240, SIDE = 8, STEPS = 150, PATH = 600, MOST = 64, COLOURS = 4, PLACES = 4 };
@@ -80,89 +81,57 @@ static int remove_all(void **state) {
 /* --- runs --------------------------------------------------------------------------------------
  */
 
-typedef struct watcher {
-  int64_t stop_after, step; /* stop_after 0: never */
-} watcher;
-
-static void on_progress(void *user, const tl_progress *p) {
-  watcher *w = user;
-  if (!p->note) w->step = p->step;
-}
-
-static int on_cancel(void *user) {
-  const watcher *w = user;
-  return w->stop_after > 0 && w->step >= w->stop_after;
+/* All settings of a run, in text[MOST]; how many they are. */
+static size_t keys(const char **text, const char *const *more, size_t n) {
+  static char dir[PATH], data[PATH + 16];
+  snprintf(dir, sizeof dir, "run.dir=%s", g_dir);
+  snprintf(data, sizeof data, "data.images=%s", g_list);
+  const char *const own[] = {dir,
+                             data,
+                             "objective.type=clip",
+                             "data.tokenizer=bytes",
+                             "data.val_fraction=0.3",
+                             "model.type=vit",
+                             "model.patch=4",
+                             "model.dim=16",
+                             "model.layers=1",
+                             "model.heads=2",
+                             "model.init_std=0.1",
+                             "objective.text_dim=16",
+                             "objective.text_layers=1",
+                             "objective.text_heads=2",
+                             "objective.projection=16",
+                             "objective.temperature=0.07",
+                             "train.batch=24",
+                             "train.steps=150",
+                             "optim.warmup=4",
+                             "optim.lr=1e-2",
+                             "run.log_every=1",
+                             "run.checkpoint_minutes=0",
+                             "run.dtype=f32"};
+  const size_t used = sizeof own / sizeof *own;
+  memcpy(text, own, sizeof own);
+  for (size_t i = 0; i < n; i++) text[used + i] = more[i];
+  return used + n;
 }
 
 static tl_config *settings(const char *const *more, size_t n) {
-  char dir[PATH], data[PATH + 16];
-  snprintf(dir, sizeof dir, "run.dir=%s", g_dir);
-  snprintf(data, sizeof data, "data.images=%s", g_list);
-  const char *text[MOST] = {dir,
-                            data,
-                            "objective.type=clip",
-                            "data.tokenizer=bytes",
-                            "data.val_fraction=0.3",
-                            "model.type=vit",
-                            "model.patch=4",
-                            "model.dim=16",
-                            "model.layers=1",
-                            "model.heads=2",
-                            "model.init_std=0.1",
-                            "objective.text_dim=16",
-                            "objective.text_layers=1",
-                            "objective.text_heads=2",
-                            "objective.projection=16",
-                            "objective.temperature=0.07",
-                            "train.batch=24",
-                            "train.steps=150",
-                            "optim.warmup=4",
-                            "optim.lr=1e-2",
-                            "run.log_every=1",
-                            "run.checkpoint_minutes=0",
-                            "run.dtype=f32"};
-  size_t used = 0;
-  while (text[used]) used++;
-  for (size_t i = 0; i < n; i++) text[used++] = more[i];
+  const char *text[MOST];
   tl_config *cfg = NULL;
   tl_err err = {TL_OK, ""};
-  if (tl_config_load(NULL, NULL, text, used, &cfg, &err) != TL_OK) fail_msg("%s", err.msg);
+  if (tl_config_load(NULL, NULL, text, keys(text, more, n), &cfg, &err) != TL_OK)
+    fail_msg("%s", err.msg);
   return cfg;
 }
 
-/* A new run, or on in run_dir; w->stop_after is set. */
-static tl_train_result train(tl_status want, const char *run_dir, int threads, watcher *w) {
-  const tl_ctx_options co = {.n_threads = threads, .cancel = on_cancel, .user = w};
-  const tl_train_options o = {.progress = on_progress, .user = w};
-  tl_ctx *ctx = NULL;
-  tl_err err = {TL_OK, ""};
-  tl_train_result r = {0};
-  tl_config *cfg = settings(NULL, 0);
-  tl_status s = tl_ctx_new(&co, &ctx, &err);
-  if (s == TL_OK)
-    s = run_dir ? tl_resume(ctx, run_dir, &o, &r, &err) : tl_train(ctx, cfg, &o, &r, &err);
-  if (s != want) fail_msg("%s: %s", tl_status_name(s), err.msg);
-  tl_config_free(cfg);
-  tl_ctx_free(ctx);
-  return r;
+/* As toy_run. */
+static tl_train_result train(tl_status want, const char *run_dir, int threads, int64_t stop_after) {
+  const char *text[MOST];
+  return toy_run(want, text, keys(text, NULL, 0), run_dir, threads, stop_after, NULL);
 }
 
-static bool same_file(const tl_train_result *a, const tl_train_result *b, const char *name) {
-  const tl_train_result *run[2] = {a, b};
-  tl_buf x[2] = {{0}, {0}};
-  for (int i = 0; i < 2; i++) {
-    char path[PATH];
-    tl_err err = {TL_OK, ""};
-    snprintf(path, sizeof path, "%s/model/%s", run[i]->run_dir, name);
-    if (tl_file_read(path, 1 << 24, &x[i], &err) != TL_OK) fail_msg("%s", err.msg);
-  }
-  bool same = x[0].len == x[1].len && !memcmp(x[0].data, x[1].data, x[0].len);
-  for (int i = 0; i < 2; i++) tl_buf_free(&x[i]);
-  return same;
-}
-
-static bool same_weights(const tl_train_result *a, const tl_train_result *b) {
-  return same_file(a, b, "model.safetensors") && same_file(a, b, "text/model.safetensors") &&
+static bool same_models(const tl_train_result *a, const tl_train_result *b) {
+  return same_weights(a, b) && same_file(a, b, "text/model.safetensors") &&
          same_file(a, b, TL_CLIP_FILE);
 }
 
@@ -204,8 +173,7 @@ static double zero_shot(const tl_train_result *r) {
 /* There are 16 captions: chance is 1 in 16. */
 static void retrieval_is_learnt_to_the_same_bits(void **state) {
   (void)state;
-  watcher w = {0};
-  tl_train_result one = train(TL_OK, NULL, 1, &w);
+  tl_train_result one = train(TL_OK, NULL, 1, 0);
   double to_text = tl_scores_find(&one.task.valid, "image_to_text@1"),
          to_image = tl_scores_find(&one.task.valid, "text_to_image@1");
   if (!(to_text > 0.8 && to_image > 0.8)) fail_msg("recall@1 %g, %g", to_text, to_image);
@@ -213,15 +181,13 @@ static void retrieval_is_learnt_to_the_same_bits(void **state) {
   assert_int_equal(one.task.n_valid, 72);
   double named = zero_shot(&one);
   if (!(named > 0.8)) fail_msg("zero-shot accuracy %g", named);
-  tl_train_result three = train(TL_OK, NULL, 3, &w);
-  assert_true(same_weights(&one, &three));
-  w = (watcher){.stop_after = 40};
-  tl_train_result half = train(TL_PREEMPTED, NULL, 2, &w);
+  tl_train_result three = train(TL_OK, NULL, 3, 0);
+  assert_true(same_models(&one, &three));
+  tl_train_result half = train(TL_PREEMPTED, NULL, 2, 40);
   assert_int_equal(half.steps, 40);
-  w = (watcher){0};
-  tl_train_result whole = train(TL_OK, half.run_dir, 2, &w);
+  tl_train_result whole = train(TL_OK, half.run_dir, 2, 0);
   assert_int_equal(whole.steps, STEPS);
-  assert_true(same_weights(&one, &whole));
+  assert_true(same_models(&one, &whole));
   assert_true(one.val_loss == whole.val_loss);
 }
 

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "tilth/train.h"
 #include "toy_pictures.h"
+#include "toy_run.h"
 #include "train/image_batch.h"
 #include "transfer/picture_objective.h"
 
@@ -40,96 +41,62 @@ static int remove_all(void **state) {
 /* --- runs --------------------------------------------------------------------------------------
  */
 
-typedef struct watcher {
-  int64_t stop_after, step; /* stop_after 0: never */
-  double loss[STEPS + 1];
-} watcher;
-
-static void on_progress(void *user, const tl_progress *p) {
-  watcher *w = user;
-  if (p->note) return;
-  w->step = p->step;
-  if (p->step <= STEPS) w->loss[p->step] = p->loss;
-}
-
-static int on_cancel(void *user) {
-  const watcher *w = user;
-  return w->stop_after > 0 && w->step >= w->stop_after;
+/* All settings of a run, in text[MOST]; how many they are. */
+static size_t keys(const char **text, const char *const *more, size_t n) {
+  static char dir[PATH], data[PATH + 16];
+  snprintf(dir, sizeof dir, "run.dir=%s", g_dir);
+  snprintf(data, sizeof data, "data.images=%s", g_pictures);
+  const char *const own[] = {dir,
+                             data,
+                             "data.val_fraction=0.2",
+                             "model.type=vit",
+                             "model.patch=4",
+                             "model.dim=16",
+                             "model.layers=2",
+                             "model.heads=2",
+                             "model.init_std=0.1",
+                             "model.depths=1,1",
+                             "model.widths=8,16",
+                             "objective.hidden=32",
+                             "objective.projection=16",
+                             "objective.teacher=0.9",
+                             "objective.mask_rate=0.75",
+                             "objective.decoder_dim=16",
+                             "objective.decoder_heads=2",
+                             "train.batch=16",
+                             "train.steps=60",
+                             "optim.warmup=4",
+                             "optim.lr=3e-3",
+                             "image.crop=pad",
+                             "image.pad=1",
+                             "image.flip=0.5",
+                             "run.log_every=1",
+                             "run.checkpoint_minutes=0",
+                             "run.dtype=f32"};
+  const size_t used = sizeof own / sizeof *own;
+  memcpy(text, own, sizeof own);
+  for (size_t i = 0; i < n; i++) text[used + i] = more[i];
+  return used + n;
 }
 
 static tl_config *settings(const char *const *more, size_t n) {
-  char dir[PATH], data[PATH + 16];
-  snprintf(dir, sizeof dir, "run.dir=%s", g_dir);
-  snprintf(data, sizeof data, "data.images=%s", g_pictures);
-  const char *text[MOST] = {dir,
-                            data,
-                            "data.val_fraction=0.2",
-                            "model.type=vit",
-                            "model.patch=4",
-                            "model.dim=16",
-                            "model.layers=2",
-                            "model.heads=2",
-                            "model.init_std=0.1",
-                            "model.depths=1,1",
-                            "model.widths=8,16",
-                            "objective.hidden=32",
-                            "objective.projection=16",
-                            "objective.teacher=0.9",
-                            "objective.mask_rate=0.75",
-                            "objective.decoder_dim=16",
-                            "objective.decoder_heads=2",
-                            "train.batch=16",
-                            "train.steps=60",
-                            "optim.warmup=4",
-                            "optim.lr=3e-3",
-                            "image.crop=pad",
-                            "image.pad=1",
-                            "image.flip=0.5",
-                            "run.log_every=1",
-                            "run.checkpoint_minutes=0",
-                            "run.dtype=f32"};
-  size_t used = 0;
-  while (text[used]) used++;
-  for (size_t i = 0; i < n; i++) text[used++] = more[i];
+  const char *text[MOST];
   tl_config *cfg = NULL;
   tl_err err = {TL_OK, ""};
-  if (tl_config_load(NULL, NULL, text, used, &cfg, &err) != TL_OK) fail_msg("%s", err.msg);
+  if (tl_config_load(NULL, NULL, text, keys(text, more, n), &cfg, &err) != TL_OK)
+    fail_msg("%s", err.msg);
   return cfg;
 }
 
-/* A new run, or on in run_dir; w->stop_after is set. */
+/* As toy_run. */
 static tl_train_result train(const char *objective, const char *arch, tl_status want,
-                             const char *run_dir, int threads, watcher *w) {
+                             const char *run_dir, int threads, int64_t stop_after, double *loss) {
   char type[64], model[64];
+  const char *text[MOST];
   snprintf(type, sizeof type, "objective.type=%s", objective);
   snprintf(model, sizeof model, "model.type=%s", arch);
-  const tl_ctx_options co = {.n_threads = threads, .cancel = on_cancel, .user = w};
-  const tl_train_options o = {.progress = on_progress, .user = w};
-  tl_ctx *ctx = NULL;
-  tl_err err = {TL_OK, ""};
-  tl_train_result r = {0};
-  tl_config *cfg = settings((const char *[]){type, model, "train.accum=2"}, 3);
-  tl_status s = tl_ctx_new(&co, &ctx, &err);
-  if (s == TL_OK)
-    s = run_dir ? tl_resume(ctx, run_dir, &o, &r, &err) : tl_train(ctx, cfg, &o, &r, &err);
-  if (s != want) fail_msg("%s: %s: %s", objective, tl_status_name(s), err.msg);
-  tl_config_free(cfg);
-  tl_ctx_free(ctx);
-  return r;
-}
-
-static bool same_weights(const tl_train_result *a, const tl_train_result *b) {
-  const tl_train_result *run[2] = {a, b};
-  tl_buf x[2] = {{0}, {0}};
-  for (int i = 0; i < 2; i++) {
-    char path[PATH];
-    tl_err err = {TL_OK, ""};
-    snprintf(path, sizeof path, "%s/model/model.safetensors", run[i]->run_dir);
-    if (tl_file_read(path, 1 << 24, &x[i], &err) != TL_OK) fail_msg("%s", err.msg);
-  }
-  bool same = x[0].len == x[1].len && !memcmp(x[0].data, x[1].data, x[0].len);
-  for (int i = 0; i < 2; i++) tl_buf_free(&x[i]);
-  return same;
+  size_t n = keys(text, (const char *[]){type, model, "train.accum=2"}, 3);
+  return toy_run(want, text, n, run_dir, threads, stop_after, loss);
 }
 
 /* --- what is learnt ----------------------------------------------------------------------------
@@ -220,10 +187,10 @@ static likeness measure(const tl_train_result *r) {
 static void views_come_together_without_collapse(void **state) {
   (void)state;
   for (int i = 0; i < OF_VIEWS; i++) {
-    watcher w = {0};
-    tl_train_result r = train(objectives[i], "vit", TL_OK, NULL, 2, &w);
-    double begin = (w.loss[1] + w.loss[2] + w.loss[3]) / 3;
-    double end = (w.loss[STEPS - 2] + w.loss[STEPS - 1] + w.loss[STEPS]) / 3;
+    double loss[STEPS + 1];
+    tl_train_result r = train(objectives[i], "vit", TL_OK, NULL, 2, 0, loss);
+    double begin = (loss[1] + loss[2] + loss[3]) / 3;
+    double end = (loss[STEPS - 2] + loss[STEPS - 1] + loss[STEPS]) / 3;
     assert_true(r.steps == STEPS && isfinite(r.val_loss));
     if (!(end < 0.9 * begin)) fail_msg("%s: loss %g, then %g", objectives[i], begin, end);
     likeness l = measure(&r);
@@ -233,15 +200,12 @@ static void views_come_together_without_collapse(void **state) {
 }
 
 static void check_same_bits(const char *objective, const char *arch) {
-  watcher w = {0};
-  tl_train_result one = train(objective, arch, TL_OK, NULL, 1, &w);
-  tl_train_result three = train(objective, arch, TL_OK, NULL, 3, &w);
+  tl_train_result one = train(objective, arch, TL_OK, NULL, 1, 0, NULL);
+  tl_train_result three = train(objective, arch, TL_OK, NULL, 3, 0, NULL);
   assert_true(same_weights(&one, &three));
-  w = (watcher){.stop_after = 17};
-  tl_train_result half = train(objective, arch, TL_PREEMPTED, NULL, 2, &w);
+  tl_train_result half = train(objective, arch, TL_PREEMPTED, NULL, 2, 17, NULL);
   assert_int_equal(half.steps, 17);
-  w = (watcher){0};
-  tl_train_result whole = train(objective, arch, TL_OK, half.run_dir, 2, &w);
+  tl_train_result whole = train(objective, arch, TL_OK, half.run_dir, 2, 0, NULL);
   assert_int_equal(whole.steps, STEPS);
   assert_true(same_weights(&one, &whole));
   assert_true(one.val_loss == whole.val_loss);
@@ -257,10 +221,10 @@ static void the_same_bits(void **state) {
  * empty pixels that image.crop=pad brings in. */
 static void hidden_patches_are_filled_in(void **state) {
   (void)state;
-  watcher w = {0};
-  train("mae", "vit", TL_OK, NULL, 2, &w);
-  double begin = (w.loss[1] + w.loss[2] + w.loss[3]) / 3;
-  double end = (w.loss[STEPS - 2] + w.loss[STEPS - 1] + w.loss[STEPS]) / 3;
+  double loss[STEPS + 1];
+  train("mae", "vit", TL_OK, NULL, 2, 0, loss);
+  double begin = (loss[1] + loss[2] + loss[3]) / 3;
+  double end = (loss[STEPS - 2] + loss[STEPS - 1] + loss[STEPS]) / 3;
   if (!(end < 0.8 * begin)) fail_msg("loss %g, then %g", begin, end);
 }
 
@@ -268,9 +232,8 @@ static void hidden_patches_are_filled_in(void **state) {
 static void a_body_is_left(void **state) {
   (void)state;
   char from[PATH + 32], data[PATH + 16];
-  watcher w = {0};
   tl_err err = {TL_OK, ""};
-  tl_train_result pretrained = train("simclr", "vit", TL_OK, NULL, 2, &w), r = {0};
+  tl_train_result pretrained = train("simclr", "vit", TL_OK, NULL, 2, 0, NULL), r = {0};
   snprintf(from, sizeof from, "task.from=%s/model", pretrained.run_dir);
   snprintf(data, sizeof data, "task.train=%s", g_pictures);
   tl_config *cfg = settings((const char *[]){from, data, "task.type=image_classify",

@@ -146,7 +146,7 @@ static tl_train_result train(tl_status want, const char *more, const char *run_d
                         "run.checkpoint_minutes=0",
                         "run.dtype=f32",
                         two};
-  return toy_run(want, text, sizeof text / sizeof *text, run_dir, threads, stop_after);
+  return toy_run(want, text, sizeof text / sizeof *text, run_dir, threads, stop_after, NULL);
 }
 
 /* type: a setting, NULL: the one above. */

@@ -317,7 +317,7 @@ static tl_train_result train(tl_status want, const char *more, const char *run_d
                         "run.checkpoint_minutes=0",
                         "run.dtype=f32",
                         more ? more : "run.name=toy"};
-  return toy_run(want, text, sizeof text / sizeof *text, run_dir, threads, stop_after);
+  return toy_run(want, text, sizeof text / sizeof *text, run_dir, threads, stop_after, NULL);
 }
 
 /* The finished model scores as the run did, writes masks whose pixels are those it counts, and

@@ -12,10 +12,14 @@
 
 typedef struct watcher {
   int64_t stop_after, step; /* stop_after 0: never */
+  double *loss;             /* [steps + 1], by step; NULL: not wanted */
 } watcher;
 
 static void on_progress(void *user, const tl_progress *p) {
-  if (!p->note) ((watcher *)user)->step = p->step;
+  watcher *w = user;
+  if (p->note) return;
+  w->step = p->step;
+  if (w->loss) w->loss[p->step] = p->loss;
 }
 
 static int on_cancel(void *user) {
@@ -23,10 +27,12 @@ static int on_cancel(void *user) {
   return w->stop_after > 0 && w->step >= w->stop_after;
 }
 
-/* A new run with these n settings, or on in run_dir (NULL: new); stop_after 0: to its end. */
-static tl_train_result toy_run(tl_status want, const char *const *text, size_t n,
-                               const char *run_dir, int threads, int64_t stop_after) {
-  watcher w = {.stop_after = stop_after};
+/* A new run with these n settings, or on in run_dir (NULL: new); stop_after 0: to its end; loss:
+ * see watcher. */
+static inline tl_train_result toy_run(tl_status want, const char *const *text, size_t n,
+                                      const char *run_dir, int threads, int64_t stop_after,
+                                      double *loss) {
+  watcher w = {.stop_after = stop_after, .loss = loss};
   const tl_ctx_options co = {.n_threads = threads, .cancel = on_cancel, .user = &w};
   const tl_train_options o = {.progress = on_progress, .user = &w};
   tl_ctx *ctx = NULL;
@@ -43,18 +49,23 @@ static tl_train_result toy_run(tl_status want, const char *const *text, size_t n
   return r;
 }
 
-static bool same_weights(const tl_train_result *a, const tl_train_result *b) {
+/* A file of the finished models. */
+static inline bool same_file(const tl_train_result *a, const tl_train_result *b, const char *name) {
   const tl_train_result *run[2] = {a, b};
   tl_buf x[2] = {{0}, {0}};
   for (int i = 0; i < 2; i++) {
     char path[600];
     tl_err err = {TL_OK, ""};
-    snprintf(path, sizeof path, "%s/model/model.safetensors", run[i]->run_dir);
+    snprintf(path, sizeof path, "%s/model/%s", run[i]->run_dir, name);
     if (tl_file_read(path, 1 << 24, &x[i], &err) != TL_OK) fail_msg("%s", err.msg);
   }
   bool same = x[0].len == x[1].len && !memcmp(x[0].data, x[1].data, x[0].len);
   for (int i = 0; i < 2; i++) tl_buf_free(&x[i]);
   return same;
+}
+
+static inline bool same_weights(const tl_train_result *a, const tl_train_result *b) {
+  return same_file(a, b, "model.safetensors");
 }
 
 #endif
