@@ -75,7 +75,8 @@ typedef struct tl_image_options { /* all zero: the defaults */
   bool several;            /* lists alone: a picture has any number of classes, with ';' between
                               them (records are then of kind MULTI); not with masks */
   const tl_labels *labels; /* the classes there may be, in their order; NULL: those that occur,
-                              sorted (as numbers where all are) */
+                              sorted (as numbers where all are). Where a file has numbers (IDX,
+                              NPZ, CIFAR), these stand for the names 0, 1, ... */
   const tl_mask_options *masks; /* NULL: pictures with labels, or without any; else with masks, and
                                    labels are the names of the classes 0, 1, ...; NULL: numbers, up
                                    to the largest that occurs */

@@ -158,8 +158,9 @@ bool tl_cli_is_tty(void);
 /* The table of a profile, on stdout. */
 void tl_cli_print_profile(const tl_profile *p);
 
-/* Scores with their intervals: lines, or an object of objects. */
-void tl_cli_print_scores(const tl_scores *s, FILE *f);
+/* Scores with their intervals: lines, the first behind `what` (NULL: nothing stands there), or an
+ * object of objects. */
+void tl_cli_print_scores(const char *what, const tl_scores *s, FILE *f);
 struct json_t;
 struct json_t *tl_cli_scores_json(const tl_scores *s);
 

@@ -94,7 +94,7 @@ static tl_status similarity(tl_embedder *e, const request *r, tl_err *err) {
     json_t *all = tl_cli_scores_json(&scores);
     print_json(json_pack("{s:I, s:o}", "pairs", (json_int_t)d.n, "scores", all));
   } else if (s == TL_OK) {
-    tl_cli_print_scores(&scores, stdout);
+    tl_cli_print_scores(NULL, &scores, stdout);
   }
   tl_task_data_free(&d);
   return s;

@@ -15,6 +15,29 @@ static bool is_run(const char *dir) {
   return n > 0 && (size_t)n < sizeof path && stat(path, &st) == 0;
 }
 
+/* The page of a run, what a file holds, or a model from within: a page, or JSON. */
+static tl_status look(const char *what, const tl_inspect_options *o, const char *out, bool json,
+                      tl_err *err) {
+  const bool within = o->text || o->data, run = !within && is_run(what);
+  const bool page = !json && (within || run);
+  tl_ctx *ctx = NULL;
+  char *text = NULL;
+  tl_status s = TL_OK;
+  if (run)
+    s = json ? tl_inspect_run(what, &text, err) : tl_report_run(what, out, err);
+  else if (!within)
+    s = tl_describe_file(what, json, &text, err);
+  else if ((s = tl_cli_make_ctx(NULL, &ctx, err)) == TL_OK)
+    s = tl_inspect(ctx, what, o, &text, err);
+  if (s == TL_OK && within && page) s = tl_inspect_html(text, out, err);
+  if (s == TL_OK && !page) fputs(text, stdout);
+  if (s == TL_OK && json) putchar('\n');
+  if (s == TL_OK && page && !tl_cli_quiet()) fprintf(stderr, "the page is %s\n", out);
+  free(text);
+  tl_ctx_free(ctx);
+  return s;
+}
+
 int tl_cmd_inspect(int argc, char **argv) {
   tl_inspect_options o = {.seed = 1};
   const char *out = "inspect.html";
@@ -53,27 +76,12 @@ int tl_cmd_inspect(int argc, char **argv) {
   int rc = tl_cli_parse(&usage, argc, argv, &args);
   if (rc >= 0) return rc;
   tl_err err = {0};
-  tl_ctx *ctx = NULL;
-  char *text = NULL;
   tl_status s = TL_OK;
   o.seed = (uint64_t)seed;
-  bool describe = !o.text && !o.data;
   if (o.length < 0 || o.windows < 0 || seed < 0 || (o.length > 0 && o.length < 8))
     s = tl_fail(&err, TL_USAGE, "inspect: --length from 8, --windows and --seed from 0 up");
-  const bool run = describe && is_run(args.item[0]);
-  if (run) describe = false;
-  if (s == TL_OK && run)
-    s = json ? tl_inspect_run(args.item[0], &text, &err) : tl_report_run(args.item[0], out, &err);
-  if (s == TL_OK && describe) s = tl_describe_file(args.item[0], json, &text, &err);
-  if (s == TL_OK && !describe && !run) s = tl_cli_make_ctx(NULL, &ctx, &err);
-  if (s == TL_OK && !describe && !run) s = tl_inspect(ctx, args.item[0], &o, &text, &err);
-  if (s == TL_OK && !describe && !run && !json) s = tl_inspect_html(text, out, &err);
-  if (s == TL_OK && (json || describe)) fputs(text, stdout);
-  if (s == TL_OK && json) putchar('\n');
-  if (s == TL_OK && !describe && !json && !tl_cli_quiet()) fprintf(stderr, "the page is %s\n", out);
+  if (s == TL_OK) s = look(args.item[0], &o, out, json, &err);
   rc = s == TL_OK ? 0 : tl_cli_fail(&err);
-  free(text);
-  tl_ctx_free(ctx);
   tl_cli_args_free(&args);
   return rc;
 }

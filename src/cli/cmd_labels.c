@@ -107,6 +107,16 @@ static tl_status run(request *r, const tl_cli_args *args, tl_err *err) {
   return s;
 }
 
+static const char summary[] =
+    "Shows what pretraining was worth on any task of tilth finetune: the score against the\n"
+    "number of labels for the pretrained model, for the same network from random weights,\n"
+    "for a frozen random one (each with its own best learning rate) and for a simple\n"
+    "baseline, on the same records; mean, interval over seeds, paired difference.";
+static const char examples[] =
+    "tilth report labels --from MODEL --data train.tsv --test test.tsv --page study.html\n"
+    "tilth report labels --from MODEL --task tokens --data train.conll --test test.conll "
+    "--labels 5%,20%,all task.epochs=10 task.min_steps=200";
+
 int tl_cmd_report_labels(int argc, char **argv) {
   request r = {.set = {{"--from", "task.from", NULL},
                        {"--task", "task.type", NULL},
@@ -150,21 +160,14 @@ int tl_cmd_report_labels(int argc, char **argv) {
        "run folder of the pretraining: its curves and costs join the report"},
       {"preset", 'p', TL_OPT_STR, &r.preset, "NAME", "begin with a preset (default finetune)"},
       {0}};
-  const tl_usage usage = {
-      .name = "report labels",
-      .synopsis = "--from MODEL --data FILE --test FILE [options] [CONFIG.yaml] "
-                  "[section.key=value ...]",
-      .summary =
-          "Shows what pretraining was worth on any task of tilth finetune: the score against the\n"
-          "number of labels for the pretrained model, for the same network from random weights,\n"
-          "for a frozen random one (each with its own best learning rate) and for a simple\n"
-          "baseline, on the same records; mean, interval over seeds, paired difference.",
-      .examples =
-          "tilth report labels --from MODEL --data train.tsv --test test.tsv --page study.html\n"
-          "tilth report labels --from MODEL --task tokens --data train.conll --test test.conll "
-          "--labels 5%,20%,all task.epochs=10 task.min_steps=200",
-      .opts = opts,
-      .max_args = -1};
+  const tl_usage usage = {.name = "report labels",
+                          .synopsis =
+                              "--from MODEL --data FILE --test FILE [options] [CONFIG.yaml] "
+                              "[section.key=value ...]",
+                          .summary = summary,
+                          .examples = examples,
+                          .opts = opts,
+                          .max_args = -1};
   tl_cli_args args = {0};
   int rc = tl_cli_parse(&usage, argc, argv, &args);
   if (rc >= 0) return rc;

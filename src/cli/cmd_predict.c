@@ -176,7 +176,7 @@ static tl_status print_answer(answer *a, const char *path, tl_err *err) {
   if (path && (ferror(a->f) | fclose(a->f)))
     return tl_fail(err, TL_IO, "%s: cannot be written: %s", path, strerror(errno));
   if (!a->json && a->scored) {
-    tl_cli_print_scores(&a->scores, stderr);
+    tl_cli_print_scores(NULL, &a->scores, stderr);
     print_details(&a->details, a->out.pixels != NULL);
   }
   return TL_OK;
@@ -278,6 +278,18 @@ static tl_status open_model(tl_ctx *ctx, const char *model, const request *r, in
   return tl_predictor_open(ctx, model, r->dtype, max_len, out, err);
 }
 
+static tl_status run(const char *model, request *r, int64_t max_len, tl_err *err) {
+  tl_ctx *ctx = NULL;
+  tl_predictor *p = NULL;
+  TL_TRY(check(r, err));
+  TL_TRY(tl_cli_make_ctx(NULL, &ctx, err));
+  tl_status s = open_model(ctx, model, r, max_len, &p, err);
+  if (s == TL_OK) s = predict(p, r, err);
+  tl_predictor_free(p);
+  tl_ctx_free(ctx);
+  return s;
+}
+
 int tl_cmd_predict(int argc, char **argv) {
   request r = {.format = "auto", .dtype = "auto", .bad = "stop"};
   int64_t max_len = 0;
@@ -328,15 +340,7 @@ int tl_cmd_predict(int argc, char **argv) {
   int rc = tl_cli_parse(&usage, argc, argv, &args);
   if (rc >= 0) return rc;
   tl_err err = {0};
-  tl_ctx *ctx = NULL;
-  tl_predictor *p = NULL;
-  tl_status s = check(&r, &err);
-  if (s == TL_OK) s = tl_cli_make_ctx(NULL, &ctx, &err);
-  if (s == TL_OK) s = open_model(ctx, tl_cli_model(&args, adapter), &r, max_len, &p, &err);
-  if (s == TL_OK) s = predict(p, &r, &err);
-  rc = s == TL_OK ? 0 : tl_cli_fail(&err);
-  tl_predictor_free(p);
-  tl_ctx_free(ctx);
+  rc = run(tl_cli_model(&args, adapter), &r, max_len, &err) == TL_OK ? 0 : tl_cli_fail(&err);
   tl_cli_args_free(&args);
   return rc;
 }

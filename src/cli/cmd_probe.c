@@ -126,6 +126,17 @@ static tl_status run(const char *dir, const request *r, tl_probe_options *o, tl_
   return s;
 }
 
+static const char summary[] =
+    "Tells what the features of a frozen model are worth: accuracy of the nearest "
+    "neighbours'\n"
+    "votes and of logistic regression on them, beside the same on a body of random weights\n"
+    "and on k-means features of patches (Coates, Lee and Ng, 2011), with 95 % intervals and\n"
+    "paired differences. The model's head, if it has one, is not looked at.";
+static const char examples[] =
+    "tilth probe runs/mae/model --data cifar10-train.tar --test cifar10-test.tar\n"
+    "tilth probe runs/mae/model --data train/ --test test/ --per-class 50 --json\n"
+    "tilth probe MODEL --data train.tsv --test test.tsv";
+
 int tl_cmd_probe(int argc, char **argv) {
   request r = {.format = "auto", .bad = "stop"};
   tl_probe_options o = {.dtype = "auto",
@@ -167,21 +178,13 @@ int tl_cmd_probe(int argc, char **argv) {
       {"json", 0, TL_OPT_FLAG, &r.json, NULL, "one JSON object"},
       {"adapter", 0, TL_OPT_STR, &adapter, "DIR", TL_ADAPTER_HELP},
       {0}};
-  const tl_usage usage = {
-      .name = "probe",
-      .synopsis = "MODEL --data TRAIN --test TEST [options]",
-      .summary =
-          "Tells what the features of a frozen model are worth: accuracy of the nearest "
-          "neighbours'\n"
-          "votes and of logistic regression on them, beside the same on a body of random weights\n"
-          "and on k-means features of patches (Coates, Lee and Ng, 2011), with 95 % intervals and\n"
-          "paired differences. The model's head, if it has one, is not looked at.",
-      .examples = "tilth probe runs/mae/model --data cifar10-train.tar --test cifar10-test.tar\n"
-                  "tilth probe runs/mae/model --data train/ --test test/ --per-class 50 --json\n"
-                  "tilth probe MODEL --data train.tsv --test test.tsv",
-      .opts = opts,
-      .min_args = 1,
-      .max_args = 1};
+  const tl_usage usage = {.name = "probe",
+                          .synopsis = "MODEL --data TRAIN --test TEST [options]",
+                          .summary = summary,
+                          .examples = examples,
+                          .opts = opts,
+                          .min_args = 1,
+                          .max_args = 1};
   tl_cli_args args = {0};
   int rc = tl_cli_parse(&usage, argc, argv, &args);
   if (rc >= 0) return rc;

@@ -71,18 +71,6 @@ static void print_task_json(const tl_task_result *t) {
   printf("}");
 }
 
-static void print_scores(const char *what, const tl_scores *s) {
-  for (int i = 0; i < s->n; i++) {
-    const tl_score *x = &s->score[i];
-    if (isnan(x->value)) continue;
-    printf("%-12s %-18s %.4f", i == 0 ? what : "", x->name, x->value);
-    if (!isnan(x->lo)) printf("  (95%% %.4f .. %.4f)", x->lo, x->hi);
-    char how[128];
-    tl_score_signature(x->name, how, sizeof how);
-    printf("%s%s\n", *how ? "  " : "", how);
-  }
-}
-
 static void print_task(const tl_train_result *r) {
   const tl_task_result *t = &r->task;
   printf("task         %s, %lld records to train on, %lld to validate, %lld to test\n", t->type,
@@ -93,8 +81,8 @@ static void print_task(const tl_train_result *r) {
     printf("cut          %lld records were longer than task.max_len\n", (long long)t->n_cut);
   if (t->n_valid > 0)
     printf("best         %s %.4f at step %lld\n", t->metric, t->best, (long long)r->best_step);
-  print_scores("validation", &t->valid);
-  print_scores("test", &t->test);
+  tl_cli_print_scores("validation", &t->valid, stdout);
+  tl_cli_print_scores("test", &t->test, stdout);
 }
 
 static void print_json(const tl_train_result *r) {

@@ -55,7 +55,7 @@ static tl_status translate(tl_translator *t, const char *data, const char *refer
     if (reference && json)
       dump(json_pack("{s:o}", "scores", tl_cli_scores_json(&scores)));
     else if (reference)
-      tl_cli_print_scores(&scores, stderr);
+      tl_cli_print_scores(NULL, &scores, stderr);
     if (out.n_cut)
       fprintf(stderr, "tilth: warning: %zu texts were cut to --max-len tokens\n", out.n_cut);
   }

@@ -4,10 +4,12 @@
 #include <stdio.h>
 #include "cli/cli.h"
 
-void tl_cli_print_scores(const tl_scores *scores, FILE *f) {
+void tl_cli_print_scores(const char *what, const tl_scores *scores, FILE *f) {
   for (int i = 0; i < scores->n; i++) {
     const tl_score *s = &scores->score[i];
     if (isnan(s->value)) continue;
+    if (what) fprintf(f, "%-12s ", what);
+    if (what) what = "";
     fprintf(f, "%-18s %.4f", s->name, s->value);
     if (!isnan(s->lo)) fprintf(f, "  (95%% %.4f .. %.4f)", s->lo, s->hi);
     char how[128];

@@ -116,6 +116,17 @@ static inline float tl_value(const tl_node *n, int64_t i) {
                           : ((const float *)n->data)[i];
 }
 
+/* Adds d to element i of its gradient, or, unless `add`, sets it. */
+static inline void tl_put_grad(tl_node *n, int64_t i, float d, bool add) {
+  if (n->dt == TL_BF16) {
+    tl_bf16 *g = n->grad;
+    g[i] = tl_f32_to_bf16(d + (add ? tl_bf16_to_f32(g[i]) : 0));
+  } else {
+    float *g = n->grad;
+    g[i] = d + (add ? g[i] : 0);
+  }
+}
+
 static inline bool tl_wants_grad(const tl_node *n, int i) {
   return n->in[i] && n->in[i]->needs_grad;
 }

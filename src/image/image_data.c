@@ -136,6 +136,12 @@ tl_status tl_image_add(tl_image_builder *b, const char *name, const char *label,
   return s == TL_OK ? push(b, name, label, &e, err) : s;
 }
 
+/* Of a class that is a number: its place among the names there may be, unless it is one of them. */
+static const char *class_name(const tl_image_builder *b, int32_t class, const char *number) {
+  const tl_labels *l = b->o->labels;
+  return l && class < l->n && tl_labels_find(l, number) < 0 ? l->name[class] : number;
+}
+
 tl_status tl_image_add_block(tl_image_builder *b, const uint8_t *pixels, size_t n,
                              const tl_image *shape, const int32_t *class, tl_err *err) {
   size_t size = (size_t)shape->width * (size_t)shape->height * (size_t)shape->channels;
@@ -151,7 +157,7 @@ tl_status tl_image_add_block(tl_image_builder *b, const uint8_t *pixels, size_t 
     tl_buf_clear(&name);
     tl_buf_printf(&name, "%s:%zu", b->path, b->d->records.n);
     s = tl_buf_check(&name, err);
-    if (s == TL_OK) s = push(b, name.data, class ? label : NULL, &e, err);
+    if (s == TL_OK) s = push(b, name.data, class ? class_name(b, class[i], label) : NULL, &e, err);
   }
   tl_buf_free(&name);
   return s;

@@ -13,10 +13,7 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   if (c->ndim != 2 || c->dt == TL_I32 || c->dim || c->shape[0] != c->shape[1])
     return tl_fail(err, TL_INTERNAL, "%s must be [D, D]", c->name);
   n->scratch_fwd = (size_t)c->shape[0] * sizeof(double);
-  n->dt = TL_F32;
-  n->dim = 0;
-  n->ndim = 1;
-  n->shape[0] = TL_LOSS_N;
+  tl_shape_losses(n);
   return TL_OK;
 }
 
@@ -64,13 +61,7 @@ static void backward_rows(void *arg, int64_t begin, int64_t end, int worker) {
   float on = 2 * a->scale * j->x->loss_scale, off = on * a->off;
   for (int64_t i = begin * d; i < end * d; i++) {
     float v = tl_value(c, i), slope = i % d == i / d ? on * (v - 1) : off * v;
-    if (c->dt == TL_BF16) {
-      tl_bf16 *g = c->grad;
-      g[i] = tl_f32_to_bf16(slope + (add ? tl_bf16_to_f32(g[i]) : 0));
-    } else {
-      float *g = c->grad;
-      g[i] = slope + (add ? g[i] : 0);
-    }
+    tl_put_grad(c, i, slope, add);
   }
 }
 

@@ -25,17 +25,11 @@ typedef struct row_loss {
 static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   (void)g;
   const tl_node *l = n->in[IN_L], *t = n->in[IN_TARGETS], *y = n->in[IN_Y], *x = n->in[IN_PICTURES];
-  if (l->ndim != 2 || l->dt != TL_F32)
-    return tl_fail(err, TL_INTERNAL, "%s must be f32 [N, C]", l->name);
-  if (t->dt != TL_F32 || t->dim != l->dim || t->shape[0] != l->shape[0] || tl_cols(t) != tl_cols(l))
-    return tl_fail(err, TL_INTERNAL, "targets must be f32 with the shape of %s", l->name);
+  TL_TRY(tl_infer_loss(n, l, t, err));
+  if (l->dt != TL_F32) return tl_fail(err, TL_INTERNAL, "%s must be f32", l->name);
   if (y && (y->dim != l->dim || y->shape[0] != l->shape[0] || !x || x->dt == TL_I32 ||
             tl_max_count(x) != tl_max_count(y)))
     return tl_fail(err, TL_INTERNAL, "reconstructions %s and pictures differ in shape", y->name);
-  n->dt = TL_F32;
-  n->dim = 0;
-  n->ndim = 1;
-  n->shape[0] = TL_LOSS_N;
   n->scratch_fwd = (size_t)l->shape[0] * sizeof(row_loss);
   return TL_OK;
 }
@@ -115,13 +109,7 @@ static void error_gradient(const job *j, int64_t row) {
   float scale = 2 * (float)j->weight * j->x->loss_scale;
   for (int64_t i = row * j->pixels; i < (row + 1) * j->pixels; i++) {
     float d = scale * (tl_value(in, i) - tl_value(j->n->in[IN_PICTURES], i));
-    if (in->dt == TL_BF16) {
-      tl_bf16 *g = in->grad;
-      g[i] = tl_f32_to_bf16(d + (add ? tl_bf16_to_f32(g[i]) : 0));
-    } else {
-      float *g = in->grad;
-      g[i] = d + (add ? g[i] : 0);
-    }
+    tl_put_grad(in, i, d, add);
   }
 }
 

@@ -117,10 +117,7 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
     a->backward = tl_params_pack(g->params, g->ctx->k, TL_PACK_BACKWARD, h->dt, 1, weight, false);
   if (!a->forward || (g->opt.training && !a->backward))
     return tl_fail(err, TL_NOMEM, "out of memory for the packed %s", w->name);
-  n->dt = TL_F32;
-  n->dim = 0;
-  n->ndim = 1;
-  n->shape[0] = TL_LOSS_N;
+  tl_shape_losses(n);
   n->scratch_fwd = lay_out(g->ctx, n, g->opt.training, NULL, &(xent_scratch){0});
   return TL_OK;
 }

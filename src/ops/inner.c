@@ -7,10 +7,7 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   (void)g;
   if (n->in[1]->dt != TL_F32 || tl_max_count(n->in[0]) != tl_max_count(n->in[1]))
     return tl_fail(err, TL_INTERNAL, "r must be f32 with the shape of x");
-  n->dt = TL_F32;
-  n->dim = 0;
-  n->ndim = 1;
-  n->shape[0] = TL_LOSS_N;
+  tl_shape_losses(n);
   return TL_OK;
 }
 
@@ -32,13 +29,7 @@ static void backward(tl_exec *x, tl_node *n) {
   bool add = tl_grad_adds(x, n, 0);
   for (int64_t i = 0; i < count; i++) {
     float d = x->loss_scale * r[i];
-    if (in->dt == TL_BF16) {
-      tl_bf16 *g = in->grad;
-      g[i] = tl_f32_to_bf16(d + (add ? tl_bf16_to_f32(g[i]) : 0));
-    } else {
-      float *g = in->grad;
-      g[i] = d + (add ? g[i] : 0);
-    }
+    tl_put_grad(in, i, d, add);
   }
 }
 

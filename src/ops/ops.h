@@ -178,6 +178,21 @@ tl_node *tl_kv_append(tl_graph *g, tl_node *cache, tl_node *x, tl_node *pos, int
 
 /* Losses are f32 [TL_LOSS_N]: sums over the current rows. */
 enum { TL_LOSS_SUM, TL_LOSS_Z, TL_LOSS_COUNT, TL_LOSS_CORRECT, TL_LOSS_N };
+static inline void tl_shape_losses(tl_node *n) {
+  n->dt = TL_F32;
+  n->dim = 0;
+  n->ndim = 1;
+  n->shape[0] = TL_LOSS_N;
+}
+/* The shape rule of losses of x [N, C] against f32 targets of its shape: INTERNAL, or n's shape. */
+static inline tl_status tl_infer_loss(tl_node *n, const tl_node *x, const tl_node *t, tl_err *err) {
+  if (x->ndim != 2 || x->dt == TL_I32)
+    return tl_fail(err, TL_INTERNAL, "%s must be [N, C]", x->name);
+  if (t->dt != TL_F32 || t->dim != x->dim || t->shape[0] != x->shape[0] || tl_cols(t) != tl_cols(x))
+    return tl_fail(err, TL_INTERNAL, "targets must be f32 with the shape of %s", x->name);
+  tl_shape_losses(n);
+  return TL_OK;
+}
 /* Fused output layer and cross-entropy: logits = h [N, D] w[V, D]^T + b[V], never materialised for
  * all rows. targets i32 [N], negative: ignored. The gradient is scaled by loss_scale. */
 typedef struct tl_xent_spec {

@@ -15,16 +15,8 @@ typedef struct part {
 
 static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   (void)g;
-  const tl_node *x = n->in[0], *t = n->in[1];
-  if (x->ndim != 2 || x->dt == TL_I32)
-    return tl_fail(err, TL_INTERNAL, "%s must be [N, C]", x->name);
-  if (t->dt != TL_F32 || t->dim != x->dim || t->shape[0] != x->shape[0] || tl_cols(t) != tl_cols(x))
-    return tl_fail(err, TL_INTERNAL, "targets must be f32 with the shape of %s", x->name);
-  n->dt = TL_F32;
-  n->dim = 0;
-  n->ndim = 1;
-  n->shape[0] = TL_LOSS_N;
-  n->scratch_fwd = (size_t)((tl_max_count(x) + CHUNK - 1) / CHUNK) * sizeof(part);
+  TL_TRY(tl_infer_loss(n, n->in[0], n->in[1], err));
+  n->scratch_fwd = (size_t)((tl_max_count(n->in[0]) + CHUNK - 1) / CHUNK) * sizeof(part);
   return TL_OK;
 }
 
@@ -83,13 +75,7 @@ static void slope_range(void *arg, int64_t begin, int64_t end, int worker) {
   bool add = tl_grad_adds(j->x, j->n, 0);
   for (int64_t i = begin; i < end; i++) {
     float d = j->x->loss_scale * (float)slope_of(k, (double)tl_value(in, i), (double)t[i]);
-    if (in->dt == TL_BF16) {
-      tl_bf16 *g = in->grad;
-      g[i] = tl_f32_to_bf16(d + (add ? tl_bf16_to_f32(g[i]) : 0));
-    } else {
-      float *g = in->grad;
-      g[i] = d + (add ? g[i] : 0);
-    }
+    tl_put_grad(in, i, d, add);
   }
 }
 

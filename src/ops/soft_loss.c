@@ -8,16 +8,7 @@
 
 static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   (void)g;
-  const tl_node *x = n->in[0], *t = n->in[1];
-  if (x->ndim != 2 || x->dt == TL_I32)
-    return tl_fail(err, TL_INTERNAL, "%s must be [N, V]", x->name);
-  if (t->dt != TL_F32 || t->dim != x->dim || t->shape[0] != x->shape[0] || tl_cols(t) != tl_cols(x))
-    return tl_fail(err, TL_INTERNAL, "targets must be f32 with the shape of %s", x->name);
-  n->dt = TL_F32;
-  n->dim = 0;
-  n->ndim = 1;
-  n->shape[0] = TL_LOSS_N;
-  return TL_OK;
+  return tl_infer_loss(n, n->in[0], n->in[1], err);
 }
 
 typedef struct row {
@@ -70,13 +61,7 @@ static void backward(tl_exec *x, tl_node *n) {
     for (int64_t i = r * v; i < (r + 1) * v; i++) {
       double slope = w.share * exp((double)tl_value(in, i) - w.lse) - (double)t[i];
       float d = x->loss_scale * (float)slope;
-      if (in->dt == TL_BF16) {
-        tl_bf16 *g = in->grad;
-        g[i] = tl_f32_to_bf16(d + (add ? tl_bf16_to_f32(g[i]) : 0));
-      } else {
-        float *g = in->grad;
-        g[i] = d + (add ? g[i] : 0);
-      }
+      tl_put_grad(in, i, d, add);
     }
   }
 }

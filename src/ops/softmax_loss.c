@@ -28,10 +28,7 @@ static tl_status infer(tl_graph *g, tl_node *n, tl_err *err) {
   size_t rows = (size_t)x->shape[0], logits = align64(rows * (size_t)x->shape[1] * sizeof(float));
   n->scratch_fwd = logits + align64(rows * sizeof(float)) + rows * sizeof(int32_t);
   n->scratch_bwd = n->scratch_fwd + align64(rows * (size_t)x->shape[1] * tl_dtype_size(x->dt));
-  n->dt = TL_F32;
-  n->dim = 0;
-  n->ndim = 1;
-  n->shape[0] = TL_LOSS_N;
+  tl_shape_losses(n);
   return TL_OK;
 }
 

@@ -48,20 +48,6 @@ static tl_status class_names(const char *list, tl_labels *out, tl_err *err) {
   return s;
 }
 
-static tl_status read_masks(const tl_config *c, const char *path, tl_image_options *o,
-                            tl_image_data *out, tl_err *err) {
-  tl_labels names = {0};
-  const tl_mask_options masks = {.void_id = (int32_t)c->image.void_id};
-  if (!o->labels && *c->image.classes) {
-    TL_TRY(class_names(c->image.classes, &names, err));
-    o->labels = &names;
-  }
-  o->masks = &masks;
-  tl_status s = tl_image_read(path, o, out, err);
-  tl_labels_free(&names);
-  return s;
-}
-
 static tl_image_options read_options(const tl_config *c) {
   tl_image_options o = {.skip_bad = !strcmp(c->image.bad, "skip"),
                         .memory = (size_t)c->image.memory_mb << 20};
@@ -88,12 +74,16 @@ tl_status tl_part_read_captions(const tl_config *c, const char *path, tl_image_d
 
 tl_status tl_part_read_pictures(const tl_config *c, const char *path, const tl_labels *labels,
                                 tl_image_data *out, tl_err *err) {
+  const tl_mask_options masks = {.void_id = (int32_t)c->image.void_id};
   tl_image_options o = read_options(c);
-  o.labels = labels;
-  if (!strcmp(c->task.type, "image_segment")) return read_masks(c, path, &o, out, err);
+  tl_labels names = {0};
+  if (!labels && *c->image.classes) TL_TRY(class_names(c->image.classes, &names, err));
+  o.labels = labels ? labels : names.n ? &names : NULL;
   o.several = !strcmp(c->task.type, "image_multilabel");
-  TL_TRY(tl_image_read(path, &o, out, err));
-  if (out->records.labels.n) return TL_OK;
+  if (!strcmp(c->task.type, "image_segment")) o.masks = &masks;
+  tl_status s = tl_image_read(path, &o, out, err);
+  tl_labels_free(&names);
+  if (s != TL_OK || o.masks || out->records.labels.n) return s;
   tl_image_data_free(out);
   return tl_fail(err, TL_DATA, "%s: pictures without labels; expected a folder for each class",
                  path);

@@ -123,10 +123,14 @@ static tl_status trained(run_pictures *r, const char *path, tl_err *err) {
   tl_model_config mc;
   bool ok = false;
   json_t *group = NULL;
-  TL_TRY(read_pictures(r, path, NULL, &d, &ok, err));
-  if (!ok) return TL_OK;
+  tl_labels names = {0}; /* of the classes that are numbers in the file */
+  if (r->model && *r->cfg->task.train && *r->cfg->image.classes)
+    TL_TRY(tl_labels_read(r->model, &names, err));
+  tl_status s = read_pictures(r, path, names.n ? &names : NULL, &d, &ok, err);
+  tl_labels_free(&names);
+  if (s != TL_OK || !ok) return s;
   int32_t size = d.width > d.height ? d.width : d.height;
-  tl_status s = r->model ? tl_model_read_config(r->model, &mc, err) : TL_OK;
+  if (r->model) s = tl_model_read_config(r->model, &mc, err);
   if (s == TL_OK && r->model) size = (int32_t)mc.image_size;
   if (s == TL_OK) s = tl_gallery_samples(r->cfg, &d, size, &group, err);
   s = add_group(r, s, group);

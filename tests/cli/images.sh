@@ -142,6 +142,26 @@ printf 'path,label\ntest/0/none.png,0\n' > lost.csv
 check 66 predict "$model" --data lost.csv
 holds err 'test/0/none.png'
 
+# --- names of classes that are numbers in the file
+# shellcheck disable=SC2086
+check 0 finetune --task image_classify --data $idx --test test-images-idx3-ubyte $tiny train.steps=150 \
+  image.classes=lying,standing run.name=named --json
+holds out '"accuracy","value":1[,.]'
+named=$(echo runs/named-*/model)
+check 0 predict "$named" --data test-images-idx3-ubyte
+[ "$(cut -f 1 out | sort | uniq -c | tr -s ' \n' ' ')" = ' 12 lying 12 standing ' ] || fail "named: $(cat out)"
+holds err 'accuracy  *1.0000'
+holds err '^lying '
+check 0 report "$(dirname "$named")"
+holds "$(dirname "$named")/report.html" '>standing<'
+grep -q 'class="label[^>]*>[01]<' "$(dirname "$named")/report.html" && fail "the page has a number for a name"
+printf 'lying\nstanding\n' > names.txt
+# shellcheck disable=SC2086
+check 0 finetune --task image_classify --data $idx $tiny train.steps=2 image.classes=names.txt
+# shellcheck disable=SC2086
+check 65 finetune --task image_classify --data $idx $tiny train.steps=2 image.classes=lying
+holds err 'class "1" is not one of'
+
 # --- any number of classes: what lies, what stands, and what every picture has
 { echo path,label; for c in 0 1; do for f in train/$c/*; do echo "$f,bars;kind$c"; done; done; } > several.csv
 { echo path,label; for c in 0 1; do for f in test/$c/*; do echo "$f,\"kind$c; bars\""; done; done; } > several.test.csv
