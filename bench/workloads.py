@@ -132,7 +132,8 @@ def resnet_flops(m):
 def pictures(name, title, args, tilth, flops, steps):
     """Both sides in the type that is the faster one on the machine: Tilth finds it out, of the peer
     every one is measured."""
-    tilth = ["bench", "step", *tilth, "train.batch=128", "optim.type=adamw", "run.dtype=auto"]
+    tilth = ["bench", "step", *tilth, "train.batch=128", "optim.type=adamw", "task.dropout=0",
+             "run.dtype=auto"]
     args = ["torch_images.py", *args, "--batch", "128"]
     peers = {f"torch{d}{c}": args + ["--dtype", "bf16" if d else "f32"] + ["--compile"] * bool(c)
              for d in ("", "-bf16") for c in ("", "-compile")}
