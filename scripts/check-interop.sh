@@ -25,7 +25,7 @@ if [ -z "${PYTHON:-}" ]; then
     echo "$packages" > "$VENV/ready"
   fi
 fi
-cmake --build "$BUILD" --target interop_logits tilth_cli > "$BUILD/interop.log" 2>&1 || { tail -20 "$BUILD/interop.log"; exit 1; }
+cmake --build "$BUILD" --target interop_logits interop_tokenizer tilth_cli > "$BUILD/interop.log" 2>&1 || { tail -20 "$BUILD/interop.log"; exit 1; }
 failed=0
 for f in "$here"/tests/interop/check_*.py; do
   name=$(basename "$f" .py)
