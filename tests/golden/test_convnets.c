@@ -33,11 +33,23 @@ static const float *golden(const tl_st *st, const char *name) {
   return t->data;
 }
 
-static void compare_logits(const tl_image_graph *p, const tl_st *st, const char *name) {
+typedef struct network {
+  tl_ctx *ctx;
+  tl_model *m;
+  tl_st *st; /* the golden */
+  tl_model_config c;
+  tl_image_graph p;
+} network;
+
+static void compare_logits(const network *w, const char *name) {
   float logits[N * C];
-  tl_task_graph view = {.model = p->model, .g = p->g, .features = p->features, .n_targets = N};
+  tl_task_graph view = {.model = w->m, .g = w->p.g, .features = w->p.features, .n_targets = N};
   tl_task_graph_logits(&view, logits);
-  near_to(name, logits, golden(st, name), N * C);
+  near_to(name, logits, golden(w->st, name), N * C);
+}
+
+static void compare_pixels(const network *w, const char *name) {
+  near_to(name, w->p.features->data, golden(w->st, name), UNET_N * UNET_PIXELS * UNET_C);
 }
 
 /* Every parameter is compared by its gradient or, running statistics, by its new value. */
@@ -51,95 +63,77 @@ static void compare_params(const tl_model *m, const tl_st *st) {
   }
 }
 
-static void compare(const char *folder, int64_t params) {
+/* side: of the pictures where the files do not say; room: pictures the graph can hold. */
+static void open_network(network *w, const char *folder, int64_t side, tl_head_kind kind,
+                         int classes, int64_t room, int64_t params) {
   tl_err err = {TL_OK, ""};
-  tl_ctx *ctx = NULL;
-  tl_model *m = NULL;
-  tl_st *st = NULL;
-  tl_image_graph p;
-  tl_model_config c;
-  static float pictures[N * VALUES], targets[N * C];
+  tl_task_head_options o = {.kind = kind, .n_outputs = classes};
   char path[512];
-  assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &ctx, &err), TL_OK);
-  if (tl_model_read_config(folder, &c, &err) != TL_OK) fail_msg("%s", err.msg);
-  assert_int_equal(c.image_size, 224); /* the files do not say */
-  c.image_size = SIDE;
-  tl_task_head_options o = {.kind = TL_HEAD_SEQUENCE, .n_outputs = C};
-  if (tl_model_new_task(&c, &o, 1, true, &m, &err) != TL_OK) fail_msg("%s", err.msg);
-  if (tl_model_read_weights(m, folder, &err) != TL_OK) fail_msg("%s", err.msg);
-  assert_int_equal(m->params.n, params);
-  snprintf(path, sizeof path, "%s/golden.safetensors", folder);
-  assert_int_equal(tl_st_open(path, &st, &err), TL_OK);
-  if (tl_image_graph_new(ctx, m, TL_F32, N + 1, true, &p, &err) != TL_OK) fail_msg("%s", err.msg);
-  const int32_t *t = tl_st_find(st, "targets")->data;
-  memset(targets, 0, sizeof targets);
-  for (int i = 0; i < N; i++) {
-    tl_picture_rows(&c, golden(st, "pictures") + i * VALUES, pictures + i * VALUES);
-    targets[i * C + t[i]] = 1;
+  assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &w->ctx, &err), TL_OK);
+  if (tl_model_read_config(folder, &w->c, &err) != TL_OK) fail_msg("%s", err.msg);
+  if (side) {
+    assert_int_equal(w->c.image_size, 224);
+    w->c.image_size = side;
   }
-  tl_image_graph_set(&p, N, pictures, targets);
-  tl_image_graph_run(&p, &(tl_pass){.loss_scale = 1});
-  compare_logits(&p, st, "plain");
-  const float *loss = tl_image_graph_run(&p, &(tl_pass){.training = true, .loss_scale = 1});
-  near_to("loss", loss, golden(st, "loss"), 1);
-  compare_logits(&p, st, "logits");
-  compare_params(m, st);
-  tl_image_graph_free(&p);
-  tl_st_close(st);
-  tl_model_free(m);
-  tl_ctx_free(ctx);
+  if (tl_model_new_task(&w->c, &o, 1, true, &w->m, &err) != TL_OK) fail_msg("%s", err.msg);
+  if (tl_model_read_weights(w->m, folder, &err) != TL_OK) fail_msg("%s", err.msg);
+  assert_int_equal(w->m->params.n, params);
+  snprintf(path, sizeof path, "%s/golden.safetensors", folder);
+  assert_int_equal(tl_st_open(path, &w->st, &err), TL_OK);
+  if (tl_image_graph_new(w->ctx, w->m, TL_F32, room, true, &w->p, &err) != TL_OK)
+    fail_msg("%s", err.msg);
 }
 
-static void compare_pixels(const tl_image_graph *p, const tl_st *st, const char *name) {
-  near_to(name, p->features->data, golden(st, name), UNET_N * UNET_PIXELS * UNET_C);
+/* The golden's n pictures of `values` numbers each, with these targets, as used and in training. */
+static void compare(network *w, int n, size_t values, const void *targets,
+                    void (*outputs)(const network *w, const char *name)) {
+  float *pictures = malloc((size_t)n * values * sizeof *pictures);
+  assert_non_null(pictures);
+  for (int i = 0; i < n; i++)
+    tl_picture_rows(&w->c, golden(w->st, "pictures") + (size_t)i * values,
+                    pictures + (size_t)i * values);
+  tl_image_graph_set(&w->p, n, pictures, targets);
+  tl_image_graph_run(&w->p, &(tl_pass){.loss_scale = 1});
+  outputs(w, "plain");
+  const float *loss = tl_image_graph_run(&w->p, &(tl_pass){.training = true, .loss_scale = 1});
+  near_to("loss", loss, golden(w->st, "loss"), 1);
+  outputs(w, "logits");
+  compare_params(w->m, w->st);
+  free(pictures);
+  tl_image_graph_free(&w->p);
+  tl_st_close(w->st);
+  tl_model_free(w->m);
+  tl_ctx_free(w->ctx);
+}
+
+static void compare_resnet(const char *folder, int64_t params) {
+  network w = {0};
+  float targets[N * C] = {0};
+  open_network(&w, folder, SIDE, TL_HEAD_SEQUENCE, C, N + 1, params);
+  const int32_t *t = tl_st_find(w.st, "targets")->data;
+  for (int i = 0; i < N; i++) targets[i * C + t[i]] = 1;
+  compare(&w, N, VALUES, targets, compare_logits);
 }
 
 /* Some pixels have no class, and classes have weights. */
 static void test_unet(void **state) {
   (void)state;
-  const char *folder = TL_SOURCE_DIR "/tests/golden/models/unet";
-  tl_err err = {TL_OK, ""};
-  tl_ctx *ctx = NULL;
-  tl_model *m = NULL;
-  tl_st *st = NULL;
-  tl_image_graph p;
-  tl_model_config c;
-  float pictures[UNET_N * 3 * UNET_PIXELS];
-  assert_int_equal(tl_ctx_new(&(tl_ctx_options){.n_threads = 2}, &ctx, &err), TL_OK);
-  if (tl_model_read_config(folder, &c, &err) != TL_OK) fail_msg("%s", err.msg);
-  tl_task_head_options o = {.kind = TL_HEAD_MASKS, .n_outputs = UNET_C};
-  if (tl_model_new_task(&c, &o, 1, true, &m, &err) != TL_OK) fail_msg("%s", err.msg);
-  if (tl_model_read_weights(m, folder, &err) != TL_OK) fail_msg("%s", err.msg);
-  assert_int_equal(m->params.n, 5 * 2 * 5 + 2 * 2 + 2);
-  assert_int_equal(
-      tl_st_open(TL_SOURCE_DIR "/tests/golden/models/unet/golden.safetensors", &st, &err), TL_OK);
-  if (tl_image_graph_new(ctx, m, TL_F32, UNET_N, true, &p, &err) != TL_OK) fail_msg("%s", err.msg);
-  assert_int_equal(p.side, UNET_SIDE);
-  memcpy(p.weights->data, golden(st, "weights"), UNET_C * sizeof(float));
-  for (int i = 0; i < UNET_N; i++)
-    tl_picture_rows(&c, golden(st, "pictures") + (size_t)i * 3 * UNET_PIXELS,
-                    pictures + (size_t)i * 3 * UNET_PIXELS);
-  tl_image_graph_set(&p, UNET_N, pictures, tl_st_find(st, "targets")->data);
-  tl_image_graph_run(&p, &(tl_pass){.loss_scale = 1});
-  compare_pixels(&p, st, "plain");
-  const float *loss = tl_image_graph_run(&p, &(tl_pass){.training = true, .loss_scale = 1});
-  near_to("loss", loss, golden(st, "loss"), 1);
-  compare_pixels(&p, st, "logits");
-  compare_params(m, st);
-  tl_image_graph_free(&p);
-  tl_st_close(st);
-  tl_model_free(m);
-  tl_ctx_free(ctx);
+  network w = {0};
+  open_network(&w, TL_SOURCE_DIR "/tests/golden/models/unet", 0, TL_HEAD_MASKS, UNET_C, UNET_N,
+               5 * 2 * 5 + 2 * 2 + 2);
+  assert_int_equal(w.p.side, UNET_SIDE);
+  memcpy(w.p.weights->data, golden(w.st, "weights"), UNET_C * sizeof(float));
+  compare(&w, UNET_N, (size_t)3 * UNET_PIXELS, tl_st_find(w.st, "targets")->data, compare_pixels);
 }
 
 static void test_basic(void **state) {
   (void)state;
-  compare(TL_SOURCE_DIR "/tests/golden/models/resnet-basic", 5 * 8 + 2);
+  compare_resnet(TL_SOURCE_DIR "/tests/golden/models/resnet-basic", 5 * 8 + 2);
 }
 
 static void test_bottleneck(void **state) {
   (void)state;
-  compare(TL_SOURCE_DIR "/tests/golden/models/resnet-bottleneck", 5 * 16 + 2);
+  compare_resnet(TL_SOURCE_DIR "/tests/golden/models/resnet-bottleneck", 5 * 16 + 2);
 }
 
 /* A stem that Hugging Face's class does not have: the file says so, and is read again. */

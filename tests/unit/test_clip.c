@@ -83,36 +83,28 @@ static int remove_all(void **state) {
 
 /* All settings of a run, in text[MOST]; how many they are. */
 static size_t keys(const char **text, const char *const *more, size_t n) {
-  static char dir[PATH], data[PATH + 16];
-  snprintf(dir, sizeof dir, "run.dir=%s", g_dir);
-  snprintf(data, sizeof data, "data.images=%s", g_list);
-  const char *const own[] = {dir,
-                             data,
-                             "objective.type=clip",
-                             "data.tokenizer=bytes",
-                             "data.val_fraction=0.3",
-                             "model.type=vit",
-                             "model.patch=4",
-                             "model.dim=16",
-                             "model.layers=1",
-                             "model.heads=2",
-                             "model.init_std=0.1",
-                             "objective.text_dim=16",
-                             "objective.text_layers=1",
-                             "objective.text_heads=2",
-                             "objective.projection=16",
-                             "objective.temperature=0.07",
-                             "train.batch=24",
-                             "train.steps=150",
-                             "optim.warmup=4",
-                             "optim.lr=1e-2",
-                             "run.log_every=1",
-                             "run.checkpoint_minutes=0",
-                             "run.dtype=f32"};
-  const size_t used = sizeof own / sizeof *own;
-  memcpy(text, own, sizeof own);
-  for (size_t i = 0; i < n; i++) text[used + i] = more[i];
-  return used + n;
+  static const char *const own[] = {"objective.type=clip",
+                                    "data.tokenizer=bytes",
+                                    "data.val_fraction=0.3",
+                                    "model.type=vit",
+                                    "model.patch=4",
+                                    "model.dim=16",
+                                    "model.layers=1",
+                                    "model.heads=2",
+                                    "model.init_std=0.1",
+                                    "objective.text_dim=16",
+                                    "objective.text_layers=1",
+                                    "objective.text_heads=2",
+                                    "objective.projection=16",
+                                    "objective.temperature=0.07",
+                                    "train.batch=24",
+                                    "train.steps=150",
+                                    "optim.warmup=4",
+                                    "optim.lr=1e-2",
+                                    "run.log_every=1",
+                                    "run.checkpoint_minutes=0",
+                                    "run.dtype=f32"};
+  return toy_settings(text, g_dir, g_list, own, sizeof own / sizeof *own, more, n);
 }
 
 static tl_config *settings(const char *const *more, size_t n) {

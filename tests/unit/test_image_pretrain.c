@@ -43,40 +43,32 @@ static int remove_all(void **state) {
 
 /* All settings of a run, in text[MOST]; how many they are. */
 static size_t keys(const char **text, const char *const *more, size_t n) {
-  static char dir[PATH], data[PATH + 16];
-  snprintf(dir, sizeof dir, "run.dir=%s", g_dir);
-  snprintf(data, sizeof data, "data.images=%s", g_pictures);
-  const char *const own[] = {dir,
-                             data,
-                             "data.val_fraction=0.2",
-                             "model.type=vit",
-                             "model.patch=4",
-                             "model.dim=16",
-                             "model.layers=2",
-                             "model.heads=2",
-                             "model.init_std=0.1",
-                             "model.depths=1,1",
-                             "model.widths=8,16",
-                             "objective.hidden=32",
-                             "objective.projection=16",
-                             "objective.teacher=0.9",
-                             "objective.mask_rate=0.75",
-                             "objective.decoder_dim=16",
-                             "objective.decoder_heads=2",
-                             "train.batch=16",
-                             "train.steps=60",
-                             "optim.warmup=4",
-                             "optim.lr=3e-3",
-                             "image.crop=pad",
-                             "image.pad=1",
-                             "image.flip=0.5",
-                             "run.log_every=1",
-                             "run.checkpoint_minutes=0",
-                             "run.dtype=f32"};
-  const size_t used = sizeof own / sizeof *own;
-  memcpy(text, own, sizeof own);
-  for (size_t i = 0; i < n; i++) text[used + i] = more[i];
-  return used + n;
+  static const char *const own[] = {"data.val_fraction=0.2",
+                                    "model.type=vit",
+                                    "model.patch=4",
+                                    "model.dim=16",
+                                    "model.layers=2",
+                                    "model.heads=2",
+                                    "model.init_std=0.1",
+                                    "model.depths=1,1",
+                                    "model.widths=8,16",
+                                    "objective.hidden=32",
+                                    "objective.projection=16",
+                                    "objective.teacher=0.9",
+                                    "objective.mask_rate=0.75",
+                                    "objective.decoder_dim=16",
+                                    "objective.decoder_heads=2",
+                                    "train.batch=16",
+                                    "train.steps=60",
+                                    "optim.warmup=4",
+                                    "optim.lr=3e-3",
+                                    "image.crop=pad",
+                                    "image.pad=1",
+                                    "image.flip=0.5",
+                                    "run.log_every=1",
+                                    "run.checkpoint_minutes=0",
+                                    "run.dtype=f32"};
+  return toy_settings(text, g_dir, g_pictures, own, sizeof own / sizeof *own, more, n);
 }
 
 static tl_config *settings(const char *const *more, size_t n) {

@@ -27,6 +27,19 @@ static int on_cancel(void *user) {
   return w->stop_after > 0 && w->step >= w->stop_after;
 }
 
+/* Settings of a run on pictures, in text: where they lie, the test's own, n more; how many. */
+static inline size_t toy_settings(const char **text, const char *run_dir, const char *pictures,
+                                  const char *const *own, size_t n_own, const char *const *more,
+                                  size_t n) {
+  static char place[2][1024];
+  snprintf(place[0], sizeof place[0], "run.dir=%s", run_dir);
+  snprintf(place[1], sizeof place[1], "data.images=%s", pictures);
+  for (int i = 0; i < 2; i++) *text++ = place[i];
+  for (size_t i = 0; i < n_own; i++) *text++ = own[i];
+  for (size_t i = 0; i < n; i++) *text++ = more[i];
+  return 2 + n_own + n;
+}
+
 /* A new run with these n settings, or on in run_dir (NULL: new); stop_after 0: to its end; loss:
  * see watcher. */
 static inline tl_train_result toy_run(tl_status want, const char *const *text, size_t n,
