@@ -69,11 +69,12 @@ static tl_status cifar_form_of(const char *path, size_t len, cifar_form *out, tl
 
 static tl_status cifar_rows(const char *path, const uint8_t *row, size_t n, const cifar_form *f,
                             int32_t *class, uint8_t *pixels, tl_err *err) {
+  const int last = f->classes - 1;
   for (size_t i = 0; i < n; i++, pixels += CIFAR_PIXELS) {
     class[i] = row[f->labels - 1];
-    if (class[i] >= f->classes)
+    if (class[i] > last)
       return tl_fail(err, TL_DATA, "%s: label %d of picture %zu; expected 0 to %d", path, class[i],
-                     i, f -> classes - 1);
+                     i, last);
     row += f->labels;
     for (size_t k = 0; k < 3; k++)
       for (size_t q = 0; q < CIFAR_PLANE; q++) pixels[q * 3 + k] = *row++;

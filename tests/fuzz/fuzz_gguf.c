@@ -53,6 +53,24 @@ static bool finish(tl_gguf_writer *w) {
   return ok && !import();
 }
 
+/* The kind of model, and its sizes: those of the tensors below. */
+static void put_sizes(tl_gguf_writer *w, const char *arch) {
+  static const struct {
+    const char *name;
+    uint32_t value;
+  } size[] = {{"embedding_length", 4},
+              {"block_count", 1},
+              {"context_length", 8},
+              {"feed_forward_length", 8},
+              {"attention.head_count", 2}};
+  char key[64];
+  tl_gguf_put_string(w, "general.architecture", arch);
+  for (size_t i = 0; i < sizeof size / sizeof *size; i++) {
+    snprintf(key, sizeof key, "%s.%s", arch, size[i].name);
+    tl_gguf_put_u32(w, key, size[i].value);
+  }
+}
+
 /* A gpt2 model of one block with a tokenizer of three tokens: bytes that it lacks are an error. */
 static bool write_model(void) {
   static const tensor tensors[] = {
@@ -67,12 +85,7 @@ static bool write_model(void) {
   static const char *const tokens[] = {"a", "b", "ab"}, *const merges[] = {"a b"};
   tl_gguf_writer *w = tl_gguf_writer_new();
   if (!w) return false;
-  tl_gguf_put_string(w, "general.architecture", "gpt2");
-  tl_gguf_put_u32(w, "gpt2.embedding_length", 4);
-  tl_gguf_put_u32(w, "gpt2.block_count", 1);
-  tl_gguf_put_u32(w, "gpt2.context_length", 8);
-  tl_gguf_put_u32(w, "gpt2.feed_forward_length", 8);
-  tl_gguf_put_u32(w, "gpt2.attention.head_count", 2);
+  put_sizes(w, "gpt2");
   tl_gguf_put_f32(w, "gpt2.attention.layer_norm_epsilon", 1e-5f);
   tl_gguf_put_string(w, "tokenizer.ggml.model", "gpt2");
   tl_gguf_put_string(w, "tokenizer.ggml.pre", "qwen2");
@@ -134,12 +147,7 @@ static bool write_llama(void) {
       {"output_norm.weight", 4, 0}};
   tl_gguf_writer *w = tl_gguf_writer_new();
   if (!w) return false;
-  tl_gguf_put_string(w, "general.architecture", "llama");
-  tl_gguf_put_u32(w, "llama.embedding_length", 4);
-  tl_gguf_put_u32(w, "llama.block_count", 1);
-  tl_gguf_put_u32(w, "llama.context_length", 8);
-  tl_gguf_put_u32(w, "llama.feed_forward_length", 8);
-  tl_gguf_put_u32(w, "llama.attention.head_count", 2);
+  put_sizes(w, "llama");
   tl_gguf_put_u32(w, "llama.attention.head_count_kv", 1);
   tl_gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
   put_llama_tokens(w);
