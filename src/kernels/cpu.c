@@ -74,8 +74,7 @@ static void init_rung(tl_kernels *k, tl_cpu_level rung) {
   case TL_CPU_AVX512BF16:
     tl_attn_init_avx512bf16(k->attn);
     tl_gemm_init_avx512bf16(k->gemm);
-    k->native_bf16 =
-        rung <= tl_cpu_detect() && tl_gemm_bf16_pays(&k->gemm[TL_F32], &k->gemm[TL_BF16]);
+    k->native_bf16 = tl_gemm_bf16_pays(&k->gemm[TL_F32], &k->gemm[TL_BF16]);
     break;
 #endif
   default:
@@ -83,8 +82,10 @@ static void init_rung(tl_kernels *k, tl_cpu_level rung) {
   }
 }
 
+/* A rung's init is compiled for its CPU like its kernels: above this CPU's level it must not run. */
 static void init_tables(void) {
-  for (int level = 0; level < TL_N_CPU_LEVELS; level++) {
+  const int best = (int)tl_cpu_detect();
+  for (int level = 0; level < TL_N_CPU_LEVELS && level <= best; level++) {
     tl_kernels *k = &tables[level];
     if (level > 0) *k = tables[level - 1];
     k->level = (tl_cpu_level)level;
