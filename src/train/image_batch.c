@@ -54,9 +54,11 @@ static tl_status load_picture(tl_image_feed *f, uint64_t seed, uint64_t position
 
 static void add_label(const tl_image_feed *f, uint64_t position, double share, float *t) {
   const tl_task_data *d = &f->o.data->records;
+  size_t record = tl_image_feed_record(f, position);
   double smoothing = d->label ? f->o.smoothing : 0, even = smoothing / (double)f->outputs;
+  if (f->o.class_weights) share *= (double)f->o.class_weights[d->label[record]];
   for (int64_t k = 0; k < f->outputs; k++) t[k] += (float)(share * even);
-  tl_image_target(d, tl_image_feed_record(f, position), (float)(share * (1 - smoothing)), t);
+  tl_image_target(d, record, (float)(share * (1 - smoothing)), t);
 }
 
 /* Sample i is mixed with the one as far from the other end, as that was before. */

@@ -17,7 +17,8 @@ typedef struct tl_image_feed_options {
   uint64_t seed;
   tl_augment augment;
   tl_mix mix;
-  double smoothing; /* of labels */
+  double smoothing;           /* of labels */
+  const float *class_weights; /* [classes] factors on a picture's loss; borrowed; NULL: all 1 */
   int64_t side; /* of the masks that are asked for; 0: labels. Pictures with masks are not mixed */
   int views;    /* above 0: of each picture so many, changed each by its own chance; no targets */
   tl_model_config model;

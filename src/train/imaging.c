@@ -21,6 +21,7 @@ typedef struct tl_image_run {
   tl_image_feed *feed;
   tl_image_batch *micro; /* [accum] */
   void *made_up[2];      /* pictures and targets of micro where there is no feed */
+  float *class_weights;  /* [classes] of whole pictures; NULL: all 1 */
   tl_scores scores;      /* of the last evaluation */
 } tl_image_run;
 
@@ -159,6 +160,30 @@ static tl_status set_plain(tl_trainer *t, tl_err *err) {
   return TL_OK;
 }
 
+/* Of whole pictures: by the inverse of each class's number, the mean over the pictures 1. */
+static tl_status weigh_classes(tl_trainer *t, tl_err *err) {
+  tl_image_run *r = t->image;
+  const tl_task_data *d = &r->train.pictures->records;
+  size_t n = r->train.records.n, outputs = (size_t)d->labels.n, present = 0;
+  if (strcmp(t->cfg->image.class_weights, "balanced")) return TL_OK;
+  if (has_masks(r))
+    return tl_mask_balance(r->train.pictures, r->train.index, n, (int)outputs,
+                           r->graph.weights->data, err);
+  if (!d->label || t->model->arch->classify)
+    return tl_fail(
+        err, TL_CONFIG,
+        "image.class_weights=balanced is for one class a picture with a softmax, and for "
+        "masks; not for task.type %s with model.type %s",
+        t->cfg->task.type, t->model->arch->name);
+  float *w = r->class_weights = calloc(outputs, sizeof *w);
+  if (!w) return tl_fail(err, TL_NOMEM, "pictures: out of memory");
+  for (size_t i = 0; i < n; i++) w[d->label[r->train.index[i]]]++;
+  for (size_t c = 0; c < outputs; c++) present += w[c] > 0;
+  for (size_t c = 0; c < outputs; c++)
+    if (w[c] > 0) w[c] = (float)((double)n / ((double)present * (double)w[c]));
+  return TL_OK;
+}
+
 static tl_status make_feed(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_image_run *r = t->image;
@@ -170,6 +195,7 @@ static tl_status make_feed(tl_trainer *t, tl_err *err) {
                              .seed = (uint64_t)c->run.seed,
                              .mix = {c->image.mixup, c->image.cutmix},
                              .smoothing = c->task.label_smoothing,
+                             .class_weights = r->class_weights,
                              .side = r->graph.side,
                              .model = t->model->c};
   tl_augment_from(c, r->plain.size, r->plain.channels, true, &o.augment);
@@ -207,10 +233,8 @@ static tl_status init(tl_trainer *t, tl_err *err) {
   TL_TRY(read_data(t, err));
   TL_TRY(make_model(t, err));
   TL_TRY(set_plain(t, err));
+  TL_TRY(weigh_classes(t, err));
   TL_TRY(make_feed(t, err));
-  if (has_masks(r) && !strcmp(c->image.class_weights, "balanced"))
-    TL_TRY(tl_mask_balance(r->train.pictures, r->train.index, r->train.records.n,
-                           r->train.records.labels.n, r->graph.weights->data, err));
   t->g = r->graph.g;
   t->val_ready = r->valid.records.n > 0;
   tl_finetune_plan(t, (int64_t)r->train.records.n);
@@ -363,6 +387,7 @@ static void release(tl_trainer *t) {
     tl_part_free(&r->test);
   }
   for (int i = 0; i < 3; i++) tl_image_data_free(&r->file[i]);
+  free(r->class_weights);
   free(r->micro);
   for (int i = 0; i < 2; i++) free(r->made_up[i]);
   free(r);

@@ -162,6 +162,18 @@ check 0 finetune --task image_classify --data $idx $tiny train.steps=2 image.cla
 check 65 finetune --task image_classify --data $idx $tiny train.steps=2 image.classes=lying
 holds err 'class "1" is not one of'
 
+# --- weights of classes: of one and the same picture, five times as often the one as the other
+{ echo path,label; for i in 0 1 2 3 4; do echo train/0/000.png,0; done; echo train/0/000.png,1; } > rare.csv
+one=$model
+for weights in none balanced; do
+  learn "rare-$weights" 100 rare.csv task.valid_fraction=0 image.class_weights=$weights train.batch=6
+  check 0 predict "$model" --data rare.csv --json
+  number out 1 > "rare-$weights.1"
+done
+model=$one
+awk '{ exit !($1 > 0.12 && $1 < 0.22) }' rare-none.1 || fail "rare class: $(cat rare-none.1), not 1/6"
+awk '{ exit !($1 > 0.45 && $1 < 0.55) }' rare-balanced.1 || fail "balanced rare class: $(cat rare-balanced.1), not 1/2"
+
 # --- any number of classes: what lies, what stands, and what every picture has
 { echo path,label; for c in 0 1; do for f in train/$c/*; do echo "$f,bars;kind$c"; done; done; } > several.csv
 { echo path,label; for c in 0 1; do for f in test/$c/*; do echo "$f,\"kind$c; bars\""; done; done; } > several.test.csv
@@ -169,6 +181,9 @@ holds err 'class "1" is not one of'
 check 0 finetune --task image_multilabel --data several.csv --test several.test.csv $tiny train.steps=150 \
   run.name=several --json
 holds out '"f1_micro","value":1[,.]'
+# shellcheck disable=SC2086
+check 78 finetune --task image_multilabel --data several.csv $tiny image.class_weights=balanced train.steps=3
+holds err 'class_weights=balanced is for one class a picture'
 one=$model
 model=$(echo runs/several-*/model)
 holds "$model/config.json" multi_label_classification
