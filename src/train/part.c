@@ -57,8 +57,10 @@ static tl_image_options read_options(const tl_config *c) {
 
 tl_status tl_part_read_unlabelled(const tl_config *c, const char *path, tl_image_data *out,
                                   tl_err *err) {
+  const tl_mask_options masks = {.void_id = (int32_t)c->image.void_id};
   tl_image_options o = read_options(c);
   o.unlabelled = true;
+  if (!strcmp(c->task.type, "image_segment")) o.masks = &masks;
   return tl_image_read(path, &o, out, err);
 }
 
