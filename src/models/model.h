@@ -287,6 +287,9 @@ tl_status tl_model_require(const tl_model *m, const char *dir, const tl_param *p
  * the body prefix). A body parameter that is missing or has another shape is an error (DATA);
  * `extras` of task heads may be absent and keep their values. */
 tl_status tl_model_read_weights(tl_model *m, const char *dir, tl_err *err);
+/* The same for the start of a fine-tuning: what a head has in another size (other classes) keeps its
+ * values, and *new_head says so. */
+tl_status tl_model_start_weights(tl_model *m, const char *dir, bool *new_head, tl_err *err);
 /* Takes out the adapter that a model read by tl_model_read_weights has, and applies another one
  * (NULL: none). base and adapter are folders. After an error the weights must not be used. */
 tl_status tl_model_switch(tl_model *m, const char *base, const char *adapter, tl_err *err);

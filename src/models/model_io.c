@@ -437,7 +437,8 @@ static tl_status keep_origin(tl_model *m, const char *dir, tl_err *err) {
   return s;
 }
 
-static tl_status read_base(tl_model *m, const char *dir, tl_err *err) {
+/* new_head: NULL, or to be set where parts of a head are of another size and keep their values. */
+static tl_status read_base(tl_model *m, const char *dir, bool *new_head, tl_err *err) {
   tl_st *st = NULL;
   TL_TRY(keep_origin(m, dir, err));
   TL_TRY(tl_st_open(dir, &st, err));
@@ -448,6 +449,10 @@ static tl_status read_base(tl_model *m, const char *dir, tl_err *err) {
     bool done = false;
     if (t && m->arch->fit && !same_shape(p, t)) s = m->arch->fit(m, p, t, &done, err);
     if (done || s != TL_OK) continue;
+    if (new_head && t && !is_body(m, p) && !same_shape(p, t)) {
+      *new_head = true;
+      continue;
+    }
     s = check_tensor(m, p, t, dir, err);
     if (s == TL_OK && t) s = tl_st_read_f32(t, p->data, err);
   }
@@ -477,19 +482,24 @@ static tl_status view_weights(tl_model *m, const char *dir, tl_err *err) {
 }
 
 /* Base and adapter of a model's name. */
-static tl_status read_place(tl_model *m, const char *name, bool view, tl_err *err) {
+static tl_status read_place(tl_model *m, const char *name, bool view, bool *new_head, tl_err *err) {
   tl_model_place p;
   TL_TRY(tl_model_locate(name, &p, err));
   tl_status s = tl_gguf_is_file(p.base) ? tl_gguf_read_weights(m, p.base, false, err)
                 : view                  ? view_weights(m, p.base, err)
-                                        : read_base(m, p.base, err);
+                                        : read_base(m, p.base, new_head, err);
   if (s == TL_OK && p.adapter) s = tl_lora_apply(m, p.adapter, err);
   tl_model_place_free(&p);
   return s;
 }
 
 tl_status tl_model_read_weights(tl_model *m, const char *dir, tl_err *err) {
-  return read_place(m, dir, false, err);
+  return read_place(m, dir, false, NULL, err);
+}
+
+tl_status tl_model_start_weights(tl_model *m, const char *dir, bool *new_head, tl_err *err) {
+  *new_head = false;
+  return read_place(m, dir, false, new_head, err);
 }
 
 tl_status tl_model_switch(tl_model *m, const char *base, const char *adapter, tl_err *err) {
@@ -534,7 +544,7 @@ tl_status tl_model_load(const char *dir, bool with_grads, tl_model **out, tl_err
   tl_model *m = NULL;
   TL_TRY(with_grads ? tl_model_new(&c, 0, true, &m, err)
                     : tl_model_alloc(&c, false, NULL, NULL, &m, err));
-  tl_status s = read_place(m, dir, !with_grads, err);
+  tl_status s = read_place(m, dir, !with_grads, NULL, err);
   if (s != TL_OK) {
     tl_model_free(m);
     return s;

@@ -156,6 +156,18 @@ tl_status tl_finetune_config(tl_trainer *t, tl_model_config *mc, tl_err *err) {
   return TL_OK;
 }
 
+tl_status tl_finetune_weights(tl_trainer *t, tl_err *err) {
+  const tl_config *c = t->cfg;
+  bool new_head = false;
+  if (!*c->task.from || c->task.random) return TL_OK;
+  TL_TRY(tl_model_start_weights(t->model, c->task.from, &new_head, err));
+  if (new_head)
+    tl_trainer_note(t, "head",
+                    "%s has a head for other classes; this one begins with random weights",
+                    c->task.from);
+  return TL_OK;
+}
+
 static tl_status warm_start(tl_trainer *t, tl_err *err) {
   const tl_config *c = t->cfg;
   tl_warm_start o = {c->task.encoder_from, c->task.decoder_from};
@@ -197,7 +209,7 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
     return tl_fail(err, TL_CONFIG, "task.type prompt needs a decoder (gpt2, llama), not %s",
                    arch->name);
   TL_TRY(warm_start(t, err));
-  if (*c->task.from && !c->task.random) TL_TRY(tl_model_read_weights(t->model, c->task.from, err));
+  TL_TRY(tl_finetune_weights(t, err));
   tl_adapt_begin(t->model);
   return TL_OK;
 }

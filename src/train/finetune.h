@@ -13,6 +13,9 @@ tl_status tl_finetune_read(const tl_config *c, const char *path, const tl_labels
 tl_status tl_finetune_tokenizer(tl_trainer *t, tl_err *err);
 /* Of the model to begin from, with the dropout of the task. */
 tl_status tl_finetune_config(tl_trainer *t, tl_model_config *mc, tl_err *err);
+/* Those of task.from into t->model, unless random ones are asked for; says so where its head is for
+ * other classes and a new one begins. */
+tl_status tl_finetune_weights(tl_trainer *t, tl_err *err);
 /* What becomes of the finished model's updates: see trainer.h, lora. task: peft's task_type. */
 tl_status tl_finetune_end(tl_trainer *t, const tl_adapt_options *o, const char *task, tl_err *err);
 /* The records of d in a fair order: the first become *train, and the last, unless there is a file

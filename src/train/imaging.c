@@ -139,7 +139,7 @@ static tl_status make_model(tl_trainer *t, tl_err *err) {
                             .extra = adapt,
                             .user = &r->adapt};
   TL_TRY(tl_model_new_task(&mc, &o, (uint64_t)c->run.seed, true, &t->model, err));
-  if (*c->task.from && !c->task.random) TL_TRY(tl_model_read_weights(t->model, c->task.from, err));
+  TL_TRY(tl_finetune_weights(t, err));
   tl_adapt_begin(t->model);
   return tl_image_graph_new(t->ctx, t->model, tl_kernels_dtype(t->ctx->k, c->run.dtype),
                             c->train.batch, true, &r->graph, err);

@@ -210,6 +210,7 @@ static tl_status evaluate(tl_trainer *t, tl_eval_result *r, tl_err *err) {
   if (better && t->learner->keeps_best) s = tl_trainer_save_best(t, err);
   tl_optim_swap_ema(t->optim);
   if (s != TL_OK) return s;
+  t->s.evaluated = t->s.step;
   t->s.val_loss = r->loss;
   if (better) {
     t->s.best = r->criterion;
@@ -290,27 +291,40 @@ static tl_status finish(tl_trainer *t, tl_train_result *r, tl_err *err) {
   return s;
 }
 
+/* Says how a run goes on whose state is saved. */
+static tl_status say_stopped(tl_trainer *t, tl_err *err) {
+  return tl_fail(err, TL_PREEMPTED, "stopped at step %lld; go on with: tilth resume %s",
+                 (long long)t->s.step, tl_run_dir(t->run));
+}
+
+/* A request to stop, also one that came in the middle of an evaluation: a resumed run begins with
+ * it. */
+static tl_status stop(tl_trainer *t, tl_err *err) {
+  if (!t->run) return tl_fail(err, TL_PREEMPTED, "stopped by request");
+  TL_TRY(save_or_warn(t, true, err));
+  return say_stopped(t, err);
+}
+
 tl_status tl_trainer_run(tl_trainer *t, tl_train_result *r, tl_err *err) {
   t->started = tl_now() - t->s.seconds;
   t->last_saved = tl_now();
   meter m = {tl_now(), t->s.flops, t->s.tokens};
   tl_step_stats st = {0};
   int64_t first = t->s.step + 1;
-  while (t->s.steps == 0 || t->s.step < t->s.steps) {
+  bool missed = t->s.step > 0 && t->s.evaluated != t->s.step && eval_due(t); /* stopped in it */
+  tl_status s = missed ? evaluate_step(t, err) : TL_OK;
+  while (s == TL_OK && (t->s.steps == 0 || t->s.step < t->s.steps)) {
     TL_TRY(tl_trainer_step(t, &st, err));
     t->loss = st.loss;
     plan_by_time(t);
     bool last = t->s.step == t->s.steps;
     if (due(t->s.step, t->cfg->run.log_every) || t->s.step == first || last)
       TL_TRY(log_step(t, &st, &m, err));
-    if (eval_due(t)) TL_TRY(evaluate_step(t, err));
-    if (!last && save_due(t)) TL_TRY(save_or_warn(t, false, err));
-    if (tl_ctx_cancelled(t->ctx)) {
-      if (!t->run) return tl_fail(err, TL_PREEMPTED, "stopped by request");
-      TL_TRY(save_or_warn(t, true, err));
-      return tl_fail(err, TL_PREEMPTED, "stopped at step %lld; go on with: tilth resume %s",
-                     (long long)t->s.step, tl_run_dir(t->run));
-    }
+    if (eval_due(t)) s = evaluate_step(t, err);
+    if (s == TL_OK && !last && save_due(t)) TL_TRY(save_or_warn(t, false, err));
+    if (s == TL_OK && tl_ctx_cancelled(t->ctx)) s = TL_PREEMPTED;
   }
-  return finish(t, r, err);
+  if (s == TL_PREEMPTED) return stop(t, err);
+  if (s == TL_OK) s = finish(t, r, err);
+  return s == TL_PREEMPTED && t->run ? say_stopped(t, err) : s;
 }

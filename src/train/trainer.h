@@ -26,7 +26,7 @@ typedef struct tl_train_state {
   double seconds, flops;
   double val_loss, best_val_loss; /* of the last and of the best evaluation */
   double best;                    /* its criterion (tl_eval_result), NaN before the first */
-  int64_t best_step;
+  int64_t best_step, evaluated; /* steps of the best and of the last evaluation */
 } tl_train_state;
 
 /* The last good state in memory, for rollbacks. */

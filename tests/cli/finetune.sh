@@ -121,6 +121,18 @@ check 0 merge "$decoder" "$a" --out merged
 grep -q '{{ kept }}' merged/tokenizer_config.json || fail "merge: no chat_template"
 check 0 predict merged --data classify.tsv --json --dtype f32
 cmp -s out alone || fail "predict: the merged model differs from base and adapter"
+# From one set of classes to another: the body stays, the head begins anew.
+{ cat classify.tsv; sed 's/^[a-z]*\t/dusk\t/' classify.tsv.body | head -20; } > dusk.tsv
+check 0 finetune --from merged --task classify --data dusk.tsv --valid dusk.tsv train.steps=2 train.batch=4 task.max_len=48 \
+  adapt.method=probe optim.lr=1e-9 run.name=dusk
+holds err 'merged has a head for other classes'
+new=$(echo runs/dusk-*/model)
+check 0 embed merged --data text.txt -o old.npy
+check 0 embed "$new" --data text.txt -o new.npy
+cmp -s old.npy new.npy || fail "other classes: the body has changed"
+check 0 predict "$new" --data dusk.tsv
+check 0 finetune --from merged --task classify --data classify.tsv train.steps=2 train.batch=4 task.max_len=48
+grep -q 'other classes' err && fail "the same classes, and a new head"
 check 78 merge "$decoder" --out twice
 holds err 'nothing to merge'
 check 78 predict "$seq2seq" --adapter "$a" --data classify.tsv

@@ -60,6 +60,7 @@ static keys tiny(const char *name) {
 /* What a run is told from outside: where to stop, and a pipe that hears of every step. */
 typedef struct watcher {
   int64_t stop_after, step; /* stop_after 0: never */
+  int64_t first;            /* step that was heard of first */
   int pipe;                 /* -1: none */
   double first_loss;
 } watcher;
@@ -68,6 +69,7 @@ static void on_progress(void *user, const tl_progress *p) {
   watcher *w = user;
   if (p->note) return;
   w->step = p->step;
+  if (!w->first) w->first = p->step;
   if (p->step == 1) w->first_loss = p->loss;
   if (w->pipe >= 0 && write(w->pipe, "s", 1) != 1) _exit(3);
 }
@@ -194,8 +196,14 @@ static void resumed_runs_are_the_same(void **state) {
     watcher w = {.stop_after = 10, .pipe = -1};
     tl_train_result half = must(TL_PREEMPTED, &k, NULL, 2, &w);
     assert_int_equal(half.steps, 10);
-    tl_train_result whole = must(TL_OK, NULL, half.run_dir, 2, NULL);
+    /* The request came before the evaluation of this step: that must not cost the steps, and the
+     * resumed run makes up for it. */
+    watcher later = {.pipe = -1};
+    tl_train_result whole = must(TL_OK, NULL, half.run_dir, 2, &later);
+    assert_int_equal(later.first, 11);
     assert_int_equal(whole.steps, 20);
+    assert_int_equal(whole.best_step, straight.best_step);
+    assert_true(whole.best_val_loss == straight.best_val_loss);
     assert_int_equal(whole.tokens, straight.tokens);
     assert_same_weights(straight.run_dir, whole.run_dir);
   }
