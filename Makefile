@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 MINUTES ?= 10
 PREFIX ?= /usr/local
 
-.PHONY: help deps build install docs quickstart quickstart-images check check-long check-interop bench bench-peers format format-check asan ubsan tsan clean
+.PHONY: help deps test-deps build install docs quickstart quickstart-images check check-long check-interop bench bench-peers format format-check asan ubsan tsan clean
 
 help:
 	@echo "make build        build $(BUILD)/tilth"
@@ -20,6 +20,9 @@ help:
 
 deps:
 	@scripts/install-deps.sh
+
+test-deps:
+	@scripts/install-deps.sh tests
 
 build: deps
 	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release > $(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
@@ -41,10 +44,10 @@ quickstart: build
 quickstart-images: build
 	@TILTH=$(BUILD)/tilth MINUTES=$(if $(filter file,$(origin MINUTES)),8,$(MINUTES)) scripts/quickstart-images.sh
 
-check: build
+check: test-deps build
 	@BUILD=$(BUILD) JOBS=$(JOBS) scripts/check.sh
 
-check-long: build
+check-long: test-deps build
 	@BUILD=$(BUILD) JOBS=$(JOBS) TILTH_LONG=1 scripts/check.sh
 
 check-interop: build

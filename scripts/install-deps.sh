@@ -1,8 +1,8 @@
 #!/bin/sh
-# usage: scripts/install-deps.sh
+# usage: scripts/install-deps.sh [tests]
 # Sees to it that the packages needed to build and test tilth on Debian are there. Installs what is
-# missing when run as root; otherwise names it and the command, and exits with 69. What only the test of
-# the Python package needs is installed by root, too, but not asked for.
+# missing when run as root; otherwise names it and the command, and exits with 69. With `tests` root
+# installs what single tests need besides (others are not asked for it, and these tests are skipped).
 set -eu
 
 packages="gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libyaml-dev libutf8proc-dev
@@ -10,7 +10,7 @@ packages="gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libyaml-dev 
 
 command -v dpkg-query > /dev/null || { echo "install-deps: not a Debian system; needed are: $packages" >&2; exit 69; }
 missing=
-[ "$(id -u)" -ne 0 ] || packages="$packages python3-numpy"
+if [ "$(id -u)" -eq 0 ] && [ "${1:-}" = tests ]; then packages="$packages python3-numpy valgrind"; fi
 for p in $packages; do
   # pkgconf provides pkg-config under another name; the tool itself is what counts.
   [ "$p" = pkg-config ] && command -v pkg-config > /dev/null && continue
