@@ -119,24 +119,30 @@ class Bench:
 
     def summary(self, name):
         row, results = self.table["experiments"][name], self.results()
-        lines = [f"**{name}**: {row['title']}; {row['metric']} on the test, mean of the seeds ± 95 % interval (t)", "",
-                 "| arm | " + row["metric"] + " | seeds | trained parameters | minutes a run |", "|---|---|---|---|---|"]
+        metrics = row["metric"].split(",")
+        lines = [f"**{name}**: {row['title']}; on the test, mean of the seeds ± 95 % interval (t)", "",
+                 "| arm | " + "".join(f"{m} | each seed | " for m in metrics) + "trained parameters | minutes a run |",
+                 "|---|" + "---|---|" * len(metrics) + "---|---|"]
         for arm in row["arms"]:
             found = [results[k] for k in (f"{name} / {arm} / {s}" for s in range(1, row.get("seeds", 3) + 1)) if k in results]
             if not found:
                 continue
-            part = row.get("part", "test")
-            values = [r["task"][part][row["metric"]]["value"] * row.get("times", 100) for r in found]
-            mean = sum(values) / len(values)
-            half = float("nan")
-            if len(values) > 1:
-                deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
-                half = T95[len(values) - 1] * deviation / math.sqrt(len(values))
-            each = ", ".join(f"{v:.2f}" for v in values)
+            cells = ""
+            for metric in metrics:
+                values = [r["task"][row.get("part", "test")][metric]["value"] * row.get("times", 100) for r in found]
+                cells += f"{self.interval(values)} | {', '.join(f'{v:.2f}' for v in values)} | "
             trained, all_ = found[0]["task"]["trained"], found[0]["parameters"]
             minutes = sum(r["seconds"] for r in found) / len(found) / 60
-            lines.append(f"| {arm} | {mean:.2f} ± {half:.2f} | {each} | {trained:,} of {all_:,} ({100 * trained / all_:.1f} %) | {minutes:.1f} |")
+            lines.append(f"| {arm} | {cells}{trained:,} of {all_:,} ({100 * trained / all_:.1f} %) | {minutes:.1f} |")
         return "\n".join(lines) + "\n"
+
+    @staticmethod
+    def interval(values):
+        mean, half = sum(values) / len(values), float("nan")
+        if len(values) > 1:
+            deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+            half = T95[len(values) - 1] * deviation / math.sqrt(len(values))
+        return f"{mean:.2f} ± {half:.2f}"
 
 
 def main():

@@ -24,6 +24,7 @@ typedef struct tl_progress {
   double peak;         /* flops_per_s as a part of the measured peak; NaN if not measured */
   double seconds, eta; /* since the start of the run; left (NaN if not known) */
   const char *note; /* an event to be shown (checkpoint, spike); NULL for a plain progress line */
+  int warning;      /* 1: the note is to be seen by those who want no others, too; else 0 */
 } tl_progress;
 
 /* Called every run.log_every steps and for events. */

@@ -81,6 +81,7 @@ typedef struct tl_progress {
   double peak;
   double seconds, eta;
   const char *note;
+  int warning;
 } tl_progress;
 typedef void (*tl_progress_fn)(void *user, const tl_progress *p);
 typedef struct tl_train_options {

@@ -108,6 +108,10 @@ check 0 probe "$model" --data train --test broken --bad skip --baselines none --
 # shellcheck disable=SC2086
 check 0 finetune --task image_classify --data broken $tiny train.steps=3 image.bad=skip run.name=skip
 holds err '2 broken pictures were left out'
+# shellcheck disable=SC2086
+check 0 finetune -q --task image_classify --data broken $tiny train.steps=3 image.bad=skip run.name=skip
+holds err 'warning: .*2 broken pictures were left out'
+grep -q loss err && fail "-q shows more than warnings: $(cat err)"
 check 2 predict "$model" --data broken --bad ignore
 holds err 'stop or skip'
 head -c 1000 train.tar > cut.tar
