@@ -8,15 +8,12 @@
 static int64_t min64(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
-static int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 /* --- packing ------------------------------------------------------------------------------- */
 
 size_t tl_gemm_packed_bytes(const tl_kernels *k, tl_dtype dt, int64_t K, int64_t N) {
   const tl_gemm_kernels *g = &k->gemm[dt];
-  return (size_t)(ceil_div(N, g->nr) * g->nr * tl_gemm_round_k(g, K) * tl_gemm_elem(g));
+  return (size_t)(tl_ceil_div(N, g->nr) * g->nr * tl_gemm_round_k(g, K) * tl_gemm_elem(g));
 }
 
 /* What one packing task handles: rows of k and panels. A task reads long stretches of memory along
@@ -54,7 +51,7 @@ static void pack_panel(const pack_job *job, int64_t panel, int64_t r0, int64_t r
   (a->trans ? impl->pack_cols : impl->pack_rows)(a->src_dt, src, a->ld, r1 - r0, c1 - c0, g->nr,
                                                  dst);
   if (c1 == a->N && c1 < (panel + 1) * g->nr)
-    zero_columns(g, base, c1 - panel * g->nr, k / g->k_group, ceil_div(a->k0 + r1, g->k_group));
+    zero_columns(g, base, c1 - panel * g->nr, k / g->k_group, tl_ceil_div(a->k0 + r1, g->k_group));
 }
 
 static void pack_task(void *arg, int64_t task, int worker) {
@@ -70,11 +67,11 @@ void tl_gemm_pack(tl_ctx *ctx, const tl_gemm_pack_args *a) {
   if (a->rows <= 0 || a->cols <= 0) return;
   const tl_gemm_kernels *g = &ctx->k->gemm[a->dt];
   pack_job job = {.g = g, .a = *a, .first_panel = a->n0 / g->nr};
-  job.panels = ceil_div(a->n0 + a->cols, g->nr) - job.first_panel;
+  job.panels = tl_ceil_div(a->n0 + a->cols, g->nr) - job.first_panel;
   job.rows = a->trans ? PACK_K : PACK_ROWS;
   job.panels_per_task = a->trans ? 1 : PACK_PANELS;
-  job.row_tasks = ceil_div(a->rows, job.rows);
-  tl_parallel(ctx->pool, job.row_tasks * ceil_div(job.panels, job.panels_per_task), pack_task,
+  job.row_tasks = tl_ceil_div(a->rows, job.rows);
+  tl_parallel(ctx->pool, job.row_tasks * tl_ceil_div(job.panels, job.panels_per_task), pack_task,
               &job);
 }
 
@@ -103,7 +100,7 @@ void tl_gemm_pack_here(const tl_kernels *k, const tl_gemm_pack_args *a, bool str
   if (a->rows <= 0 || a->cols <= 0) return;
   pack_job job = {.g = &k->gemm[a->dt], .a = *a};
   int64_t nr = job.g->nr, end = a->n0 + a->cols;
-  for (int64_t p = a->n0 / nr; p < ceil_div(end, nr); p++) {
+  for (int64_t p = a->n0 / nr; p < tl_ceil_div(end, nr); p++) {
     if (stream && p * nr >= a->n0 && (p + 1) * nr <= end)
       stream_panel(k, &job, p);
     else
@@ -127,7 +124,7 @@ typedef struct gemm_job {
 
 /* n cut into `tiles` of equal size, up to one unit. */
 static int64_t even_tile(int64_t n, int64_t unit, int64_t tiles) {
-  return ceil_div(ceil_div(n, unit), tiles) * unit;
+  return tl_ceil_div(tl_ceil_div(n, unit), tiles) * unit;
 }
 
 typedef struct tile_size {
@@ -149,10 +146,10 @@ static void choose_tiles(gemm_job *job) {
       (keeps_a ? TASKS_PER_THREAD / 2 : TASKS_PER_THREAD) * (int64_t)tl_ctx_threads(job->ctx);
   for (int i = 0; i < SIZES; i++) {
     tile_size s = (keeps_a ? wide : sizes)[i];
-    job->mc = even_tile(a->M, job->g->mr, ceil_div(a->M, s.mc));
-    job->nc = even_tile(a->N, job->g->nr, ceil_div(a->N, s.nc));
-    job->m_tiles = ceil_div(a->M, job->mc);
-    job->n_tiles = ceil_div(a->N, job->nc);
+    job->mc = even_tile(a->M, job->g->mr, tl_ceil_div(a->M, s.mc));
+    job->nc = even_tile(a->N, job->g->nr, tl_ceil_div(a->N, s.nc));
+    job->m_tiles = tl_ceil_div(a->M, job->mc);
+    job->n_tiles = tl_ceil_div(a->N, job->nc);
     if (job->m_tiles * job->n_tiles >= wanted) break;
   }
 }
@@ -160,13 +157,12 @@ static void choose_tiles(gemm_job *job) {
 static gemm_job make_job(tl_ctx *ctx, const tl_gemm_args *a) {
   gemm_job job = {.a = *a, .ctx = ctx, .g = &ctx->k->gemm[a->dt], .row = &ctx->k->row};
   const tl_gemm_kernels *g = job.g;
-  job.k_blocks = ceil_div(a->K, g->kc);
+  job.k_blocks = tl_ceil_div(a->K, g->kc);
   if (job.k_blocks < 1) job.k_blocks = 1;
-  job.kc = tl_gemm_round_k(g, ceil_div(a->K, job.k_blocks));
+  job.kc = tl_gemm_round_k(g, tl_ceil_div(a->K, job.k_blocks));
   /* The kernels read A as it is when it is row-major with panel elements. */
   job.pack_a = a->a_trans || (int64_t)tl_dtype_size(a->dt) != tl_gemm_elem(g);
-  job.direct = a->c_dt == TL_F32 && (a->alpha == 0 || a->alpha == 1) && !a->bias && !a->pre_act &&
-               a->act == TL_ACT_NONE && !a->residual;
+  job.direct = tl_gemm_is_plain(a);
   job.stream = a->stream && job.direct && !a->add && job.k_blocks == 1 &&
                tl_gemm_impl_of(g)->fence && ((uintptr_t)a->c | (uintptr_t)(a->ldc * 4)) % 64 == 0;
   choose_tiles(&job);
@@ -288,6 +284,7 @@ static void gemm_task(void *arg, int64_t task, int worker) {
 }
 
 size_t tl_gemm_work_bytes(const tl_ctx *ctx, const tl_gemm_args *a) {
+  if (tl_gemm_is_sliced(a)) return tl_gemm_slices_bytes(ctx, a);
   return a->b_packed ? 0 : tl_gemm_packed_bytes(ctx->k, a->dt, a->K, a->N);
 }
 
@@ -306,6 +303,10 @@ static tl_gemm_pack_args pack_of_b(const tl_gemm_args *a, void *packed) {
 
 void tl_gemm(tl_ctx *ctx, const tl_gemm_args *a) {
   if (a->M <= 0 || a->N <= 0) return;
+  if (tl_gemm_is_sliced(a)) {
+    tl_gemm_sliced(ctx, a);
+    return;
+  }
   gemm_job job = make_job(ctx, a);
   if (!a->b_packed) {
     tl_gemm_pack_args p = pack_of_b(a, a->work);
@@ -331,8 +332,8 @@ static size_t round_64(size_t n) {
 
 size_t tl_gemm_batched_work_bytes(const tl_ctx *ctx, const tl_gemm_args *a,
                                   const tl_gemm_batch *batch) {
-  size_t one = round_64(tl_gemm_packed_bytes(ctx->k, a->dt, a->K, a->N));
-  return one_task_per_matrix(ctx, batch) ? one * (size_t)tl_ctx_threads(ctx) : one;
+  if (!one_task_per_matrix(ctx, batch)) return tl_gemm_work_bytes(ctx, a);
+  return round_64(tl_gemm_packed_bytes(ctx->k, a->dt, a->K, a->N)) * (size_t)tl_ctx_threads(ctx);
 }
 
 /* source: room for the matrix's own, where A has one. */
@@ -368,7 +369,7 @@ static void batch_task(void *arg, int64_t task, int worker) {
       (char *)job.a.work +
       (size_t)worker * round_64(tl_gemm_packed_bytes(ctx->k, job.a.dt, job.a.K, job.a.N));
   pack_job pack = {.g = job.g, .a = pack_of_b(&job.a, packed)};
-  for (int64_t p = 0; p < ceil_div(job.a.N, job.g->nr); p++)
+  for (int64_t p = 0; p < tl_ceil_div(job.a.N, job.g->nr); p++)
     if (job.a.K > 0) pack_panel(&pack, p, 0, job.a.K);
   job.a.b_packed = packed;
   for (int64_t t = 0; t < job.m_tiles * job.n_tiles; t++) gemm_task(&job, t, worker);
@@ -387,8 +388,8 @@ void tl_gemm_batched(tl_ctx *ctx, const tl_gemm_args *a, const tl_gemm_batch *ba
   batch_job job = {make_job(ctx, a), batch};
   job.gemm.mc = TL_GEMM_MC;
   job.gemm.nc = TL_GEMM_NC;
-  job.gemm.m_tiles = ceil_div(a->M, TL_GEMM_MC);
-  job.gemm.n_tiles = ceil_div(a->N, TL_GEMM_NC);
+  job.gemm.m_tiles = tl_ceil_div(a->M, TL_GEMM_MC);
+  job.gemm.n_tiles = tl_ceil_div(a->N, TL_GEMM_NC);
   tl_parallel(ctx->pool, batch->count, batch_task, &job);
 }
 

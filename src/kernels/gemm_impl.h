@@ -64,6 +64,14 @@ struct tl_gemm_impl {
 static inline const struct tl_gemm_impl *tl_gemm_impl_of(const tl_gemm_kernels *k) {
   return k->impl;
 }
+static inline int64_t tl_ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+/* The sums are C as they are: f32, and nothing follows them. */
+static inline bool tl_gemm_is_plain(const tl_gemm_args *a) {
+  return a->c_dt == TL_F32 && (a->alpha == 0 || a->alpha == 1) && !a->bias && !a->pre_act &&
+         a->act == TL_ACT_NONE && !a->residual;
+}
 /* Bytes of a panel element. */
 static inline int64_t tl_gemm_elem(const tl_gemm_kernels *k) {
   return k->k_group == 2 ? 2 : 4;
@@ -72,5 +80,11 @@ static inline int64_t tl_gemm_elem(const tl_gemm_kernels *k) {
 static inline int64_t tl_gemm_round_k(const tl_gemm_kernels *k, int64_t K) {
   return (K + k->k_group - 1) / k->k_group * k->k_group;
 }
+
+/* gemm_slices.c: products that go another way than by packing all of B first; the result depends on
+ * the shape alone. */
+bool tl_gemm_is_sliced(const tl_gemm_args *a);
+size_t tl_gemm_slices_bytes(const tl_ctx *ctx, const tl_gemm_args *a);
+void tl_gemm_sliced(tl_ctx *ctx, const tl_gemm_args *a);
 
 #endif

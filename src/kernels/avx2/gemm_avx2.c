@@ -71,6 +71,10 @@ static void pack_rows(tl_dtype src_dt, const void *src, int64_t ld, int64_t rows
     float *d = (float *)dst + k * width;
     int64_t c = 0;
     for (; c + 8 <= cols; c += 8) _mm256_storeu_ps(d + c, load8(src_dt, src, k * ld + c));
+    if (src_dt == TL_F32 && c + 4 <= cols) {
+      _mm_storeu_ps(d + c, _mm_loadu_ps((const float *)src + k * ld + c));
+      c += 4;
+    }
     for (; c < cols; c++) d[c] = load1(src_dt, src, k * ld + c);
   }
 }
