@@ -284,8 +284,11 @@ static void gemm_task(void *arg, int64_t task, int worker) {
 }
 
 size_t tl_gemm_work_bytes(const tl_ctx *ctx, const tl_gemm_args *a) {
-  if (tl_gemm_is_sliced(a)) return tl_gemm_slices_bytes(ctx, a);
-  return a->b_packed ? 0 : tl_gemm_packed_bytes(ctx->k, a->dt, a->K, a->N);
+  if (a->b_packed) return 0;
+  /* With fewer k, or with A from a source, it goes the other way. */
+  size_t packed = tl_gemm_packed_bytes(ctx->k, a->dt, a->K, a->N);
+  size_t sliced = tl_gemm_is_sliced(a) ? tl_gemm_slices_bytes(ctx, a) : 0;
+  return sliced > packed ? sliced : packed;
 }
 
 static tl_gemm_pack_args pack_of_b(const tl_gemm_args *a, void *packed) {
