@@ -5,15 +5,11 @@
 
 #include "kernels/gemm_impl.h"
 
-static int64_t min64(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-
 /* --- packing ------------------------------------------------------------------------------- */
 
 size_t tl_gemm_packed_bytes(const tl_kernels *k, tl_dtype dt, int64_t K, int64_t N) {
   const tl_gemm_kernels *g = &k->gemm[dt];
-  return (size_t)(tl_ceil_div(N, g->nr) * g->nr * tl_gemm_round_k(g, K) * tl_gemm_elem(g));
+  return (size_t)(ceil_div(N, g->nr) * g->nr * tl_gemm_round_k(g, K) * tl_gemm_elem(g));
 }
 
 /* What one packing task handles: rows of k and panels. A task reads long stretches of memory along
@@ -51,7 +47,7 @@ static void pack_panel(const pack_job *job, int64_t panel, int64_t r0, int64_t r
   (a->trans ? impl->pack_cols : impl->pack_rows)(a->src_dt, src, a->ld, r1 - r0, c1 - c0, g->nr,
                                                  dst);
   if (c1 == a->N && c1 < (panel + 1) * g->nr)
-    zero_columns(g, base, c1 - panel * g->nr, k / g->k_group, tl_ceil_div(a->k0 + r1, g->k_group));
+    zero_columns(g, base, c1 - panel * g->nr, k / g->k_group, ceil_div(a->k0 + r1, g->k_group));
 }
 
 static void pack_task(void *arg, int64_t task, int worker) {
@@ -67,11 +63,11 @@ void tl_gemm_pack(tl_ctx *ctx, const tl_gemm_pack_args *a) {
   if (a->rows <= 0 || a->cols <= 0) return;
   const tl_gemm_kernels *g = &ctx->k->gemm[a->dt];
   pack_job job = {.g = g, .a = *a, .first_panel = a->n0 / g->nr};
-  job.panels = tl_ceil_div(a->n0 + a->cols, g->nr) - job.first_panel;
+  job.panels = ceil_div(a->n0 + a->cols, g->nr) - job.first_panel;
   job.rows = a->trans ? PACK_K : PACK_ROWS;
   job.panels_per_task = a->trans ? 1 : PACK_PANELS;
-  job.row_tasks = tl_ceil_div(a->rows, job.rows);
-  tl_parallel(ctx->pool, job.row_tasks * tl_ceil_div(job.panels, job.panels_per_task), pack_task,
+  job.row_tasks = ceil_div(a->rows, job.rows);
+  tl_parallel(ctx->pool, job.row_tasks * ceil_div(job.panels, job.panels_per_task), pack_task,
               &job);
 }
 
@@ -100,7 +96,7 @@ void tl_gemm_pack_here(const tl_kernels *k, const tl_gemm_pack_args *a, bool str
   if (a->rows <= 0 || a->cols <= 0) return;
   pack_job job = {.g = &k->gemm[a->dt], .a = *a};
   int64_t nr = job.g->nr, end = a->n0 + a->cols;
-  for (int64_t p = a->n0 / nr; p < tl_ceil_div(end, nr); p++) {
+  for (int64_t p = a->n0 / nr; p < ceil_div(end, nr); p++) {
     if (stream && p * nr >= a->n0 && (p + 1) * nr <= end)
       stream_panel(k, &job, p);
     else
@@ -124,7 +120,7 @@ typedef struct gemm_job {
 
 /* n cut into `tiles` of equal size, up to one unit. */
 static int64_t even_tile(int64_t n, int64_t unit, int64_t tiles) {
-  return tl_ceil_div(tl_ceil_div(n, unit), tiles) * unit;
+  return ceil_div(ceil_div(n, unit), tiles) * unit;
 }
 
 typedef struct tile_size {
@@ -146,10 +142,10 @@ static void choose_tiles(gemm_job *job) {
       (keeps_a ? TASKS_PER_THREAD / 2 : TASKS_PER_THREAD) * (int64_t)tl_ctx_threads(job->ctx);
   for (int i = 0; i < SIZES; i++) {
     tile_size s = (keeps_a ? wide : sizes)[i];
-    job->mc = even_tile(a->M, job->g->mr, tl_ceil_div(a->M, s.mc));
-    job->nc = even_tile(a->N, job->g->nr, tl_ceil_div(a->N, s.nc));
-    job->m_tiles = tl_ceil_div(a->M, job->mc);
-    job->n_tiles = tl_ceil_div(a->N, job->nc);
+    job->mc = even_tile(a->M, job->g->mr, ceil_div(a->M, s.mc));
+    job->nc = even_tile(a->N, job->g->nr, ceil_div(a->N, s.nc));
+    job->m_tiles = ceil_div(a->M, job->mc);
+    job->n_tiles = ceil_div(a->N, job->nc);
     if (job->m_tiles * job->n_tiles >= wanted) break;
   }
 }
@@ -157,9 +153,9 @@ static void choose_tiles(gemm_job *job) {
 static gemm_job make_job(tl_ctx *ctx, const tl_gemm_args *a) {
   gemm_job job = {.a = *a, .ctx = ctx, .g = &ctx->k->gemm[a->dt], .row = &ctx->k->row};
   const tl_gemm_kernels *g = job.g;
-  job.k_blocks = tl_ceil_div(a->K, g->kc);
+  job.k_blocks = ceil_div(a->K, g->kc);
   if (job.k_blocks < 1) job.k_blocks = 1;
-  job.kc = tl_gemm_round_k(g, tl_ceil_div(a->K, job.k_blocks));
+  job.kc = tl_gemm_round_k(g, ceil_div(a->K, job.k_blocks));
   /* The kernels read A as it is when it is row-major with panel elements. */
   job.pack_a = a->a_trans || (int64_t)tl_dtype_size(a->dt) != tl_gemm_elem(g);
   job.direct = tl_gemm_is_plain(a);
@@ -372,7 +368,7 @@ static void batch_task(void *arg, int64_t task, int worker) {
       (char *)job.a.work +
       (size_t)worker * round_64(tl_gemm_packed_bytes(ctx->k, job.a.dt, job.a.K, job.a.N));
   pack_job pack = {.g = job.g, .a = pack_of_b(&job.a, packed)};
-  for (int64_t p = 0; p < tl_ceil_div(job.a.N, job.g->nr); p++)
+  for (int64_t p = 0; p < ceil_div(job.a.N, job.g->nr); p++)
     if (job.a.K > 0) pack_panel(&pack, p, 0, job.a.K);
   job.a.b_packed = packed;
   for (int64_t t = 0; t < job.m_tiles * job.n_tiles; t++) gemm_task(&job, t, worker);
@@ -391,8 +387,8 @@ void tl_gemm_batched(tl_ctx *ctx, const tl_gemm_args *a, const tl_gemm_batch *ba
   batch_job job = {make_job(ctx, a), batch};
   job.gemm.mc = TL_GEMM_MC;
   job.gemm.nc = TL_GEMM_NC;
-  job.gemm.m_tiles = tl_ceil_div(a->M, TL_GEMM_MC);
-  job.gemm.n_tiles = tl_ceil_div(a->N, TL_GEMM_NC);
+  job.gemm.m_tiles = ceil_div(a->M, TL_GEMM_MC);
+  job.gemm.n_tiles = ceil_div(a->N, TL_GEMM_NC);
   tl_parallel(ctx->pool, batch->count, batch_task, &job);
 }
 

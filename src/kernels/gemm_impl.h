@@ -64,7 +64,10 @@ struct tl_gemm_impl {
 static inline const struct tl_gemm_impl *tl_gemm_impl_of(const tl_gemm_kernels *k) {
   return k->impl;
 }
-static inline int64_t tl_ceil_div(int64_t a, int64_t b) {
+static inline int64_t min64(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+static inline int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 /* The sums are C as they are: f32, and nothing follows them. */

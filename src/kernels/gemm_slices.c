@@ -32,10 +32,6 @@ typedef struct slice_job {
   int64_t m_blocks, columns; /* of C: each task has a block of rows and so many columns */
 } slice_job;
 
-static int64_t min64(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-
 bool tl_gemm_is_sliced(const tl_gemm_args *a) {
   return a->a_trans && !a->a_source && !a->b_packed && tl_gemm_is_plain(a) && a->K >= LEAST_K &&
          a->N <= MOST_N;
@@ -72,7 +68,7 @@ static void prefetch(walk *w, int64_t lines) {
 }
 
 static walk spread(walk w, int64_t calls) {
-  w.lines = tl_ceil_div(tl_ceil_div(w.bytes, 64) * w.rows, calls);
+  w.lines = ceil_div(ceil_div(w.bytes, 64) * w.rows, calls);
   return w;
 }
 
@@ -193,7 +189,7 @@ static void k_block(const slice_job *s, const slice_work *w, int64_t k, bool add
   pack_strips(s, k, kn, w->i0, w->i1, w->strips);
   for (int64_t jb = w->j0; jb < w->j1; jb += BLOCK_N) {
     int64_t je = min64(jb + BLOCK_N, w->j1);
-    int64_t calls = tl_ceil_div(w->i1 - w->i0, s->g->mr) * tl_ceil_div(je - jb, nr);
+    int64_t calls = ceil_div(w->i1 - w->i0, s->g->mr) * ceil_div(je - jb, nr);
     bool last = je == w->j1;
     int64_t first = last ? w->j0 : je, end = min64(first + BLOCK_N, w->j1);
     walk a = spread(rows_of_a(s, then, last ? next : 0, w->i0, w->i1), calls);
@@ -249,7 +245,7 @@ static void sum_task(void *arg, int64_t task, int worker) {
 
 void tl_gemm_sliced(tl_ctx *ctx, const tl_gemm_args *a) {
   const tl_gemm_kernels *g = &ctx->k->gemm[a->dt];
-  int64_t threads = tl_ctx_threads(ctx), panels = tl_ceil_div(a->N, g->nr);
+  int64_t threads = tl_ctx_threads(ctx), panels = ceil_div(a->N, g->nr);
   slice_job s = {.a = a,
                  .g = g,
                  .k = ctx->k,
@@ -257,14 +253,14 @@ void tl_gemm_sliced(tl_ctx *ctx, const tl_gemm_args *a) {
                  .strips = a->work,
                  .partial = (float *)((char *)a->work + threads * STRIPS_BYTES),
                  .slices = slices_of(a),
-                 .m_blocks = tl_ceil_div(a->M, BLOCK_M)};
-  s.length = tl_gemm_round_k(g, tl_ceil_div(a->K, s.slices));
-  int64_t blocks = tl_ceil_div(s.length, KC_BYTES / tl_gemm_elem(g));
-  s.kc = tl_gemm_round_k(g, tl_ceil_div(s.length, blocks));
+                 .m_blocks = ceil_div(a->M, BLOCK_M)};
+  s.length = tl_gemm_round_k(g, ceil_div(a->K, s.slices));
+  int64_t blocks = ceil_div(s.length, KC_BYTES / tl_gemm_elem(g));
+  s.kc = tl_gemm_round_k(g, ceil_div(s.length, blocks));
   /* Columns are cut where there are too few tasks; a task packs A for itself. */
-  int64_t parts = min64(tl_ceil_div(2 * threads, s.slices * s.m_blocks), panels);
-  s.columns = tl_ceil_div(panels, parts) * g->nr;
-  int64_t tasks = s.slices * s.m_blocks * tl_ceil_div(a->N, s.columns);
+  int64_t parts = min64(ceil_div(2 * threads, s.slices * s.m_blocks), panels);
+  s.columns = ceil_div(panels, parts) * g->nr;
+  int64_t tasks = s.slices * s.m_blocks * ceil_div(a->N, s.columns);
   tl_parallel(ctx->pool, tasks, slice_task, &s);
-  if (s.slices > 1) tl_parallel(ctx->pool, tl_ceil_div(a->M, SUM_ROWS), sum_task, &s);
+  if (s.slices > 1) tl_parallel(ctx->pool, ceil_div(a->M, SUM_ROWS), sum_task, &s);
 }
