@@ -348,13 +348,23 @@ static void zsh(FILE *f) {
   fputs("  esac\n}\n_tilth \"$@\"\n", f);
 }
 
-static void fish_case(FILE *f, const tl_usage *u) {
+/* The start of a line for what follows a command. */
+static void fish_line(FILE *f, const tl_usage *u) {
   const char *verb = strchr(u->name, ' ');
+  fprintf(f, "complete -c tilth -n '__fish_seen_subcommand_from %.*s",
+          verb ? (int)(verb - u->name) : (int)strlen(u->name), u->name);
+  if (verb) fprintf(f, "; and __fish_seen_subcommand_from %s", verb + 1);
+  fputs("'", f);
+}
+
+static void fish_case(FILE *f, const tl_usage *u) {
+  if (takes_keys(u)) {
+    fish_line(f, u);
+    fputs(" -a '(__tilth_keys)'\n", f);
+  }
   for (const tl_opt *o = next_opt(u, NULL); o; o = next_opt(u, o)) {
-    fprintf(f, "complete -c tilth -n '__fish_seen_subcommand_from %.*s",
-            verb ? (int)(verb - u->name) : (int)strlen(u->name), u->name);
-    if (verb) fprintf(f, "; and __fish_seen_subcommand_from %s", verb + 1);
-    fprintf(f, "' -l %s", o->name);
+    fish_line(f, u);
+    fprintf(f, " -l %s", o->name);
     if (o->letter) fprintf(f, " -s %c", o->letter);
     if (o->arg) fputs(" -r", f);
     if (!strcmp(o->name, "preset")) {
@@ -372,7 +382,12 @@ static void fish(FILE *f) {
   size_t n;
   const char *verbs;
   const tl_command *c = tl_cli_commands(&n);
-  fputs("# fish completion for tilth, written by `tilth docs fish`\n", f);
+  fputs("# fish completion for tilth, written by `tilth docs fish`\n"
+        "function __tilth_keys\n"
+        "  commandline -ct | string match -q '?*'; and printf '%s=\\n' ",
+        f);
+  put_keys(f, " ");
+  fputs("\nend\n", f);
   for (size_t i = 0; i < n; i++) {
     fprintf(f, "complete -c tilth -f -n __fish_use_subcommand -a %s -d '", c[i].name);
     put_quoted(f, c[i].help, "\\");

@@ -126,6 +126,18 @@ END
   offers shakespeare-char tilth train --preset shakespeare-c
   offers "" tilth generate --seed ""
 fi
+if command -v fish > /dev/null; then
+  # fish_offers WANT LINE
+  fish_offers() {
+    got=$(fish --no-config -c "source '$prefix/share/fish/vendor_completions.d/tilth.fish'; complete -C '$2'" | cut -f 1)
+    [ "$got" = "$1" ] || fail "fish completion of '$2': '$got' instead of '$1'"
+  }
+  fish_offers tokenizer 'tilth toke'
+  fish_offers --max-tokens 'tilth generate --max-t'
+  fish_offers --vocab-size 'tilth tokenizer train --vo'
+  fish_offers optim.lr= 'tilth train optim.lr'
+  fish_offers shakespeare-char 'tilth train --preset shakespeare-c'
+fi
 if command -v zsh > /dev/null; then zsh -n "$prefix/share/zsh/site-functions/_tilth" || fail "zsh completion"; fi
 if command -v fish > /dev/null; then fish -n "$prefix/share/fish/vendor_completions.d/tilth.fish" || fail "fish completion"; fi
 
