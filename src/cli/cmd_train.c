@@ -23,9 +23,7 @@ static void format_time(double s, char *out, size_t size) {
 void tl_cli_show_progress(void *user, const tl_progress *p) {
   (void)user;
   if (p->note && p->warning && tl_cli_quiet()) {
-    char line[640];
-    snprintf(line, sizeof line, "step %lld: %s", (long long)p->step, p->note);
-    tl_cli_log(NULL, TL_LOG_WARN, line);
+    tl_cli_log(NULL, TL_LOG_WARN, p->note);
     return;
   }
   if (p->note) {

@@ -47,8 +47,8 @@ void tl_trainer_note(tl_trainer *t, const char *event, const char *fmt, ...) {
   if (t->run)
     tl_run_event(t->run, t->s.step, event, text, NULL); /* a lost line of the log stops nothing */
   if (!t->opt->progress) return;
-  bool calm = strcmp(event, "warning") && strcmp(event, "spike") && strcmp(event, "rollback");
-  tl_progress p = {.step = t->s.step, .steps = t->s.steps, .note = text, .warning = !calm};
+  bool warning = !strcmp(event, "warning") || !strcmp(event, "rollback");
+  tl_progress p = {.step = t->s.step, .steps = t->s.steps, .note = text, .warning = warning};
   t->opt->progress(t->opt->user, &p);
 }
 
