@@ -3,6 +3,12 @@
 #include "kernels/gemm_impl.h"
 #include "kernels/vec.h"
 
+VEC_INLINE void prefetch_out(const tl_gemm_block *g) {
+  for (int r = 0; r < g->m; r++)
+    for (int64_t at = 0; at < g->out_bytes; at += 64)
+      _mm_prefetch(g->out + r * g->out_ld + at, _MM_HINT_T0);
+}
+
 static void fence(void) {
   _mm_sfence();
 }

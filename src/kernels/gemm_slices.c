@@ -160,8 +160,7 @@ static void panel_rows(const slice_job *s, const panel_work *p) {
                      .b = p->panel,
                      .ldc = p->ldc,
                      .put = p->add ? TL_GEMM_ADD : TL_GEMM_SET,
-                     .next = p->panel,
-                     .out = p->panel};
+                     .next = p->panel};
   for (int64_t i = 0; i < p->rows; i += g->mr, b.a += strip) {
     prefetch(p->next_a, p->next_a->lines);
     prefetch(p->next_b, p->next_b->lines);

@@ -127,6 +127,7 @@ END
   offers "" tilth generate --seed ""
 fi
 if command -v fish > /dev/null; then
+  fish -n "$prefix/share/fish/vendor_completions.d/tilth.fish" || fail "fish completion"
   # fish_offers WANT LINE
   fish_offers() {
     got=$(fish --no-config -c "source '$prefix/share/fish/vendor_completions.d/tilth.fish'; complete -C '$2'" | cut -f 1)
@@ -139,6 +140,5 @@ if command -v fish > /dev/null; then
   fish_offers shakespeare-char 'tilth train --preset shakespeare-c'
 fi
 if command -v zsh > /dev/null; then zsh -n "$prefix/share/zsh/site-functions/_tilth" || fail "zsh completion"; fi
-if command -v fish > /dev/null; then fish -n "$prefix/share/fish/vendor_completions.d/tilth.fish" || fail "fish completion"; fi
 
 finish

@@ -139,8 +139,10 @@ static void run_rows(tl_ctx *ctx, const problem *p, const mat *c, const mat *pre
     g.ldr = p->ldr;
   }
   bool given = (p->flags & PACKED) != 0;
-  size_t bytes = given ? tl_gemm_packed_bytes(ctx->k, p->dt, p->s.K, p->s.N)
-                       : tl_gemm_work_bytes(ctx, &g);
+  tl_gemm_args whole = g;
+  whole.M = p->s.M;
+  size_t bytes = tl_gemm_packed_bytes(ctx->k, p->dt, p->s.K, p->s.N);
+  if (!given && p->s.K >= 512) bytes = tl_gemm_work_bytes(ctx, &whole); /* gemm_slices.c */
   void *packed = malloc(bytes + 1);
   memset(packed, 0xff, bytes); /* NaN: padding that is read must have been zeroed */
   if (given) {
@@ -150,6 +152,7 @@ static void run_rows(tl_ctx *ctx, const problem *p, const mat *c, const mat *pre
     g.b_packed = packed;
     assert_int_equal(tl_gemm_work_bytes(ctx, &g), 0);
   } else {
+    assert_true(tl_gemm_work_bytes(ctx, &g) <= bytes);
     g.work = packed;
   }
   tl_gemm(ctx, &g);

@@ -39,9 +39,7 @@ VEC_INLINE void micro_rows(const int m, const tl_gemm_block *g) {
 }
 
 static void micro(const tl_gemm_block *g) {
-  for (int r = 0; r < g->m; r++)
-    for (int64_t at = 0; at < g->out_bytes; at += 64)
-      _mm_prefetch(g->out + r * g->out_ld + at, _MM_HINT_T0);
+  prefetch_out(g);
   switch (g->m) {
 #define ROWS(n)                                                                                    \
   case n:                                                                                          \
@@ -51,7 +49,8 @@ static void micro(const tl_gemm_block *g) {
     ROWS(2)
     ROWS(3)
     ROWS(4)
-    ROWS(5) ROWS(6)
+    ROWS(5)
+    ROWS(6)
 #undef ROWS
         default : break;
   }

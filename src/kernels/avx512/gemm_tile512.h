@@ -85,9 +85,7 @@ MICRO(5) MICRO(6)
   static void (*const by_rows[2][MR + 1])(const tl_gemm_block *) = {
       {NULL, micro_1, micro_2, micro_3, micro_4, micro_5, micro_6},
       {NULL, half_1, half_2, half_3, half_4, half_5, half_6}};
-  for (int r = 0; r < g->m; r++)
-    for (int64_t at = 0; at < g->out_bytes; at += 64)
-      _mm_prefetch(g->out + r * g->out_ld + at, _MM_HINT_T0);
+  prefetch_out(g);
   by_rows[g->n <= NR / 2][g->m](g);
 }
 
